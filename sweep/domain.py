@@ -1,0 +1,262 @@
+"""The values that travel between the rooms: frozen, self-validating, free of any library."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+HyperparameterValue = float | int | str | bool | None | tuple[Any, ...]
+"""A drawn value; a tuple stands for a list-valued choice such as ``keep_layers``."""
+
+
+class TrialState(StrEnum):
+    """Where a trial is in its life."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    DIVERGED = "DIVERGED"
+    OOM = "OOM"
+    TIMEOUT = "TIMEOUT"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing can happen to the trial any more; finished trials fill the budget."""
+        return self not in UNFINISHED_STATES
+
+
+UNFINISHED_STATES = frozenset({TrialState.PENDING, TrialState.RUNNING, TrialState.PAUSED})
+
+
+class Decision(StrEnum):
+    """What the driver answers to a report."""
+
+    CONTINUE = "CONTINUE"
+    PAUSE = "PAUSE"
+    STOP = "STOP"
+
+
+class AttemptEnd(StrEnum):
+    """How one execution of a trial ended, as seen by the worker that supervised it."""
+
+    FINISHED = "FINISHED"  # the objective trained to its end
+    STOPPED = "STOPPED"  # it obeyed Decision.STOP
+    PAUSED = "PAUSED"  # it obeyed Decision.PAUSE
+    DIVERGED = "DIVERGED"  # loss or metric became NaN or infinite
+    OOM = "OOM"  # out of memory, on the host or on the device
+    TIMEOUT = "TIMEOUT"  # no progress within the limit
+    FAILED = "FAILED"  # the objective raised
+    LOST = "LOST"  # the process, the worker or the node died
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One attempt of a trial, as the driver hands it to a worker.
+
+    Attributes:
+        trial_number: 0-based key of the trial in its study.
+        attempt: 1-based fencing number; a report of an older attempt is superseded.
+        hyperparameters: The drawn values.
+        seed: Derived from (study seed, trial number) by :func:`trial_seed`.
+        start_from: Folder of a committed checkpoint to continue from, or None.
+        until_step: Optimizer step to stop at, or None for the trial's own end.
+    """
+
+    trial_number: int
+    attempt: int
+    hyperparameters: Mapping[str, HyperparameterValue]
+    seed: int
+    start_from: str | None = None
+    until_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an objective says at an evaluation, after its checkpoint is committed.
+
+    Attributes:
+        trial_number: 0-based key of the trial.
+        attempt: Fencing number of the attempt that trained up to here.
+        step: Optimizer steps done; >= 1, strictly increasing within a trial.
+        fidelity: Training done, in the study's fidelity unit (epochs, or steps).
+        metrics: Finite numbers by name; NaN and infinities never get here.
+        checkpoint: Folder of the committed checkpoint of this step, or None if the objective keeps none.
+        wall_seconds: Seconds of training and evaluation over all attempts.
+        reported_at: Unix seconds; stays the same when a resumed attempt reports the step again.
+    """
+
+    trial_number: int
+    attempt: int
+    step: int
+    fidelity: float
+    metrics: Mapping[str, float]
+    checkpoint: str | None
+    wall_seconds: float
+    reported_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """All that an objective needs to run one attempt, in its clean process.
+
+    Attributes:
+        assignment: The attempt.
+        prepared: Folder written by the objective's ``prepare``.
+        model: The spec's model reference.
+        settings: Training settings, the drawn hyperparameters already laid over the defaults.
+        metric: The rule that names the best evaluation.
+        evaluate_at: Fidelities to evaluate at, ascending; the end of training is always one more.
+        fidelity_unit: Unit of ``evaluate_at`` and of ``Report.fidelity``.
+        checkpoints: The trial's folder for checkpoints (one sub-folder per step).
+        artifacts: The trial's folder for files to show (confusion matrix …).
+        cpus: Compute threads; at least 1.
+        gpus: Share of GPUs; 0 means the CPU.
+    """
+
+    assignment: Assignment
+    prepared: str
+    model: str
+    settings: Mapping[str, Any]
+    metric: MetricRule
+    evaluate_at: Sequence[float]
+    fidelity_unit: Literal["epochs", "steps"]
+    checkpoints: str
+    artifacts: str
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRule:
+    """The one rule for "best", shared by pruner, ranking, retention and export.
+
+    Attributes:
+        name: Key in ``Report.metrics``.
+        direction: ``minimize`` or ``maximize``.
+        source: ``best`` takes the best evaluation so far, ``last`` the newest.
+    """
+
+    name: str
+    direction: Literal["minimize", "maximize"]
+    source: Literal["best", "last"] = "best"
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether ``value`` is strictly better; NaN is never better and always worse."""
+        if math.isnan(value):
+            return False
+        if math.isnan(than):
+            return True
+        return value > than if self.direction == "maximize" else value < than
+
+    def chosen(self, history: Sequence[Report]) -> Report | None:
+        """The report that stands for a trial: the earliest of the best ones, or the last.
+
+        Args:
+            history: Reports in order of their steps.
+
+        Returns:
+            The report, or None for an empty history.
+        """
+        chosen: Report | None = None
+        for report in history:
+            is_better = chosen is None or self.better(report.metrics[self.name], chosen.metrics[self.name])
+            if self.source == "last" or is_better:
+                chosen = report
+        return chosen
+
+    def rank_key(self, value: float) -> float:
+        """Sort key: smaller is better; NaN sorts last."""
+        if math.isnan(value):
+            return math.inf
+        return -value if self.direction == "maximize" else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungLadder:
+    """Fidelities at which trials are compared.
+
+    Attributes:
+        min_fidelity: First rung, in the study's fidelity unit; > 0.
+        max_fidelity: A full run, in the same unit.
+        reduction_factor: eta in Li et al., arXiv:1810.05934; > 1.
+
+    Raises:
+        ValueError: If the bounds are reversed or eta <= 1.
+    """
+
+    min_fidelity: float
+    max_fidelity: float
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_fidelity <= self.max_fidelity:
+            raise ValueError(f"first rung {self.min_fidelity} must be in (0, {self.max_fidelity}]")
+        if self.reduction_factor <= 1:
+            raise ValueError(f"reduction_factor {self.reduction_factor} must be above 1")
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """The levels below the full run, ascending."""
+        levels = []
+        level = self.min_fidelity
+        while level < self.max_fidelity * (1 - 1e-9):
+            levels.append(level)
+            level *= self.reduction_factor
+        return tuple(levels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One configuration's whole life, as the study's history tells it.
+
+    Attributes:
+        number: 0-based key in the study.
+        state: Where it is in its life.
+        hyperparameters: The drawn values.
+        attempt: Attempts begun so far.
+        value: Objective value by the metric rule; None before the first evaluation.
+        step: Optimizer step of the evaluation that ``value`` comes from.
+        checkpoint: Folder of that evaluation's checkpoint, while it is kept.
+        values: Objective value by milli-fidelity, as the pruner sees it.
+        metrics: All metrics of that evaluation.
+        error: Why it ended, for a trial that did not finish well.
+        wall_seconds: Seconds of training and evaluation over all attempts.
+        test: Metrics on the test split, once it was opened for this trial.
+        started_at: Unix seconds of the ask.
+        ended_at: Unix seconds of the tell.
+    """
+
+    number: int
+    state: TrialState
+    hyperparameters: Mapping[str, HyperparameterValue]
+    attempt: int = 0
+    value: float | None = None
+    step: int | None = None
+    checkpoint: str | None = None
+    values: Mapping[int, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    wall_seconds: float = 0.0
+    test: Mapping[str, float] | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+def trial_seed(study_seed: int, trial_number: int) -> int:
+    """Seed of a trial: stable across machines, versions and resumes; in [0, 2**31)."""
+    digest = hashlib.sha256(f"{study_seed}/{trial_number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def ranked(trials: Sequence[Trial], rule: MetricRule) -> list[Trial]:
+    """Complete trials, best first; ties go to the lower trial number."""
+    complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
+    return sorted(complete, key=lambda t: (rule.rank_key(t.value if t.value is not None else math.nan), t.number))

@@ -1,0 +1,88 @@
+"""Every error a user can meet, as one tree.
+
+::
+
+    SweepError                     exit code 1
+    ├── UserError                  exit code 2: what was asked for cannot be done; nothing was started
+    │   ├── InvalidSpecError       one or more problems in a spec, all told at once
+    │   ├── InvalidDataError       a data file that cannot be read, split or learnt from
+    │   ├── ModelError             a model that cannot be found, loaded or configured
+    │   ├── StudyNotFoundError     no study of that name in the storage
+    │   ├── StudyExistsError       the name is taken
+    │   └── StudyBusyError         another driver holds the study
+    ├── CheckpointError            a checkpoint without a valid manifest, or whose files differ from it
+    ├── StudyStoreError            the study's history cannot be read or written
+    ├── ExecutionError             workers cannot be started or reached
+    ├── RecordingError             records cannot be spooled or delivered
+    └── VerificationError          an export does not reproduce its recorded score
+
+Every message names the place, the value, the rule and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SweepError(Exception):
+    """Root of the tree; the command line prints its message without a traceback."""
+
+    exit_code = 1
+
+
+class UserError(SweepError):
+    """What the user asked for cannot be done; nothing was started."""
+
+    exit_code = 2
+
+
+class InvalidSpecError(UserError):
+    """One or more problems in a spec.
+
+    Attributes:
+        problems: One line for each problem, with place, value, rule and remedy.
+    """
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class InvalidDataError(UserError):
+    """A data file that cannot be read, split or learnt from."""
+
+
+class ModelError(UserError):
+    """A model that cannot be found, loaded or configured."""
+
+
+class StudyNotFoundError(UserError):
+    """No study of that name lies in the storage."""
+
+
+class StudyExistsError(UserError):
+    """The name of a new study is already taken."""
+
+
+class StudyBusyError(UserError):
+    """Another driver holds the study."""
+
+
+class CheckpointError(SweepError):
+    """A checkpoint without a valid manifest, or whose files differ from it."""
+
+
+class StudyStoreError(SweepError):
+    """The study's history cannot be read or written."""
+
+
+class ExecutionError(SweepError):
+    """Workers cannot be started or reached."""
+
+
+class RecordingError(SweepError):
+    """Records cannot be spooled or delivered."""
+
+
+class VerificationError(SweepError):
+    """An export does not reproduce its recorded score."""

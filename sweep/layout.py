@@ -1,0 +1,104 @@
+"""Where things lie below a storage root; nothing here touches the disk.
+
+::
+
+    <storage>/
+      mlflow.db                    MLflow's store
+      artifacts/                   MLflow's artifacts
+      prepared/<key>/              tokenised data, keyed by content, shared between studies
+      studies/<study>/
+        spec.yaml                  the resolved spec
+        driver.lock                held by the running driver; names it
+        history/                   Optuna's journal
+        spool/                     records on their way to MLflow
+        control/                   requests to the running driver
+        logs/trial-0000.log        one log for each trial
+        checkpoints/trial-0000/step-00000012/
+        artifacts/trial-0000/      files a trial shows
+        exports/                   models made ready for deployment
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StudyLayout:
+    """Paths of one study.
+
+    Attributes:
+        storage: Absolute storage root.
+        study: The study's name.
+    """
+
+    storage: Path
+    study: str
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self.storage / "studies" / self.study
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec, as YAML."""
+        return self.folder / "spec.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """The running driver's lock file."""
+        return self.folder / "driver.lock"
+
+    @property
+    def history(self) -> Path:
+        """Folder of the study's history."""
+        return self.folder / "history"
+
+    @property
+    def spool(self) -> Path:
+        """Folder of the records on their way to the tracker."""
+        return self.folder / "spool"
+
+    @property
+    def control(self) -> Path:
+        """Folder of requests to the running driver."""
+        return self.folder / "control"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of logs."""
+        return self.folder / "logs"
+
+    @property
+    def exports(self) -> Path:
+        """Folder of exported models."""
+        return self.folder / "exports"
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of prepared data, shared between studies."""
+        return self.storage / "prepared"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store in this storage."""
+        return f"sqlite:///{self.storage / 'mlflow.db'}"
+
+    @property
+    def tracking_artifacts(self) -> Path:
+        """MLflow's artifact root in this storage."""
+        return self.storage / "artifacts"
+
+    def log(self, trial_number: int) -> Path:
+        """Log file of a trial."""
+        return self.logs / f"trial-{trial_number:04d}.log"
+
+    def checkpoints(self, trial_number: int) -> Path:
+        """Folder of a trial's checkpoints."""
+        return self.folder / "checkpoints" / f"trial-{trial_number:04d}"
+
+    def artifacts(self, trial_number: int) -> Path:
+        """Folder of the files a trial shows."""
+        return self.folder / "artifacts" / f"trial-{trial_number:04d}"

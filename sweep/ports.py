@@ -1,0 +1,358 @@
+"""The small Protocols between the rooms; every adapter passes its port's conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweep.domain import (
+    Assignment,
+    AttemptEnd,
+    Decision,
+    HyperparameterValue,
+    Report,
+    TrainRequest,
+    Trial,
+    TrialState,
+)
+
+
+class Clock(Protocol):
+    """Time, so that tests and simulations can own it."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+class Objective(Protocol):
+    """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow."""
+
+    def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        """Load, split and tokenise the data once for a study.
+
+        Args:
+            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed.
+            folder: The storage's folder of prepared data; the objective writes one sub-folder, keyed by
+                content, and re-uses it when it is already there.
+
+        Returns:
+            JSON-able summary with at least ``folder`` (str), ``data_hash``, ``rows`` (by split), ``labels``,
+            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``.
+
+        Raises:
+            UserError: If data or model cannot be used.
+        """
+        ...
+
+    def check(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Run one real batch through training and evaluation; write nothing.
+
+        Returns:
+            JSON-able findings with at least ``metrics`` (names an evaluation reports), ``step_seconds``,
+            ``parameters``.
+
+        Raises:
+            UserError: If the model, a setting or the metric cannot be used.
+        """
+        ...
+
+    def train(self, request: TrainRequest) -> Iterator[Report]:
+        """Train, yielding a report at each evaluation, its checkpoint committed before.
+
+        Closing the iterator ends the training. Started from a checkpoint, the first report is that
+        checkpoint's own, again, with the same ``reported_at``; what follows is bit-identical to an
+        uninterrupted run on the same machine.
+
+        Raises:
+            DivergedError: If loss or a metric is NaN or infinite.
+        """
+        ...
+
+    def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
+        """Metrics of a saved model (a folder transformers can load) on a split of the prepared data."""
+        ...
+
+
+class DivergedError(Exception):
+    """Raised by an objective when its loss or a metric became NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A worker has begun an attempt.
+
+    Attributes:
+        worker: Name of the worker: host and slot.
+    """
+
+    trial_number: int
+    attempt: int
+    worker: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """A sign of life between evaluations; for the live view only, never stored.
+
+    Attributes:
+        step: Optimizer steps done.
+        total_steps: Steps of a full run of this trial.
+        loss: Training loss of late.
+    """
+
+    trial_number: int
+    attempt: int
+    step: int
+    total_steps: int
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """An attempt waits for a decision on this report."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An attempt is over; its slot is free.
+
+    Attributes:
+        detail: Traceback or reason, for ends that need one.
+    """
+
+    trial_number: int
+    attempt: int
+    end: AttemptEnd
+    detail: str | None = None
+
+
+Event = Started | Progressed | Reported | Ended
+
+
+class Executor(Protocol):
+    """Runs attempts on worker slots. Workers only return reports; the driver only assigns."""
+
+    @property
+    def free_slots(self) -> int:
+        """How many attempts could start now."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many attempts can run at once."""
+        ...
+
+    def start(self, request: TrainRequest, log: Path) -> None:
+        """Begin an attempt on a free slot; its output goes to ``log``, appended.
+
+        Raises:
+            ExecutionError: If no slot is free.
+        """
+        ...
+
+    def wait(self, timeout_seconds: float) -> Sequence[Event]:
+        """Events since the last call, in the order they came; empty after the timeout."""
+        ...
+
+    def decide(self, trial_number: int, attempt: int, decision: Decision) -> None:
+        """Answer the report an attempt waits on; unknown attempts are ignored (they have ended)."""
+        ...
+
+    def kill(self, trial_number: int, attempt: int) -> None:
+        """End an attempt at once, processes and all; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
+        ...
+
+    def close(self) -> None:
+        """Kill what still runs and give everything back; idempotent."""
+        ...
+
+
+class StudyStore(Protocol):
+    """The study's history and its sampler and pruner. One driver writes; each call is durable on return."""
+
+    def ask(self) -> Trial:
+        """A new trial in state RUNNING, attempt 0, with its hyperparameters drawn."""
+        ...
+
+    def begin_attempt(self, trial_number: int) -> int:
+        """Count one more attempt; returns its fencing number (1-based)."""
+        ...
+
+    def report(self, report: Report, value: float) -> None:
+        """Store an evaluation. A step already stored is ignored.
+
+        Args:
+            report: The evaluation.
+            value: Objective value up to here, by the metric rule.
+        """
+        ...
+
+    def should_prune(self, trial_number: int) -> bool:
+        """The pruner's verdict on the newest stored evaluation."""
+        ...
+
+    def pause(self, trial_number: int) -> None:
+        """Mark as PAUSED: unfinished, with nothing running; ``begin_attempt`` wakes it."""
+        ...
+
+    def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
+        """Finish a trial. ``chosen`` is the evaluation that stands for it, by the metric rule.
+
+        Telling a finished trial again with the same state is ignored.
+
+        Raises:
+            StudyStoreError: If it is finished in another state.
+        """
+        ...
+
+    def keep_test(self, trial_number: int, metrics: Mapping[str, float]) -> None:
+        """Store the metrics of a finished trial on the test split."""
+        ...
+
+    def reports(self, trial_number: int) -> Sequence[Report]:
+        """All stored evaluations of a trial, by step."""
+        ...
+
+    def trials(self) -> Sequence[Trial]:
+        """All trials by number."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyBegun:
+    """First record of a driver's session on a study; repeated on resume.
+
+    Attributes:
+        spec: The resolved spec, JSON-able.
+        data: Summary returned by ``Objective.prepare``.
+        environment: Versions of packages, Python, machine.
+    """
+
+    study: str
+    spec: Mapping[str, Any]
+    data: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptBegun:
+    """A trial begins, or begins again."""
+
+    trial_number: int
+    attempt: int
+    hyperparameters: Mapping[str, HyperparameterValue]
+    settings: Mapping[str, Any]
+    seed: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOver:
+    """An attempt ended without ending its trial (lost, paused)."""
+
+    trial_number: int
+    attempt: int
+    state: TrialState
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialOver:
+    """A trial is finished.
+
+    Attributes:
+        value: Objective value by the metric rule, if it has one.
+        step: Step of that evaluation.
+        artifacts: Folder of files to show, or None.
+        log: The trial's log file.
+    """
+
+    trial_number: int
+    state: TrialState
+    value: float | None
+    step: int | None
+    error: str | None
+    artifacts: str | None
+    log: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelKept:
+    """A checkpoint that stays: becomes a LoggedModel.
+
+    Attributes:
+        folder: A folder transformers can load (weights, tokenizer, config, card).
+        metrics: Validation metrics at ``step``.
+        test: Metrics on the test split, if opened.
+    """
+
+    trial_number: int
+    step: int
+    folder: str
+    metrics: Mapping[str, float]
+    test: Mapping[str, float] | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOver:
+    """Last record of a driver's session.
+
+    Attributes:
+        state: ``COMPLETE`` when the budget is spent, ``PAUSED`` when it can go on, ``FAILED``.
+        ranking: Trial numbers of complete trials, best first.
+        counts: Trials by state.
+    """
+
+    state: str
+    ranking: Sequence[int]
+    counts: Mapping[str, int]
+    at: float
+
+
+Record = StudyBegun | AttemptBegun | AttemptOver | Report | TrialOver | ModelKept | StudyOver
+
+
+class Recorder(Protocol):
+    """Takes the record people look at. Never blocks on a server, never decides."""
+
+    def record(self, record: Record) -> None:
+        """Make the record durable; delivery happens elsewhere. Records are idempotent."""
+        ...
+
+    def close(self, timeout_seconds: float) -> int:
+        """Wait, bounded, for delivery.
+
+        Returns:
+            How many records are still undelivered.
+        """
+        ...
+
+
+class CheckpointKeeper(Protocol):
+    """The one owner of retention."""
+
+    def newest(self, trial_number: int) -> str | None:
+        """Folder of the newest intact resumable checkpoint of a trial, or None."""
+        ...
+
+    def keep(self, trial_number: int, resumable: set[int], weights: set[int]) -> None:
+        """Keep the full checkpoints of steps ``resumable`` and the models of ``weights``; delete the rest."""
+        ...
