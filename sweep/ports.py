@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweep.domain import (
-    Assignment,
     AttemptEnd,
     Decision,
     HyperparameterValue,
