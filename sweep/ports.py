@@ -74,7 +74,9 @@ class Objective(Protocol):
         """
         ...
 
-    def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
+    def evaluate(
+        self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]
+    ) -> Mapping[str, float]:
         """Metrics of a saved model (a folder transformers can load) on a split of the prepared data."""
         ...
 
@@ -204,7 +206,9 @@ class StudyStore(Protocol):
         """Mark as PAUSED: unfinished, with nothing running; ``begin_attempt`` wakes it."""
         ...
 
-    def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
+    def tell(
+        self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None
+    ) -> None:
         """Finish a trial. ``chosen`` is the evaluation that stands for it, by the metric rule.
 
         Telling a finished trial again with the same state is ignored.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From a trial's checkpoint to a model folder that stands on its own."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Which trials win, and by how much."""

@@ -1,0 +1,93 @@
+"""Export: inference weights, tokenizer, config, card and lineage in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from sweep.deployment.card import model_card
+from sweep.deployment.lineage import LINEAGE_FILE, Lineage
+from sweep.errors import SweepError, UserError, VerificationError
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False) -> None:
+    """Write a self-contained model folder; it appears whole or not at all.
+
+    Args:
+        model: Folder with weights, tokenizer and config.
+        lineage: Origin; its ``files`` are filled in here.
+        to: Target; must not exist, or be an empty folder or an earlier export.
+        link: Share the weights' bytes with ``model`` where the file system can (for folders nobody edits).
+
+    Raises:
+        UserError: If the target holds something else.
+        SweepError: If it cannot be written.
+    """
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / LINEAGE_FILE).exists())):
+        raise UserError(f"{to}: exists and is not an earlier export. Name a new folder with --to.")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+        try:
+            shutil.copytree(
+                model, temporary, dirs_exist_ok=True, copy_function=_link if link else shutil.copy2
+            )
+            files = {
+                str(f.relative_to(temporary)): sha256_of(f)
+                for f in sorted(temporary.rglob("*"))
+                if f.is_file()
+            }
+            complete = replace(lineage, files=files)
+            (temporary / "README.md").write_text(model_card(complete), encoding="utf-8")
+            complete.write(temporary)
+            _sync(temporary)
+            temporary.chmod(0o755)
+            if to.exists():
+                shutil.rmtree(to)
+            temporary.rename(to)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as err:
+        raise SweepError(
+            f"{to}: cannot be written ({err.strerror or err}). Free space or name another folder."
+        ) from err
+
+
+def verify_files(folder: Path, lineage: Lineage) -> None:
+    """Compare each file of an export with its recorded hash.
+
+    Raises:
+        VerificationError: If a file is missing or differs.
+    """
+    for name, digest in lineage.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise VerificationError(f"{path}: missing. Export the model again.")
+        if sha256_of(path) != digest:
+            raise VerificationError(f"{path}: differs from its recorded sha256. Export the model again.")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,126 @@
+"""What follows the last trial: open the test split for the winner, keep the best models, tell the record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sweep.checkpoints import model_folder
+from sweep.deployment.export import export_model
+from sweep.deployment.lineage import Lineage
+from sweep.domain import Trial, ranked, trial_seed
+from sweep.engine.loop import LoopResult
+from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
+from sweep.spec.model import StudySpec
+
+
+def lineage_of(
+    spec: StudySpec,
+    trial: Trial,
+    *,
+    data: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    run_id: str | None,
+    now: float,
+) -> Lineage:
+    """The origin of a finished trial's model."""
+    return Lineage(
+        study=spec.study,
+        task=spec.objective.task,
+        trial_number=trial.number,
+        run_id=run_id,
+        step=trial.step or 0,
+        seed=trial_seed(spec.search.seed, trial.number),
+        hyperparameters=dict(trial.hyperparameters),
+        settings=spec.settings(trial.hyperparameters),
+        metric={"name": spec.rule.name, "direction": spec.rule.direction, "source": spec.rule.source},
+        validation=dict(trial.metrics),
+        test=dict(trial.test) if trial.test is not None else None,
+        data=dict(data),
+        objective=spec.objective_settings(),
+        environment={k: v for k, v in environment.items() if k != "packages"},
+        files={},
+        created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finale:
+    """Ends a driver's session on a study."""
+
+    spec: StudySpec
+    store: StudyStore
+    recorder: Recorder
+    clock: Clock
+    data: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    def run(
+        self,
+        result: LoopResult,
+        *,
+        evaluate: Callable[[Path, Trial], Mapping[str, float]],
+        note: Callable[[str], None],
+    ) -> None:
+        """Open the test split when the study is complete, keep models, and close the record."""
+        if result.state == "COMPLETE":
+            note("evaluating the winner on the test split")
+            self._open_test(evaluate)
+            self._keep_models()
+        trials = self.store.trials()
+        self.recorder.record(
+            StudyOver(
+                state=result.state,
+                ranking=[trial.number for trial in ranked(trials, self.spec.rule)],
+                counts=dict(Counter(trial.state.value for trial in trials)),
+                at=self.clock.now(),
+            )
+        )
+
+    def _open_test(self, evaluate: Callable[[Path, Trial], Mapping[str, float]]) -> None:
+        """For the winner and the baseline alone: the test split must not choose."""
+        if not dict(self.data.get("rows", {})).get("test"):
+            return
+        order = ranked(self.store.trials(), self.spec.rule)
+        opened = [trial for trial in order if trial is order[0] or trial.number == 0]
+        unopened = [trial for trial in opened if trial.test is None and _has_model(trial)]
+        with ThreadPoolExecutor(2) as pool:
+            metrics = pool.map(lambda trial: evaluate(_model(trial), trial), unopened)
+            for trial, values in zip(unopened, metrics, strict=True):
+                self.store.keep_test(trial.number, values)
+
+    def _keep_models(self) -> None:
+        order = ranked(self.store.trials(), self.spec.rule)
+        kept = [t for rank, t in enumerate(order) if rank < self.spec.keep or t.number == 0]
+        for trial in kept:
+            if not _has_model(trial):
+                continue
+            folder = self.spec.layout.exports / f"trial-{trial.number:04d}"
+            now = self.clock.now()
+            lineage = lineage_of(
+                self.spec, trial, data=self.data, environment=self.environment, run_id=None, now=now
+            )
+            export_model(_model(trial), lineage, folder, link=True)
+            self.recorder.record(
+                ModelKept(
+                    trial_number=trial.number,
+                    step=trial.step or 0,
+                    folder=str(folder),
+                    metrics=trial.metrics,
+                    test=trial.test,
+                    at=now,
+                )
+            )
+
+
+def _model(trial: Trial) -> Path:
+    return model_folder(Path(trial.checkpoint or ""))
+
+
+def _has_model(trial: Trial) -> bool:
+    return trial.checkpoint is not None and _model(trial).is_dir()

@@ -1,0 +1,34 @@
+"""The result of a study in a few figures: the winner beside the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweep.domain import MetricRule, Trial, ranked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """What a person wants to know first.
+
+    Attributes:
+        best: The best complete trial, or None.
+        baseline: Trial 0, which holds the default configuration, if it is complete.
+        gain: By how much the best is better than the baseline, in the metric's own unit; >= 0.
+    """
+
+    best: Trial | None
+    baseline: Trial | None
+    gain: float | None
+
+
+def summarise(trials: Sequence[Trial], rule: MetricRule) -> StudySummary:
+    """Compare the best complete trial with trial 0."""
+    order = ranked(trials, rule)
+    best = order[0] if order else None
+    baseline = next((trial for trial in order if trial.number == 0), None)
+    gain = None
+    if best and baseline and best.value is not None and baseline.value is not None:
+        gain = abs(best.value - baseline.value)
+    return StudySummary(best=best, baseline=baseline, gain=gain)
