@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command line: one file for each verb, nothing heavy imported before it is needed."""

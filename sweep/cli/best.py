@@ -1,0 +1,79 @@
+"""``sweep best``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study, print_json
+from sweep.cli.text import number, settings
+from sweep.domain import Trial, ranked
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
+
+
+def best(
+    study: StudyArgument,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many trials.")] = 1,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the best trials: score, hyperparameters, checkpoint.
+
+    Example: `sweep best intents -k 5`
+    """
+    from sweep.search import read_trials
+    from sweep.wiring import read_spec
+
+    spec = read_spec(find_study(study, storage))
+    trials = read_trials(spec)
+    rows = best_rows(spec, trials, k)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        typer.echo(
+            f"No trial of {spec.study!r} is complete yet ({len(trials)} begun). See `sweep status {spec.study}`."
+        )
+        return
+    baseline = next((t.value for t in trials if t.number == 0 and t.value is not None), None)
+    for rank, row in enumerate(rows, 1):
+        typer.echo(
+            f"{rank:>3}. trial {row['trial_number']:<4} {spec.rule.name} {number(row['value'])}   "
+            f"{settings(row['hyperparameters'])}"
+        )
+        if row["test"]:
+            typer.echo(f"     test {spec.rule.name} {number(row['test'].get(spec.rule.name))}")
+        if row["checkpoint"]:
+            typer.echo(f"     {row['checkpoint']}")
+    typer.echo(f"     defaults (trial 0): {spec.rule.name} {number(baseline)}")
+
+
+def best_rows(spec: StudySpec, trials: Sequence[Trial], k: int) -> list[dict[str, Any]]:
+    """The best ``k`` complete trials as JSON-able rows, best first."""
+    from sweep.tracking import run_ids
+
+    runs = run_ids(spec.layout)
+    return [row_of(trial, runs) for trial in ranked(trials, spec.rule)[:k]]
+
+
+def row_of(trial: Trial, runs: Mapping[int, str]) -> dict[str, Any]:
+    """A trial as a JSON-able row; ``checkpoint`` is None when it is not kept."""
+    kept = trial.checkpoint if trial.checkpoint and Path(trial.checkpoint).is_dir() else None
+    return {
+        "trial_number": trial.number,
+        "value": trial.value,
+        "hyperparameters": dict(trial.hyperparameters),
+        "state": trial.state.value,
+        "run_id": runs.get(trial.number),
+        "checkpoint": kept,
+        "test": dict(trial.test) if trial.test is not None else None,
+        "step": trial.step,
+        "metrics": dict(trial.metrics),
+        "attempts": trial.attempt,
+        "wall_seconds": trial.wall_seconds,
+    }

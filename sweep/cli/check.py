@@ -1,0 +1,94 @@
+"""``sweep check``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweep.cli.options import JsonOption, print_json
+from sweep.cli.run import SetOption
+from sweep.cli.text import duration, settings, size
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
+
+
+def check(
+    spec_file: Annotated[Path, typer.Argument(metavar="SPEC", help="Spec file.", show_default=False)],
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a spec without training: schema, data, model, metric, resources, disk.
+
+    One real batch goes through training and evaluation.
+
+    Example: `sweep check study.yaml`
+    """
+    from sweep import wiring
+    from sweep.spec import load_spec
+
+    spec = load_spec(spec_file, set_ or [])
+    if not as_json:
+        sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
+    with wiring.warm_parent() as parent:
+        prepared = wiring.objective_settings(spec)
+        data = wiring.prepare(spec, parent, prepared)
+        findings = wiring.check(spec, parent, prepared, data)
+    result = _result(spec, data, findings)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo("\n".join(_lines(spec, result)))
+
+
+def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
+    folder = Path(spec.storage)
+    while not folder.exists():
+        folder = folder.parent
+    running = spec.resources.workers or 1
+    # Each running trial holds up to three full checkpoints (newest, best, one being written).
+    needed = int(data["checkpoint_bytes"]) * (3 * running + spec.keep + 1)
+    return {
+        "study": spec.study,
+        "exists": spec.layout.spec.exists(),
+        "data": data,
+        "model": findings,
+        "defaults": spec.defaults(),
+        "evaluate_at": list(spec.evaluate_at),
+        "fidelity_unit": spec.fidelity_unit,
+        "disk": {"needed_bytes": needed, "free_bytes": shutil.disk_usage(folder).free, "folder": str(folder)},
+        "warnings": list(data.get("warnings", [])) + _warnings(spec, needed, shutil.disk_usage(folder).free),
+    }
+
+
+def _warnings(spec: StudySpec, needed: int, free: int) -> list[str]:
+    warnings = []
+    if spec.layout.spec.exists():
+        warnings.append(f"study {spec.study!r} exists already: `sweep run` will refuse, `sweep resume` goes on.")
+    if needed > free:
+        warnings.append(f"{spec.storage}: about {size(needed)} are needed, {size(free)} are free. Free space first.")
+    return warnings
+
+
+def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
+    data, model, disk = result["data"], result["model"], result["disk"]
+    rows = ", ".join(f"{split} {count}" for split, count in data["rows"].items())
+    shown = ", ".join(str(label) for label in data["labels"][:8])
+    points = ", ".join(f"{point:g}" for point in result["evaluate_at"])
+    lines = [
+        f"study      {spec.study}: {spec.budget.trials} trials, {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"data       {data.get('data_name', '')}: rows {rows}",
+        f"labels     {len(data['labels'])}: {shown}{' …' if len(data['labels']) > 8 else ''}",
+        f"model      {spec.objective.model}: {model['parameters']:,} parameters",
+        f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source} (reported: {', '.join(model['metrics'])})",
+        f"defaults   {settings(result['defaults'])}",
+        f"evaluated  at {points} {spec.fidelity_unit}",
+        f"speed      {duration(model['step_seconds']) if model['step_seconds'] >= 1 else format(model['step_seconds'] * 1000, '.0f') + ' ms'} per step",
+        f"disk       about {size(disk['needed_bytes'])} needed, {size(disk['free_bytes'])} free in {disk['folder']}",
+    ]
+    lines += [f"warning    {warning}" for warning in result["warnings"]]
+    return [*lines, "Ready."]

@@ -1,0 +1,47 @@
+"""``sweep init``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweep.errors import UserError
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Spec file to write.")] = Path("study.yaml"),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Training file (csv, tsv, jsonl, parquet) to fill in.")
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Column of the text.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of the label.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+) -> None:
+    """Write a commented spec to start from; without --data it runs as it is.
+
+    Example: `sweep init intents.yaml --data train.csv --label category`
+    """
+    from sweep.spec import template
+    from sweep.wiring import write_atomically
+
+    if file.exists() and not force:
+        raise UserError(f"{file}: exists already. Name another file, or overwrite it with --force.")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}. Create it first.")
+    train = None
+    if data is not None:
+        if not data.is_file():
+            raise UserError(f"{data}: no such file. Name a csv, tsv, jsonl or parquet file with --data.")
+        folder = file.parent.absolute()
+        train = (
+            str(data.absolute().relative_to(folder)) if data.absolute().is_relative_to(folder) else str(data.absolute())
+        )
+    write_atomically(file, template(study=_study_name(file), train=train, text=text, label=label))
+    typer.echo(f"Wrote {file}. Edit it, then `sweep check {file}` and `sweep run {file}`.")
+
+
+def _study_name(file: Path) -> str:
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in file.stem).strip("-._")
+    return name[:64] or "study"

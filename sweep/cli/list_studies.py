@@ -1,0 +1,40 @@
+"""``sweep list``."""
+
+from __future__ import annotations
+
+import typer
+
+from sweep.cli.options import JsonOption, StorageOption, print_json
+from sweep.cli.text import number
+from sweep.storages import Storages
+
+
+def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the studies, newest first.
+
+    Example: `sweep list --storage /shared/mlruns`
+    """
+    from sweep.cli.status import status_of
+    from sweep.errors import SweepError
+
+    rows = []
+    for layout in Storages(storage).studies():
+        try:
+            rows.append(status_of(layout))
+        except SweepError as err:
+            rows.append({"study": layout.study, "state": "UNREADABLE", "error": str(err)})
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        typer.echo("No studies yet. Start one with `sweep run`.")
+        return
+    width = max(len(row["study"]) for row in rows)
+    for row in rows:
+        if "error" in row:
+            typer.echo(f"{row['study']:<{width}}  {row['state']:<10}  {row['error']}")
+            continue
+        budget, best = row["budget"], row["best"]
+        score = f"{row['metric']['name']} {number(best['value'])}" if best else "–"
+        done = f"{budget['finished']}/{budget['trials']}"
+        typer.echo(f"{row['study']:<{width}}  {row['state']:<10}  {done:>9}  {score:<20}  {row['storage']}")

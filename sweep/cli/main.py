@@ -1,0 +1,75 @@
+"""The ``sweep`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import sweep
+from sweep.cli import best, check, export, init, list_studies, resume, run, status, stop, sync, ui, verify
+from sweep.errors import SweepError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sweep",
+    help="Hyperparameter sweeps over fine-tuning: search, train side by side, record, and export the winner.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_STUDIES = "Run studies"
+_RESULTS = "See and use results"
+
+app.command("init", rich_help_panel=_STUDIES)(init.init)
+app.command("check", rich_help_panel=_STUDIES)(check.check)
+app.command("run", rich_help_panel=_STUDIES)(run.run)
+app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
+app.command("stop", rich_help_panel=_STUDIES)(stop.stop)
+app.command("status", rich_help_panel=_RESULTS)(status.status)
+app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
+app.command("best", rich_help_panel=_RESULTS)(best.best)
+app.command("export", rich_help_panel=_RESULTS)(export.export)
+app.command("verify", rich_help_panel=_RESULTS)(verify.verify)
+app.command("ui", rich_help_panel=_RESULTS)(ui.ui)
+app.command("sync", rich_help_panel=_RESULTS)(sync.sync)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sweep {sweep.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    try:
+        app()
+    except SweepError as err:
+        typer.echo(f"error: {err}", err=True)
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`sweep list | head`): not our error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

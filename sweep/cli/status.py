@@ -1,0 +1,88 @@
+"""``sweep status``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import typer
+
+from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_study, print_json
+from sweep.cli.text import counts, number, settings
+from sweep.layout import StudyLayout
+
+
+def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Show how far a study is; works while it runs, from any terminal.
+
+    Example: `sweep status intents`
+    """
+    state = status_of(find_study(study, storage))
+    if as_json:
+        print_json(state)
+    else:
+        typer.echo("\n".join(_lines(state)))
+
+
+def status_of(layout: StudyLayout) -> dict[str, Any]:
+    """State, trials by state, budget, best and baseline of a study, JSON-able."""
+    from sweep.cli.best import row_of
+    from sweep.engine.lock import current_holder
+    from sweep.search import read_trials
+    from sweep.selection.summary import summarise
+    from sweep.tracking import run_ids, undelivered
+    from sweep.wiring import read_spec, tracking_uri
+
+    spec = read_spec(layout)
+    trials = read_trials(spec)
+    holder = current_holder(layout.lock)
+    finished = sum(trial.state.is_finished for trial in trials)
+    summary = summarise(trials, spec.rule)
+    runs = run_ids(layout)
+    if holder is not None:
+        state = "RUNNING"
+    else:
+        state = "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
+    return {
+        "study": spec.study,
+        "state": state,
+        "trials": _by_state([t.state.value for t in trials], is_driven=holder is not None),
+        "budget": {"trials": spec.budget.trials, "finished": finished, "hours": spec.budget.hours},
+        "metric": {"name": spec.rule.name, "direction": spec.rule.direction, "from": spec.rule.source},
+        "best": row_of(summary.best, runs) if summary.best else None,
+        "baseline": row_of(summary.baseline, runs) if summary.baseline else None,
+        "gain": summary.gain,
+        "driver": str(holder) if holder else None,
+        "storage": str(layout.storage),
+        "tracking_uri": tracking_uri(spec),
+        "undelivered": undelivered(layout),
+    }
+
+
+def _by_state(states: list[str], *, is_driven: bool) -> dict[str, int]:
+    # Without a driver nothing runs: what its death left RUNNING waits to be resumed.
+    return dict(Counter(s if is_driven or s not in {"RUNNING", "PENDING"} else "PAUSED" for s in states))
+
+
+def _lines(state: dict[str, Any]) -> list[str]:
+    budget, best, baseline = state["budget"], state["best"], state["baseline"]
+    metric = state["metric"]["name"]
+    lines = [
+        f"study      {state['study']} ({state['state']})",
+        f"trials     {budget['finished']} of {budget['trials']} finished: {counts(state['trials'])}",
+    ]
+    if best:
+        lines.append(
+            f"best       trial {best['trial_number']}, {metric} {number(best['value'])}: "
+            f"{settings(best['hyperparameters'])}"
+        )
+    if baseline:
+        lines.append(f"defaults   trial 0, {metric} {number(baseline['value'])}")
+    if state["driver"]:
+        lines.append(f"driver     {state['driver']}")
+    if state["undelivered"]:
+        lines.append(f"MLflow     {state['undelivered']} records wait for delivery: `sweep sync {state['study']}`")
+    lines.append(f"storage    {state['storage']}")
+    if state["state"] == "PAUSED":
+        lines.append(f"Go on with `sweep resume {state['study']}`.")
+    return lines

@@ -1,0 +1,51 @@
+"""How values are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def number(value: float | None) -> str:
+    """A score with four decimals, or a dash."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def setting(value: Any) -> str:
+    """A hyperparameter, short: ``3.1e-04``, ``0.12``, ``[0, 2, 5]``."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.2e}" if value and abs(value) < 0.01 else f"{value:.4g}"
+    if isinstance(value, tuple):
+        return str(list(value))
+    return str(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Hyperparameters on one line."""
+    return " · ".join(f"{name} {setting(value)}" for name, value in values.items())
+
+
+def duration(seconds: float) -> str:
+    """``8 s``, ``1 min 05 s`` or ``2 h 03 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes in a unit that fits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def counts(by_state: Mapping[str, int]) -> str:
+    """``5 complete, 7 pruned``."""
+    return ", ".join(f"{count} {state.lower()}" for state, count in sorted(by_state.items())) or "none yet"

@@ -1,0 +1,96 @@
+"""``sweep ui``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweep.cli.options import OptionalStudy, StorageOption, find_study
+from sweep.errors import SweepError, UserError
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
+
+LOCALHOST = "127.0.0.1"
+START_TIMEOUT_SECONDS = 90.0
+
+
+def ui(
+    study: OptionalStudy = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to serve on.")] = 5000,
+    host: Annotated[str, typer.Option("--host", help="Address to bind to.")] = LOCALHOST,
+    storage: StorageOption = None,
+) -> None:
+    """Open the MLflow UI over a study's storage, with Optuna's dashboard of the study at /optuna.
+
+    Example: `sweep ui intents --port 5001`
+    """
+    from sweep.wiring import read_spec, tracking_uri
+
+    spec = read_spec(find_study(study, storage))
+    if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
+        typer.echo(f"The record of {spec.study!r} lies on a server of its own: {spec.tracking.uri}")
+        return
+    _refuse_taken(host, port)
+    server = subprocess.Popen(_command(spec, tracking_uri(spec), host, port), start_new_session=True)
+    try:
+        address = f"http://{host}:{port}"
+        _wait_until_up(server, address)
+        typer.echo(f"MLflow    {address}/")
+        if _journal(spec) is not None:
+            typer.echo(f"Optuna    {address}/optuna   (study {spec.study}, read-only)")
+        typer.echo("Ctrl-C ends it.")
+        sys.stdout.flush()
+        server.wait()
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+def _journal(spec: StudySpec) -> str | None:
+    path = spec.layout.history / "journal.log"
+    return str(path) if spec.history is None and path.exists() else None
+
+
+def _command(spec: StudySpec, uri: str, host: str, port: int) -> list[str]:
+    command = [sys.executable, "-m", "dashboards.server", "--tracking-uri", uri, "--host", host, "--port", str(port)]
+    command += ["--artifacts", str(spec.layout.tracking_artifacts)]
+    journal = _journal(spec)
+    return [*command, "--history", journal, "--study", spec.study] if journal else command
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as err:
+            raise UserError(f"--port {port}: {host}:{port} cannot be bound ({err.strerror}). Choose another.") from err
+
+
+def _wait_until_up(server: subprocess.Popen[bytes], address: str) -> None:
+    until = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise SweepError(f"the server ended with exit code {server.returncode}; its messages stand above.")
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise SweepError(f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s.")
