@@ -1,0 +1,46 @@
+# Two commands for a fresh clone: `make sweep` runs the bundled study, `make test` proves that all works.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: sweep test lint test-slow bench lock clean
+
+sweep: $(READY)
+	@$(BIN)/sweep run $(ARGS)
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The lock holds exact versions. torch comes first and with its dependencies, which differ between CPU and CUDA
+# builds; everything else is named in the lock, so that nothing has to be resolved.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@echo "making the environment in $(VENV) (once; a few minutes) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m objectives.bundled
+	@touch $(READY)
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/study_store.py
+	$(BIN)/python tests/benchmarks/execution_overhead.py
+	$(BIN)/python tests/benchmarks/recording.py
+
+# Write the lock from what is installed now, after a deliberate upgrade.
+lock:
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
