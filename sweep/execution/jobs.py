@@ -1,0 +1,98 @@
+"""Jobs of an objective besides training: prepare, check, evaluate, each in a clean process."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep import errors
+from sweep.errors import ExecutionError, SweepError
+from sweep.execution.messages import argument_to_json
+from sweep.execution.warm_client import TRIAL_MODULE, TrialProcess, WarmParent
+
+LOADER = "objectives.loading:load_objective"
+
+
+def run_job(
+    parent: WarmParent,
+    objective: str,
+    method: str,
+    arguments: Mapping[str, Any],
+    *,
+    log: Path | None = None,
+    timeout_seconds: float = 3600.0,
+    loader: str = LOADER,
+    env: Mapping[str, str] | None = None,
+    on_progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Any:
+    """Run one method of an objective in a clean process and return what it returns.
+
+    Args:
+        parent: The warm parent to fork from.
+        objective: Name of the objective, as the loader knows it.
+        method: ``prepare``, ``check`` or ``evaluate``.
+        arguments: Its arguments by name: JSON-able, paths or train requests.
+        log: File the job's output is appended to.
+        timeout_seconds: Bound on the whole job.
+        loader: ``module:function`` that gives the objective of a name.
+        env: Variables set in the process.
+        on_progress: Called with each sign of life.
+
+    Returns:
+        The method's JSON-able result.
+
+    Raises:
+        SweepError: The error the objective raised, as the same class.
+        ExecutionError: If the job raised anything else, died, or took too long.
+    """
+    order = {
+        "objective": objective,
+        "loader": loader,
+        "method": method,
+        "arguments": {name: argument_to_json(value) for name, value in arguments.items()},
+    }
+    process = parent.spawn(f"{TRIAL_MODULE}:call", order, log, env or {})
+    try:
+        answer = _answer(process, f"{method} of {objective}", timeout_seconds, on_progress)
+    finally:
+        process.kill()
+    if "error" in answer:
+        raise _error(f"{method} of {objective}", answer["error"])
+    return answer["result"]
+
+
+def _answer(
+    process: TrialProcess,
+    job: str,
+    timeout_seconds: float,
+    on_progress: Callable[[Mapping[str, Any]], None] | None,
+) -> Mapping[str, Any]:
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        has_ended = process.poll()
+        for message in process.messages.drain():
+            if "progress" not in message:
+                return message
+            if on_progress is not None:
+                on_progress(message["progress"])
+        if has_ended:
+            raise ExecutionError(f"{job}: {process.ending}")
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise ExecutionError(f"{job} took longer than {timeout_seconds:.0f} s and was ended")
+        waiting = select.poll()
+        for descriptor in process.filenos():
+            waiting.register(descriptor, select.POLLIN)
+        waiting.poll(remaining * 1000)
+
+
+def _error(job: str, description: Mapping[str, Any]) -> SweepError:
+    kind = getattr(errors, description["type"], None)
+    if description["traceback"] is None and isinstance(kind, type) and issubclass(kind, SweepError):
+        return kind(description["message"])
+    return ExecutionError(
+        f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}"
+    )

@@ -1,0 +1,123 @@
+"""What runs inside a process forked by the warm parent: one attempt of a trial, or one job.
+
+Messages of ``train`` to the supervisor: ``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``)
+and, last, ``{"end": AttemptEnd, "detail": text or null}``. Messages of ``call``: ``{"progress": …}`` and, last,
+``{"result": …}`` or ``{"error": …}``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import traceback
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+from sweep.domain import AttemptEnd, Decision, TrainRequest
+from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError
+from sweep.execution.channel import MessageChannel
+from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
+from sweep.ports import DivergedError, Objective
+
+_TRACEBACK_LINES = 30
+_LINE_CHARACTERS = 2000
+_DRIVER_GONE = 3
+_OUT_OF_MEMORY_NAMES = frozenset({"OutOfMemoryError", "AcceleratorOutOfMemoryError"})
+_ENDS = {Decision.STOP: AttemptEnd.STOPPED, Decision.PAUSE: AttemptEnd.PAUSED}
+
+
+def train(connection: socket.socket) -> int:
+    """Run one attempt; the first message is ``{"objective", "loader", "train_request"}``."""
+    channel = MessageChannel(connection)
+    order = channel.receive()
+    if order is None:
+        return _DRIVER_GONE
+    end, detail = _guarded_attempt(channel, order)
+    _say(channel, {"end": end, "detail": detail})
+    return 0
+
+
+def call(connection: socket.socket) -> int:
+    """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``."""
+    channel = MessageChannel(connection)
+    order = channel.receive()
+    if order is None:
+        return _DRIVER_GONE
+    try:
+        objective = _load(channel, order["loader"], order["objective"])
+        method = getattr(objective, order["method"])
+        result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
+        _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
+        _say(channel, {"error": _described(error)})
+    return 0
+
+
+def _guarded_attempt(channel: MessageChannel, order: Mapping[str, Any]) -> tuple[AttemptEnd, str | None]:
+    try:
+        objective = _load(channel, order["loader"], order["objective"])
+        return _attempt(channel, objective, request_from_json(order["train_request"])), None
+    except DivergedError as error:
+        return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
+    except UserError as error:
+        return AttemptEnd.FAILED, str(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises ends this attempt alone
+        end = AttemptEnd.OOM if _is_out_of_memory(error) else AttemptEnd.FAILED
+        return end, _last_lines(error)
+
+
+def _attempt(channel: MessageChannel, objective: Objective, request: TrainRequest) -> AttemptEnd:
+    reports = objective.train(request)
+    for report in reports:
+        _say(channel, {"report": report_to_json(report)})
+        answer = channel.receive()
+        if answer is None:
+            os._exit(_DRIVER_GONE)
+        decision = Decision(answer["decision"])
+        if decision is not Decision.CONTINUE:
+            if isinstance(reports, Generator):
+                reports.close()
+            return _ENDS[decision]
+    return AttemptEnd.FINISHED
+
+
+def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
+    module, _, function = loader.partition(":")
+    load: Callable[[str], Objective] = getattr(importlib.import_module(module), function)
+    objective = load(name)
+
+    def progress(step: int, total_steps: int, loss: float | None = None) -> None:
+        _say(channel, {"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
+
+    objective.progress = progress  # type: ignore[attr-defined]
+    return objective
+
+
+def _say(channel: MessageChannel, message: Mapping[str, Any]) -> None:
+    try:
+        channel.send(message)
+    except ExecutionError:
+        if channel.is_broken:  # nobody waits for this process any more
+            os._exit(_DRIVER_GONE)
+        raise
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # By name: torch's error is met without importing torch.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, MemoryError) or bool(names & _OUT_OF_MEMORY_NAMES)
+
+
+def _last_lines(error: BaseException) -> str:
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "\n".join(line[:_LINE_CHARACTERS] for line in lines[-_TRACEBACK_LINES:])
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    expected = isinstance(error, SweepError) and not isinstance(error, ExecutionError)
+    return {
+        "type": type(error).__name__,
+        "message": error.problems if isinstance(error, InvalidSpecError) else str(error),
+        "traceback": None if expected else _last_lines(error),
+    }

@@ -1,0 +1,363 @@
+"""The owner's side of the warm parent: start it, ask it for processes, watch over them."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import ExecutionError
+from sweep.execution import warm_parent
+from sweep.execution.channel import MessageChannel
+
+WARM_MODULES = ("objectives.warm",)
+TRIAL_MODULE = "sweep.execution.trial_process"
+_SINGLE_THREADED = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+_REAP_SECONDS = 5.0
+_CLOSE_SECONDS = 2.0
+_PLACING_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmAddress:
+    """Where a warm parent listens; of use only on the host and in the boot it names.
+
+    Attributes:
+        host: Host name and boot id.
+        path: The socket.
+    """
+
+    host: str
+    path: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether a process on this host can reach it."""
+        return self.host == host_identity() and Path(self.path).exists()
+
+
+def host_identity() -> str:
+    """Name of this host and of its current boot."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    boot_id = boot.read_text().strip() if boot.exists() else ""
+    return f"{socket.gethostname()}/{boot_id}"
+
+
+def search_path() -> list[str]:
+    """Module search path of this process, absolute, with the working folder at its end."""
+    here = str(Path.cwd())
+    return list(dict.fromkeys([entry or here for entry in sys.path] + [here]))
+
+
+class TrialProcess:
+    """A process forked by a warm parent, with a socket for messages to and from it.
+
+    Nothing here waits unless it says so: the process may still be waiting for its parent to warm up.
+    """
+
+    def __init__(
+        self, status: MessageChannel, messages: MessageChannel, last_words: Callable[[], str]
+    ) -> None:
+        self._status = status
+        self._last_words = last_words
+        self.messages = messages
+        self.pid: int | None = None
+        self.exit_code: int | None = None
+        self._lost_parent: str | None = None
+
+    def filenos(self) -> tuple[int, ...]:
+        """Descriptors to select on: news of the process, and its messages while they can come."""
+        if self.messages.at_end:
+            return (self._status.fileno(),)
+        return (self._status.fileno(), self.messages.fileno())
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send it a message.
+
+        Raises:
+            ExecutionError: If it is gone.
+        """
+        self.messages.send(message)
+
+    def poll(self) -> bool:
+        """Whether it has ended; learns its pid and exit code.
+
+        Raises:
+            ExecutionError: If the warm parent could not make it.
+        """
+        if not self.has_ended:
+            for answer in self._status.drain():
+                if "error" in answer:
+                    self.close()
+                    raise ExecutionError(f"no trial process: {answer['error']}")
+                self.pid = answer.get("pid", self.pid)
+                self.exit_code = answer.get("exit", self.exit_code)
+            if self._status.at_end and self.exit_code is None:
+                self._lose_parent()
+        return self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to be gone."""
+        return self.exit_code is not None or self._lost_parent is not None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        if self._lost_parent is not None:
+            return self._lost_parent
+        if self.exit_code is None:
+            return "trial process still running"
+        if self.exit_code < 0:
+            return f"trial process killed by signal {-self.exit_code}"
+        return f"trial process exited with code {self.exit_code}"
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for its end; returns whether it came."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self.poll():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            self._status.wait_readable(remaining)
+        return True
+
+    def begin_kill(self) -> None:
+        """Have it killed, with its whole process group; ``poll`` tells when it is gone."""
+        if not self.has_ended:
+            with contextlib.suppress(ExecutionError):  # a dead warm parent's children die by themselves
+                self._status.send({"kill": True})
+
+    def kill(self) -> None:
+        """Kill it with its whole process group, and wait until it is gone."""
+        self.begin_kill()
+        with contextlib.suppress(ExecutionError):  # it was never made
+            self.wait(_REAP_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it; it is killed if it still runs. Idempotent."""
+        self._status.close()
+        self.messages.close()
+
+    def _lose_parent(self) -> None:
+        self._lost_parent = (
+            f"trial process lost: the warm parent it came from died. {self._last_words()}".strip()
+        )
+        if self.pid is not None:  # the kernel kills the leader; this ends what it started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+class WarmParent:
+    """A fork server of our own: starts it, attaches to it, asks it for processes.
+
+    Args:
+        modules: Modules it imports before the first request.
+        environment: Variables over those of this process and the single-threaded defaults.
+        extra_path: Entries added to the end of the module search path.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[str] = WARM_MODULES,
+        *,
+        environment: Mapping[str, str] | None = None,
+        extra_path: Sequence[str] = (),
+    ) -> None:
+        self._modules = (*modules, TRIAL_MODULE)
+        self._environment = dict(environment or {})
+        self._path = list(dict.fromkeys([*search_path(), *extra_path]))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._alive_writer: int | None = None
+        self._attached: WarmAddress | None = None
+
+    @classmethod
+    def attach(cls, address: WarmAddress, **settings: Any) -> WarmParent:
+        """One that uses the warm parent of another process on this host while that lives, then its own.
+
+        Args:
+            address: Where the other one listens.
+            **settings: As for the constructor, for a warm parent of its own.
+        """
+        parent = cls(**settings)
+        parent._attached = address
+        return parent
+
+    @property
+    def address(self) -> WarmAddress:
+        """Where other processes on this host may attach; starts it if it does not run.
+
+        Raises:
+            ExecutionError: If it cannot be started.
+        """
+        self.start()
+        if self._attached is not None:
+            return self._attached
+        return WarmAddress(host=host_identity(), path=str(self._socket_path))
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the warm parent, if it was started here."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start it, without waiting until it is warm; does nothing while it runs.
+
+        Raises:
+            ExecutionError: If it cannot be started.
+        """
+        if self._attached is not None:
+            if self._attached.is_here:
+                return
+            self._attached = None
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._clean_up()
+        self._launch()
+
+    def spawn(
+        self, entry: str, request: Mapping[str, Any], log: Path | None, env: Mapping[str, str]
+    ) -> TrialProcess:
+        """Ask for a process that runs ``entry`` and receives ``request`` as its first message.
+
+        Returns at once; the process begins as soon as the parent is warm.
+
+        Args:
+            entry: ``module:function``, called with the process's end of the message socket.
+            request: JSON-able first message.
+            log: File its output is appended to, or None to drop it.
+            env: Variables set in the process.
+
+        Raises:
+            ExecutionError: If there is no warm parent to ask, and none can be started.
+        """
+        order = {
+            "entry": entry,
+            "env": dict(env),
+            "log": str(log) if log is not None else os.devnull,
+            "cwd": str(Path.cwd()),
+        }
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                connection = self._place(json.dumps(order).encode() + b"\n", theirs.fileno())
+            except ExecutionError:
+                ours.close()
+                raise
+        process = TrialProcess(MessageChannel(connection), MessageChannel(ours), self._last_words)
+        with contextlib.suppress(ExecutionError):  # if it is gone already, its status tells so
+            process.send(request)
+        return process
+
+    def close(self) -> None:
+        """End it and everything forked for this process; idempotent."""
+        if self._alive_writer is not None:
+            os.close(self._alive_writer)
+            self._alive_writer = None
+        if self._process is not None:
+            try:
+                self._process.wait(_CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._clean_up()
+
+    @property
+    def _socket_path(self) -> Path:
+        if self._folder is None:
+            raise ExecutionError("the warm parent was not started")
+        return self._folder / "socket"
+
+    def _place(self, order: bytes, descriptor: int) -> socket.socket:
+        """Hand an order to a living warm parent; returns the connection its answers come over."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        for _ in range(_PLACING_ATTEMPTS):
+            path = self.address.path
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(path)
+                sent = connection.sendmsg([order], rights)
+                connection.sendall(order[sent:])
+            except OSError as error:
+                connection.close()
+                failure = error
+                self._abandon()
+            else:
+                return connection
+        raise ExecutionError(
+            f"the warm parent cannot be reached: {failure}. {self._last_words()}"
+        ) from failure
+
+    def _abandon(self) -> None:
+        """Turn away from a warm parent that does not answer; the next ``start`` makes another."""
+        self._attached = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _launch(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="sweep-"))  # only its owner may enter
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            alive_reader, alive_writer = os.pipe()
+            stack.callback(os.close, alive_reader)
+            try:
+                listener.bind(str(self._socket_path))
+                self._socket_path.chmod(0o600)
+                listener.listen(128)
+                config = warm_parent.WarmConfig(
+                    listen_fd=listener.fileno(),
+                    alive_fd=alive_reader,
+                    folder=str(self._folder),
+                    path=self._path,
+                    modules=self._modules,
+                )
+                output = stack.enter_context((self._folder / "output").open("wb"))
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", warm_parent.__file__, json.dumps(asdict(config))],
+                    env={**os.environ, **_SINGLE_THREADED, **self._environment},
+                    pass_fds=(listener.fileno(), alive_reader),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                os.close(alive_writer)
+                self._clean_up()
+                raise ExecutionError(f"cannot start the warm parent ({sys.executable}): {error}") from error
+        self._alive_writer = alive_writer
+
+    def _last_words(self) -> str:
+        if self._folder is None or not (self._folder / "output").exists():
+            return ""
+        lines = (self._folder / "output").read_text(errors="replace").splitlines()
+        return "Its last words:\n" + "\n".join(lines[-10:]) if lines else "It left no message."
+
+    def _clean_up(self) -> None:
+        if self._alive_writer is not None:
+            os.close(self._alive_writer)
+            self._alive_writer = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+        self._process = None

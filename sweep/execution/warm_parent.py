@@ -1,0 +1,289 @@
+"""A small fork server: imports heavy modules once, then forks a clean process for each request.
+
+Run as a script, with one JSON argument (see :class:`WarmConfig`); only the standard library is imported before the
+modules it is asked to warm, and nothing of the owner's memory gets here. Each connection to its socket carries
+one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path or null, "cwd": path or null}``, and by
+SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(socket) -> exit code``. Back come
+``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
+``{"error": text}``. A connection that closes early, or sends ``{"kill": true}``, kills the child with its whole
+process group. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+_PR_SET_PDEATHSIG = 1
+_OWNER_GONE = 0
+_CHILD_BROKE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmConfig:
+    """What the owner passes on the command line.
+
+    Attributes:
+        listen_fd: A bound and listening unix socket.
+        alive_fd: Read end of a pipe whose write end only the owner holds.
+        folder: Private folder of the socket, removed at the end.
+        path: Module search path.
+        modules: Modules to import before the first fork.
+    """
+
+    listen_fd: int
+    alive_fd: int
+    folder: str
+    path: Sequence[str]
+    modules: Sequence[str]
+
+
+@dataclass(slots=True)
+class _Client:
+    """One connection: a request that is being read, then the child it asked for."""
+
+    connection: socket.socket
+    unread: bytes = b""
+    descriptors: list[int] = field(default_factory=list)
+    pid: int | None = None
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Warm up and serve until the owner is gone."""
+    config = WarmConfig(**json.loads(arguments[0]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    sys.path[:] = config.path
+    for descriptor in (config.listen_fd, config.alive_fd):
+        os.set_inheritable(descriptor, False)
+    failure = _warm(config)
+    gc.collect()
+    gc.freeze()
+    _Server(config, failure).serve()
+
+
+def _warm(config: WarmConfig) -> str | None:
+    """Import the modules, ready to vanish with the owner meanwhile; returns what went wrong."""
+    stop_reader, stop_writer = os.pipe()
+
+    def watch() -> None:
+        ready, _, _ = select.select([config.alive_fd, stop_reader], [], [])
+        if stop_reader not in ready:
+            shutil.rmtree(config.folder, ignore_errors=True)
+            os._exit(_OWNER_GONE)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    failure = None
+    for name in config.modules:
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001  # whatever a module raises while it is imported goes to the client
+            failure = f"cannot import {name}: {traceback.format_exc(limit=-5).strip()}"
+            break
+    os.close(stop_writer)
+    watcher.join()  # no second thread may live while we fork
+    os.close(stop_reader)
+    return failure
+
+
+class _Server:
+    """Accepts, forks, reaps and kills; never blocks on a client."""
+
+    def __init__(self, config: WarmConfig, failure: str | None) -> None:
+        self._config = config
+        self._failure = failure
+        self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+        self._listener = socket.socket(fileno=config.listen_fd)
+        self._listener.setblocking(False)
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        for end in (self._wake_reader, self._wake_writer):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(config.alive_fd, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._clients: dict[int, _Client] = {}
+        self._children: dict[int, _Client | None] = {}
+
+    def serve(self) -> NoReturn:
+        """Answer requests until the owner is gone, then end every child and this process."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj == self._config.alive_fd:
+                    self._end()
+                elif key.fileobj is self._wake_reader:
+                    self._wake_reader.recv(4096)
+                    self._reap()
+                elif key.fd in self._clients:  # an earlier event may have closed it
+                    self._read(self._clients[key.fd])
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # gone again
+            return
+        connection.setblocking(False)
+        self._clients[connection.fileno()] = _Client(connection)
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _read(self, client: _Client) -> None:
+        try:
+            data, ancillary, _, _ = client.connection.recvmsg(65536, socket.CMSG_SPACE(4))
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                client.descriptors += array.array("i", content[: len(content) - len(content) % 4])
+        if not data:
+            self._drop(client)
+            return
+        client.unread += data
+        while b"\n" in client.unread:
+            line, client.unread = client.unread.split(b"\n", 1)
+            self._obey(client, json.loads(line))
+
+    def _obey(self, client: _Client, request: dict[str, Any]) -> None:
+        if request.get("kill"):
+            self._kill(client.pid)
+        elif self._failure is not None:
+            self._reply(client, {"error": self._failure})
+        else:
+            self._fork(client, request)
+
+    def _fork(self, client: _Client, request: dict[str, Any]) -> None:
+        warm_parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._reply(client, {"error": f"cannot fork a trial process: {error}"})
+            return
+        if pid == 0:
+            self._become_child(client.descriptors[0], request, warm_parent)
+        for descriptor in client.descriptors:
+            os.close(descriptor)
+        client.descriptors.clear()
+        client.pid = pid
+        self._children[pid] = client
+        self._reply(client, {"pid": pid})
+
+    def _become_child(self, descriptor: int, request: dict[str, Any], warm_parent: int) -> NoReturn:
+        code = _CHILD_BROKE
+        try:
+            os.setsid()
+            if self._libc is not None:
+                self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != warm_parent:  # it died before the line above
+                os._exit(_CHILD_BROKE)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._selector.close()
+            for other in self._clients.values():
+                other.connection.close()
+            for end in (self._listener, self._wake_reader, self._wake_writer):
+                end.close()
+            os.close(self._config.alive_fd)
+            _redirect(request.get("log"))
+            os.environ.update(request.get("env") or {})
+            if request.get("cwd"):
+                os.chdir(request["cwd"])
+            module, _, function = request["entry"].partition(":")
+            code = getattr(importlib.import_module(module), function)(socket.socket(fileno=descriptor)) or 0
+        except BaseException:  # noqa: BLE001  # a child must never fall back into the server's loop
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:
+                    stream.flush()
+                except (OSError, ValueError):  # a full disk, or a stream the objective closed
+                    code = code or _CHILD_BROKE
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._kill(ended.si_pid)  # what it left behind in its group, while the pid is still taken
+            _, status = os.waitpid(ended.si_pid, 0)
+            client = self._children.pop(ended.si_pid, None)
+            if client is not None:
+                client.pid = None
+                self._reply(client, {"exit": os.waitstatus_to_exitcode(status)})
+                self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        if client.connection.fileno() in self._clients:
+            del self._clients[client.connection.fileno()]
+            self._selector.unregister(client.connection)
+        client.connection.close()
+        for descriptor in client.descriptors:
+            os.close(descriptor)
+        client.descriptors.clear()
+        if client.pid in self._children:
+            self._children[client.pid] = None
+            self._kill(client.pid)
+
+    def _kill(self, pid: int | None) -> None:
+        if pid is None or pid not in self._children:
+            return
+        for send in (os.killpg, os.kill):  # the second for a child that has not reached setsid yet
+            try:
+                send(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+    def _reply(self, client: _Client, answer: dict[str, Any]) -> None:
+        try:
+            client.connection.send(json.dumps(answer).encode() + b"\n")
+        except OSError:  # nobody listens any more; the closed connection is dropped when it is read
+            return
+
+    def _end(self) -> NoReturn:
+        for pid in list(self._children):
+            self._kill(pid)
+        shutil.rmtree(self._config.folder, ignore_errors=True)
+        os._exit(_OWNER_GONE)
+
+
+def _redirect(log: str | None) -> None:
+    """Send what the process prints to its log, line by line."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    if log is not None:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,124 @@
+"""Objectives without a model, for the conformance suites: each does one thing an executor must cope with.
+
+``load`` is the loader entry: ``sweep.testing.toy_objectives:load``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.domain import Report, TrainRequest
+from sweep.errors import InvalidDataError, InvalidSpecError
+from sweep.ports import DivergedError
+
+LOADER = "sweep.testing.toy_objectives:load"
+CANARY: list[int] = []
+"""Grows with every attempt that runs in the same process; clean processes keep it at one."""
+
+
+class ToyObjective:
+    """Reports as often as its settings say, then ends as they say.
+
+    Settings: ``reports`` (evaluations), ``then`` (how it ends), ``sleep_seconds`` (before each evaluation).
+    """
+
+    progress: Any = None
+
+    def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        """Echo, or raise what ``settings["raise"]`` names."""
+        wanted = settings.get("raise")
+        if wanted == "data":
+            raise InvalidDataError("data/train.csv: 0 rows; give at least 2")
+        if wanted == "spec":
+            raise InvalidSpecError(["one", "two"])
+        if wanted == "bug":
+            raise KeyError("bug")
+        if wanted == "exit":
+            os._exit(7)
+        if wanted == "hang":
+            time.sleep(600)
+        self.progress(1, 2, 0.5)
+        return {"folder": str(folder), "pid": os.getpid(), "kind": type(folder).__name__}
+
+    def check(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Tell what arrived."""
+        return {"hyperparameters": request.assignment.hyperparameters, "metric": request.metric.name}
+
+    def evaluate(
+        self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]
+    ) -> Mapping[str, float]:
+        """A fixed score."""
+        return {"accuracy": 0.5}
+
+    def train(self, request: TrainRequest) -> Iterator[Report]:
+        """Report, then end as told."""
+        CANARY.append(1)
+        settings = request.settings
+        print(f"trial {request.assignment.trial_number} begins")  # noqa: T201
+        print(f"devices {os.environ.get('CUDA_VISIBLE_DEVICES')!r}", file=sys.stderr)  # noqa: T201
+        try:
+            for step in range(1, settings.get("reports", 3) + 1):
+                time.sleep(settings.get("sleep_seconds", 0))
+                self.progress(step, settings.get("reports", 3), 1.0 / step)
+                yield self._report(request, step)
+        finally:
+            print("generator closed")  # noqa: T201
+        self._end(settings.get("then", "finish"), request)
+
+    def _report(self, request: TrainRequest, step: int) -> Report:
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return Report(
+            trial_number=request.assignment.trial_number,
+            attempt=request.assignment.attempt,
+            step=step,
+            fidelity=float(step),
+            metrics={
+                "accuracy": step / 10,
+                "canary": float(len(CANARY)),
+                "pid": float(os.getpid()),
+                "device": float(devices) if devices else -1.0,
+                "threads": float(os.environ.get("OMP_NUM_THREADS", "0")),
+            },
+            checkpoint=None,
+            wall_seconds=0.0,
+            reported_at=time.time(),
+        )
+
+    def _end(self, how: str, request: TrainRequest) -> None:
+        if how == "diverge":
+            raise DivergedError("loss became NaN at step 3")
+        if how == "fail":
+            raise ValueError("a bug in the objective")
+        if how == "user-error":
+            raise InvalidDataError("train.csv: no rows")
+        if how == "memory":
+            raise MemoryError
+        if how == "device-memory":
+            raise OutOfMemoryError("CUDA out of memory")
+        if how == "exit":
+            os._exit(9)
+        if how == "orphan" and os.fork() == 0:
+            Path(request.artifacts).write_text(str(os.getpid()))
+            time.sleep(600)
+        if how == "hang" or how == "orphan":
+            time.sleep(600)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Bears the name of torch's error, which is known by name alone."""
+
+
+def load(name: str) -> ToyObjective:
+    """The loader entry.
+
+    Raises:
+        InvalidSpecError: If the name is not ``toy``.
+    """
+    if name != "toy":
+        raise InvalidSpecError(f"objective {name!r} is unknown; use 'toy'")
+    return ToyObjective()
