@@ -1,0 +1,63 @@
+"""Stand-ins for rooms a test is not about; each keeps the contract of its port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sweep.domain import Report, Trial
+from sweep.engine.view import StudySnapshot
+from sweep.ports import Record
+
+
+@dataclass(slots=True)
+class MemoryRecorder:
+    """Keeps records in a list."""
+
+    records: list[Record] = field(default_factory=list)
+
+    def record(self, record: Record) -> None:
+        """Append."""
+        self.records.append(record)
+
+    def close(self, timeout_seconds: float) -> int:
+        """Nothing is ever undelivered."""
+        return 0
+
+
+@dataclass(slots=True)
+class MemoryKeeper:
+    """Remembers what it was told to keep; holds no checkpoints."""
+
+    kept: dict[int, tuple[set[int], set[int]]] = field(default_factory=dict)
+
+    def newest(self, trial_number: int) -> str | None:
+        """There is none."""
+        return None
+
+    def keep(self, trial_number: int, resumable: set[int], weights: set[int]) -> None:
+        """Remember the newest wish."""
+        self.kept[trial_number] = (resumable, weights)
+
+
+@dataclass(slots=True)
+class SilentObserver:
+    """Counts what it is shown."""
+
+    reports: int = 0
+    over: list[Trial] = field(default_factory=list)
+    lost: int = 0
+
+    def reported(self, report: Report, value: float) -> None:
+        """Count."""
+        self.reports += 1
+
+    def attempt_lost(self, trial_number: int, attempt: int, reason: str) -> None:
+        """Count."""
+        self.lost += 1
+
+    def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:
+        """Keep."""
+        self.over.append(trial)
+
+    def tick(self, snapshot: StudySnapshot) -> None:
+        """Look away."""
