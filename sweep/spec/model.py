@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sweep.domain import HyperparameterValue, MetricRule, RungLadder
 from sweep.layout import StudyLayout
-from sweep.spec.space import Distribution
+from sweep.spec import fidelity, rules
+from sweep.spec.problems import BrokenRule
+from sweep.spec.resolved import plain, plain_training, resolved
+from sweep.spec.space import Choices, Distribution, bounds, top, within
+
+DEFAULT_DROPOUT = 0.1
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+class Part(BaseModel):
+    """A section of a spec: frozen, strict, without unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
+    )
 
 
-class DataSpec(_Part):
+class DataSpec(Part):
     """Where the rows come from and how they are split.
 
     Attributes:
@@ -30,18 +40,24 @@ class DataSpec(_Part):
         split_seed: Seed of the splits.
     """
 
-    source: str | None = None
+    source: Annotated[str | None, AfterValidator(rules.data_source)] = None
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     text: str = "text"
     label: str = "label"
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.0
-    split_seed: int = 0
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    split_seed: _Seed = 0
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.source is not None and (self.train or self.validation or self.test):
+            raise BrokenRule("goes with no files", "Keep source or the files, not both", "source")
+        return self
 
 
-class TrainingSpec(_Part):
+class TrainingSpec(Part):
     """Training settings; each may be searched, these are the defaults of trial 0.
 
     Attributes:
@@ -58,29 +74,37 @@ class TrainingSpec(_Part):
         warmup: Share of the steps with rising learning rate, in [0, 1).
         gradient_clipping: Largest gradient norm; None does not clip.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
+        extra: Settings of a user's own objective; beside the others in YAML.
     """
 
-    epochs: float | None = None
-    steps: int | None = None
-    batch_size: int = 16
-    evaluation_batch_size: int = 64
-    accumulation: int = 1
-    max_length: int = 128
-    keep_layers: tuple[int, ...] | None = None
-    freeze: tuple[Literal["embeddings"], ...] = ()
-    train_rows: int | None = None
+    epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    evaluation_batch_size: int = Field(default=64, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    max_length: int = Field(default=128, ge=3)
+    keep_layers: Annotated[tuple[int, ...] | None, AfterValidator(rules.layers)] = None
+    freeze: Annotated[tuple[Literal["embeddings"], ...], AfterValidator(rules.distinct)] = ()
+    train_rows: int | None = Field(default=None, ge=2)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    learning_rate: float = 5e-5
-    dropout: float | None = None
-    weight_decay: float = 0.01
-    warmup: float = 0.1
+    learning_rate: float = Field(default=5e-5, gt=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
     schedule: Literal["linear", "constant"] = "linear"
-    gradient_clipping: float | None = 1.0
-    label_smoothing: float = 0.0
-    evaluate_every: float | None = None
+    gradient_clipping: float | None = Field(default=1.0, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    evaluate_every: float | None = Field(default=None, gt=0)
+    extra: Mapping[str, HyperparameterValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise BrokenRule("goes with no steps", "Keep epochs or steps, not both", "epochs")
+        return self
 
 
-class ObjectiveSpec(_Part):
+class ObjectiveSpec(Part):
     """What is trained.
 
     Attributes:
@@ -94,7 +118,7 @@ class ObjectiveSpec(_Part):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
 
 
-class SamplerSpec(_Part):
+class SamplerSpec(Part):
     """How hyperparameters are drawn.
 
     Attributes:
@@ -104,7 +128,7 @@ class SamplerSpec(_Part):
     name: Literal["sobol", "tpe", "random", "gp"] = "sobol"
 
 
-class PrunerSpec(_Part):
+class PrunerSpec(Part):
     """When a trial is stopped early.
 
     Attributes:
@@ -113,20 +137,20 @@ class PrunerSpec(_Part):
     """
 
     name: Literal["successive-halving", "median", "none"] = "successive-halving"
-    first_rung: float = 0.0625
-    reduction_factor: int = 3
+    first_rung: float = Field(default=0.0625, gt=0, lt=1)
+    reduction_factor: int = Field(default=3, ge=2)
 
 
-class SearchSpec(_Part):
+class SearchSpec(Part):
     """The search space and the way through it."""
 
     space: Mapping[str, Distribution] = Field(default_factory=dict)
-    seed: int = 0
+    seed: _Seed = 0
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     pruner: PrunerSpec = Field(default_factory=PrunerSpec)
 
 
-class MetricSpec(_Part):
+class MetricSpec(Part):
     """What is optimised; YAML key ``from`` is ``source`` here."""
 
     name: str = "accuracy"
@@ -134,7 +158,7 @@ class MetricSpec(_Part):
     source: Literal["best", "last"] = Field(default="best", alias="from")
 
 
-class BudgetSpec(_Part):
+class BudgetSpec(Part):
     """How much may be spent.
 
     Attributes:
@@ -142,11 +166,11 @@ class BudgetSpec(_Part):
         hours: Wall hours of the driver; None is unlimited.
     """
 
-    trials: int = 20
-    hours: float | None = None
+    trials: int = Field(default=20, ge=1)
+    hours: float | None = Field(default=None, gt=0)
 
 
-class ResourcesSpec(_Part):
+class ResourcesSpec(Part):
     """What a trial gets.
 
     Attributes:
@@ -156,23 +180,23 @@ class ResourcesSpec(_Part):
         address: Ray cluster to join; None starts Ray here.
     """
 
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    workers: int | None = None
+    cpus_per_trial: float = Field(default=1.0, gt=0)
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(rules.gpu_share)] = 0.0
+    workers: int | None = Field(default=None, ge=1)
     address: str | None = None
 
 
-class TrackingSpec(_Part):
+class TrackingSpec(Part):
     """Where the record goes.
 
     Attributes:
         uri: MLflow tracking URI; None is ``sqlite:///<storage>/mlflow.db``.
     """
 
-    uri: str | None = None
+    uri: Annotated[str | None, AfterValidator(rules.tracking_uri)] = None
 
 
-class StudySpec(_Part):
+class StudySpec(Part):
     """One study: search space, objective, metric, budget.
 
     Attributes:
@@ -181,7 +205,7 @@ class StudySpec(_Part):
         keep: Models of the best trials that stay on disk and become LoggedModels (trial 0 stays too).
     """
 
-    study: str
+    study: Annotated[str, AfterValidator(rules.study_name)]
     objective: ObjectiveSpec
     search: SearchSpec
     metric: MetricSpec = Field(default_factory=MetricSpec)
@@ -189,8 +213,23 @@ class StudySpec(_Part):
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
     storage: str = "mlruns"
-    history: str | None = None
-    keep: int = 3
+    history: Annotated[str | None, AfterValidator(rules.history_url)] = None
+    keep: int = Field(default=3, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_run(cls, data: Any) -> Any:
+        """Fill in the epochs where neither they nor steps are given or searched."""
+        objective, search = (
+            data.get(key) if isinstance(data, dict) else None for key in ("objective", "search")
+        )
+        if not isinstance(objective, ObjectiveSpec) or not isinstance(search, SearchSpec):
+            return data
+        training = objective.training
+        if training.epochs is None and training.steps is None and "steps" not in search.space:
+            training = training.model_copy(update={"epochs": fidelity.DEFAULT_EPOCHS})
+            objective = objective.model_copy(update={"training": training})
+        return {**data, "objective": objective}
 
     @property
     def layout(self) -> StudyLayout:
@@ -205,35 +244,76 @@ class StudySpec(_Part):
     @property
     def fidelity_unit(self) -> Literal["epochs", "steps"]:
         """Unit in which training is measured and compared."""
-        return "steps" if self.objective.training.steps is not None else "epochs"
+        in_steps = self.objective.training.steps is not None or "steps" in self.search.space
+        return "steps" if in_steps else "epochs"
 
     @property
     def max_fidelity(self) -> float:
         """A full run, in the fidelity unit; the top of the range where it is searched."""
-        raise NotImplementedError
+        if self.fidelity_unit in self.search.space:
+            return top(self.search.space[self.fidelity_unit])
+        training = self.objective.training
+        return float(training.steps or training.epochs or fidelity.DEFAULT_EPOCHS)
 
     @property
     def ladder(self) -> RungLadder | None:
         """The rungs at which trials are compared, or None without successive halving."""
-        raise NotImplementedError
+        pruner = self.search.pruner
+        if pruner.name != "successive-halving":
+            return None
+        return fidelity.ladder_to(
+            self.max_fidelity, pruner.first_rung, pruner.reduction_factor, self.fidelity_unit
+        )
 
     @property
     def evaluate_at(self) -> tuple[float, ...]:
         """Fidelities to evaluate at: the rungs and every ``evaluate_every``, ascending, without near-doubles."""
-        raise NotImplementedError
+        unit = self.fidelity_unit
+        every = fidelity.interval(self.max_fidelity, self.objective.training.evaluate_every, unit)
+        return fidelity.evaluations(self.max_fidelity, every, self.ladder, whole=unit == "steps")
 
     def defaults(self) -> dict[str, HyperparameterValue]:
-        """Hyperparameters of trial 0: the training value of each searched setting."""
-        raise NotImplementedError
+        """Hyperparameters of trial 0: the training value of each searched setting, or the nearest one drawn."""
+        training = self.objective.training
+        return {
+            name: within(
+                distribution, _default(name, getattr(training, name, training.extra.get(name)), distribution)
+            )
+            for name, distribution in self.search.space.items()
+        }
 
     def settings(self, hyperparameters: Mapping[str, HyperparameterValue]) -> dict[str, Any]:
         """Training settings of a trial, JSON-able: the drawn values over the spec's."""
-        raise NotImplementedError
+        return {
+            **plain_training(self.objective.training),
+            **{k: plain(v) for k, v in hyperparameters.items()},
+        }
 
     def objective_settings(self) -> dict[str, Any]:
         """All that ``Objective.prepare`` needs, JSON-able: task, model, data, training, space, metric, seed."""
-        raise NotImplementedError
+        return {
+            "task": self.objective.task,
+            "model": self.objective.model,
+            "data": plain(self.objective.data),
+            "training": plain_training(self.objective.training),
+            "space": {name: bounds(distribution) for name, distribution in self.search.space.items()},
+            "metric": {
+                "name": self.metric.name,
+                "direction": self.metric.direction,
+                "source": self.metric.source,
+            },
+            "seed": self.search.seed,
+        }
 
     def resolved(self) -> dict[str, Any]:
         """The spec with every default filled in, JSON-able; loads to an equal spec."""
-        raise NotImplementedError
+        return resolved(self)
+
+
+def _default(name: str, value: HyperparameterValue, distribution: Distribution) -> HyperparameterValue:
+    if value is not None or isinstance(distribution, Choices):
+        return value
+    if name == "dropout":
+        return DEFAULT_DROPOUT
+    # Nothing set means all rows, the whole run, no clipping: the top comes nearest.
+    return distribution.high if name in TrainingSpec.model_fields else None

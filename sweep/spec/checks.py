@@ -1,0 +1,232 @@
+"""Rules between values, and between values and the disk; paths become absolute here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep.spec import fidelity, rules
+from sweep.spec.problems import BrokenRule, nearest
+from sweep.spec.reading import Reader
+from sweep.spec.source import Items, Node
+from sweep.spec.space import Choices, top
+
+METRICS = {
+    "text-classification": {
+        "accuracy": "maximize",
+        "macro_f1": "maximize",
+        "mcc": "maximize",
+        "loss": "minimize",
+    },
+}
+TASKS = tuple(METRICS)
+_DEFAULT_TASK = "text-classification"
+_FILE_KEYS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a spec is checked against.
+
+    Attributes:
+        folder: Absolute folder that relative paths start from.
+        must_exist: Whether files and folders have to be there; not so for a stored study.
+    """
+
+    folder: Path
+    must_exist: bool = True
+
+    def absolute(self, path: str) -> str:
+        """``path`` without ``~`` and ``..``, from the folder."""
+        return os.path.normpath(self.folder / os.path.expanduser(path))
+
+
+def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> None:
+    """Check what was read; resolve paths and what follows from other values.
+
+    Args:
+        found: Nested values as :meth:`Reader.study` gives them; changed in place.
+        reader: Receives the problems.
+        around: Where the spec lies.
+    """
+    objective = found.get("objective", {})
+    task = objective.get("task", _DEFAULT_TASK)
+    if "task" in objective:
+        _apply(reader, "objective.task", lambda: rules.known_task(task, TASKS))
+    if "objective" not in reader.failed and "objective" in reader.nodes:
+        _model(objective, reader, around)
+        _data(objective.setdefault("data", {}), reader, around, own=rules.is_own(task))
+    space = found.get("search", {}).get("space", {})
+    _length(objective.get("training", {}), space, reader)
+    searched = any(path.startswith("search.") and path not in _SEARCH_KEYS for path in reader.nodes)
+    if "search" in reader.nodes and "search" not in reader.failed and not searched:
+        broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
+        reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
+    _metric(found.setdefault("metric", {}), task, reader)
+    _stores(found, reader, around)
+
+
+_SEARCH_KEYS = frozenset(
+    {"search.seed", "search.sampler", "search.pruner", "search.sampler.name"}
+    | {f"search.pruner.{key}" for key in ("name", "first_rung", "reduction_factor")}
+)
+
+
+def _apply(reader: Reader, path: str, rule: Any, node: Node | None = None) -> Any:
+    try:
+        return rule()
+    except BrokenRule as broken:
+        reader.blame(path, broken, node)
+        return None
+
+
+def _model(objective: dict[str, Any], reader: Reader, around: Surroundings) -> None:
+    model = objective.get("model")
+    if model is None:
+        return
+
+    def resolve() -> str:
+        path = around.absolute(model)
+        looks_like_path = model.startswith(("/", "./", "../", "~")) or model in (".", "..")
+        if os.path.isdir(path) and (looks_like_path or around.must_exist):
+            return path
+        if looks_like_path and around.must_exist:
+            what = "is a file" if os.path.isfile(path) else "does not exist"
+            remedy = "Name the folder that holds config.json and the weights"
+            raise BrokenRule(f"{what} ({path})" if path != model else what, remedy)
+        return rules.model_reference(model)
+
+    objective["model"] = _apply(reader, "objective.model", resolve)
+
+
+def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bool) -> None:
+    path = "objective.data"
+    if path in reader.failed:
+        return
+    source = data.get("source")
+    for key in _FILE_KEYS:
+        if source is not None and data.get(key):
+            reader.blame(
+                f"{path}.{key}",
+                BrokenRule(f"goes with source={source}", "Keep the files or source, not both"),
+            )
+    read = not {f"{path}.{key}" for key in ("source", *_FILE_KEYS)} & reader.failed
+    if read and source is None and not data.get("train") and not own:
+        place = reader.nodes[path].place
+        remedy = "Add source: bundled:tweets, or train: with a csv, tsv, jsonl or parquet file"
+        reader.problems.add(place, f"{path} names no rows to train on. {remedy}.")
+    seen: dict[str, str] = {}
+    for key in _FILE_KEYS:
+        if source is None and data.get(key):
+            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around)
+    total = data.get("validation_fraction", 0.1) + data.get("test_fraction", 0.0)
+    if data.get("validation") or data.get("test"):
+        total = 0.0  # at least one of the fractions splits nothing
+    if total >= 1:
+        keys = [key for key in ("test_fraction", "validation_fraction") if f"{path}.{key}" in reader.nodes]
+        rule = f"leaves no rows to train on: both fractions make {total:g}"
+        reader.blame(f"{path}.{keys[0]}", BrokenRule(rule, "Lower them until their sum is below 1"))
+
+
+def _files(
+    path: str, files: tuple[str, ...], seen: dict[str, str], reader: Reader, around: Surroundings
+) -> tuple[str, ...]:
+    node = reader.nodes[path]
+    absolute = []
+    for index, name in enumerate(files):
+        item = node.items[index] if isinstance(node, Items) else node
+        below = f"{path}[{index}]" if isinstance(node, Items) else path
+        file = around.absolute(name)
+        absolute.append(file)
+        fault = _file_fault(name, file, around.must_exist)
+        if fault is None and file in seen:
+            fault = BrokenRule(
+                f"is already in {seen[file]}", "Use each file once: shared rows make scores too good"
+            )
+        seen.setdefault(file, path)
+        if fault is not None:
+            reader.blame(below, fault, item)
+    return tuple(absolute)
+
+
+def _file_fault(name: str, file: str, must_exist: bool) -> BrokenRule | None:
+    if must_exist and os.path.isdir(file):
+        return BrokenRule("is a folder", "Name a file in it")
+    extension = os.path.splitext(file)[1].lower()
+    if extension not in rules.DATA_EXTENSIONS:
+        return BrokenRule("has no known extension", f"Use one of {', '.join(rules.DATA_EXTENSIONS)}")
+    if must_exist and not os.path.isfile(file):
+        where = "" if file == name else f" ({file})"
+        return BrokenRule(f"does not exist{where}", "Paths start from the spec's folder")
+    return None
+
+
+def _length(training: dict[str, Any], space: dict[str, Any], reader: Reader) -> None:
+    given = {
+        unit: [f"search.{unit}"] * (unit in space)
+        + [f"objective.training.{unit}"] * (training.get(unit) is not None)
+        for unit in ("epochs", "steps")
+    }
+    if given["epochs"] and given["steps"]:
+        blamed, other = given["steps"][0], given["epochs"][0]
+        reader.blame(blamed, BrokenRule(f"goes with {other}", "Keep one of them"))
+        return
+    for unit in ("epochs", "steps"):
+        distribution = space.get(unit)
+        if isinstance(distribution, Choices) and None in distribution.values:
+            reader.blame(f"search.{unit}", BrokenRule("holds null", "Give each choice a number"))
+            return
+    unit = "steps" if given["steps"] else "epochs"
+    full = top(space[unit]) if unit in space else training.get(unit) or fidelity.DEFAULT_EPOCHS
+    every = training.get("evaluate_every")
+    if every is not None and full / every > fidelity.MAX_EVALUATIONS:
+        rule = f"asks for more than {fidelity.MAX_EVALUATIONS} evaluations in {full:g} {unit}"
+        remedy = f"Use {full / fidelity.MAX_EVALUATIONS:g} or more"
+        reader.blame("objective.training.evaluate_every", BrokenRule(rule, remedy))
+
+
+def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:
+    if {"metric", "metric.name", "objective.task"} & reader.failed:
+        return
+    name = metric.setdefault("name", "accuracy")
+    path = "metric.name" if "metric.name" in reader.nodes else "metric"
+    own = rules.is_own(task)
+    directions = (
+        {key: way for known in METRICS.values() for key, way in known.items()} if own else METRICS[task]
+    )
+    natural = directions.get(name)
+    if natural is None and not own:
+        meant = nearest(name, directions)
+        remedy = f"Did you mean {meant}?" if meant else f"Use one of: {', '.join(directions)}"
+        reader.blame(path, BrokenRule(f"is not a metric of {task}", remedy))
+    elif "metric.direction" in reader.failed:
+        return
+    elif natural is None and "direction" not in metric:
+        rule = "has no direction, and only you know which way is better"
+        reader.blame(path, BrokenRule(rule, "Add direction: maximize or direction: minimize"))
+    elif not own and metric.get("direction", natural) != natural:
+        rule = f"does not fit {name}, which is better when {'larger' if natural == 'maximize' else 'smaller'}"
+        reader.blame("metric.direction", BrokenRule(rule, f"Use {natural}, or leave direction out"))
+    elif natural is not None:
+        metric.setdefault("direction", natural)
+
+
+def _stores(found: dict[str, Any], reader: Reader, around: Surroundings) -> None:
+    if "storage" not in reader.failed:
+        found["storage"] = _apply(reader, "storage", lambda: _folder(found.get("storage", "mlruns"), around))
+    for section, key in ((found.get("tracking", {}), "uri"), (found, "history")):
+        url = section.get(key)
+        if url is not None and (relative := re.fullmatch(r"sqlite:///([^/?][^?]*)(\?.*)?", url)):
+            section[key] = f"sqlite:///{around.absolute(relative[1])}{relative[2] or ''}"
+
+
+def _folder(storage: str, around: Surroundings) -> str:
+    if "://" in storage:
+        raise BrokenRule("is a URL", "Name a folder; a shared record goes to tracking.uri and history")
+    folder = around.absolute(storage)
+    if around.must_exist and os.path.exists(folder) and not os.path.isdir(folder):
+        raise BrokenRule("is a file", "Name a folder")
+    return folder

@@ -1,0 +1,58 @@
+"""How far a trial trains, and where it is evaluated and compared."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sweep.domain import RungLadder
+
+DEFAULT_EPOCHS = 3.0
+MAX_EVALUATIONS = 1000
+_NEAR = 0.1
+_EXACT = 1e-9
+
+
+def ladder_to(
+    max_fidelity: float, first_rung: float, reduction_factor: int, unit: Literal["epochs", "steps"]
+) -> RungLadder | None:
+    """The rungs of successive halving (Li et al., arXiv:1810.05934), or None where there is no room for one.
+
+    Args:
+        max_fidelity: A full run.
+        first_rung: Share of it at which trials are first compared; in (0, 1).
+        reduction_factor: eta.
+        unit: Rungs in steps are whole.
+    """
+    lowest = first_rung * max_fidelity
+    if unit == "steps":
+        lowest = max(1.0, float(round(lowest)))
+    if lowest >= max_fidelity * (1 - _EXACT):
+        return None
+    return RungLadder(min_fidelity=lowest, max_fidelity=max_fidelity, reduction_factor=reduction_factor)
+
+
+def interval(max_fidelity: float, every: float | None, unit: Literal["epochs", "steps"]) -> float:
+    """Fidelity between two evaluations: as asked for, or one epoch, or a quarter of the steps."""
+    if every is not None:
+        return every
+    return 1.0 if unit == "epochs" else max_fidelity / 4
+
+
+def evaluations(
+    max_fidelity: float, every: float, ladder: RungLadder | None, whole: bool
+) -> tuple[float, ...]:
+    """Fidelities to evaluate at, ascending; the last is the full run.
+
+    Args:
+        max_fidelity: A full run.
+        every: Fidelity between evaluations; at most ``MAX_EVALUATIONS`` of them fit into a full run.
+        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within 10 % of one gives way to it.
+        whole: Whether fidelities are whole numbers.
+    """
+    fixed = [*(ladder.rungs if ladder else ()), max_fidelity]
+    count = int(max_fidelity / every * (1 + _EXACT))
+    multiples = [index * every for index in range(1, count + 1)]
+    if whole:
+        multiples = sorted({float(max(1, round(multiple))) for multiple in multiples})
+    apart = [m for m in multiples if all(abs(m - level) > _NEAR * level for level in fixed)]
+    return tuple(sorted({*fixed, *(m for m in apart if m < max_fidelity)}))

@@ -1,0 +1,130 @@
+"""The spec that ``sweep init`` writes: every key, with what it means beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from sweep.spec.values import untyped
+
+_TEMPLATE = """\
+# A study: search space, objective, metric, budget. Check it with 'sweep check', start it with 'sweep run'.
+study: {study}
+
+objective:
+  task: text-classification         # or package.module:Class, an objective of your own
+  model: bundled:minilm-l6          # or a Hub id, a folder, models:/name@alias
+  data:
+{origin}
+    validation_fraction: 0.1        # of the training rows, where no validation file is given
+    test_fraction: {test_fraction}              # likewise; the test rows are opened once, for the winner
+    split_seed: 0                   # seed of the splits
+  training:                         # fixed settings; for searched ones, where trial 0 starts
+    epochs: 3                       # passes over the training rows; or steps: 500
+    batch_size: 16                  # rows per optimizer step, before accumulation
+    evaluation_batch_size: 64       # rows per batch of an evaluation
+    accumulation: 1                 # micro-batches per optimizer step
+    max_length: 128                 # tokens; longer rows are cut
+    keep_layers: null               # [0, 2, 5] keeps three layers; null keeps all
+    freeze: []                      # [embeddings] leaves them untrained
+    train_rows: null                # train on so many rows only; null takes all
+    precision: auto                 # bf16 where the hardware has it, else fp32; or fp32, bf16, fp16
+    learning_rate: 5e-5             # highest learning rate
+    dropout: null                   # null leaves the model's own
+    weight_decay: 0.01              # on weights, not on biases and norms
+    warmup: 0.1                     # share of the steps with rising learning rate
+    schedule: linear                # after the warm-up: linear to 0, or constant
+    gradient_clipping: 1.0          # largest gradient norm; null does not clip
+    label_smoothing: 0.0            # 0.1 trusts labels less
+    evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
+
+search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]
+  learning_rate: 1e-5..1e-3 log
+  dropout: 0..0.4
+  weight_decay: 1e-4..0.3 log
+  seed: 0                           # same seed, same study
+  sampler: sobol                    # or tpe, gp, random
+  pruner:
+    name: successive-halving        # stops weak trials early; or median, none
+    first_rung: 0.0625              # share of a full run at which trials are first compared
+    reduction_factor: 3             # keeps the best third at each rung
+
+metric:
+  name: accuracy                    # or macro_f1, mcc, loss
+  direction: maximize               # minimize for loss
+  from: best                        # a trial counts by its best evaluation; or last
+budget:
+  trials: 12                        # finished trials
+  hours: null                       # wall hours; null is unlimited
+resources:
+  cpus_per_trial: 1                 # compute threads of a trial
+  gpus_per_trial: 0                 # 0.5 lets two trials share one
+  workers: null                     # trials side by side; null is as many as fit
+  address: null                     # of a Ray cluster; null starts Ray here
+tracking: {{uri: null}}               # of an MLflow server; null is mlflow.db in the storage
+storage: mlruns                     # folder of everything a study writes
+history: null                       # postgresql://… to share the study; null is a file in the storage
+keep: 3                             # best trials whose models are kept
+"""
+
+_BUNDLED_ORIGIN = """\
+    source: bundled:tweets          # or a Hub data set; or, in its place, files:
+    # train: train.csv              # csv, tsv, jsonl or parquet; a list for several
+    # validation: validation.csv
+    # test: test.csv
+    text: {text}# column of the text
+    label: {label}# column of the label"""
+
+_FILE_ORIGIN = """\
+    train: {train}# csv, tsv, jsonl or parquet; a list for several
+    # validation: validation.csv    # without one, a share of train, stratified
+    # test: test.csv                # likewise
+    text: {text}# column of the text
+    label: {label}# column of the label"""
+
+
+def template(
+    *, study: str = "my-study", train: str | None = None, text: str | None = None, label: str | None = None
+) -> str:
+    """A commented spec to start from; as it stands, it runs.
+
+    Args:
+        study: The study's name; see :func:`study_name_from`.
+        train: The data file, or None for the bundled data set.
+        text: Column of the text.
+        label: Column of the label.
+    """
+    columns = {"text": _padded(text or "text", 4 + len("text: ")), "label": _padded(label or "label", 11)}
+    if train is None:
+        origin = _BUNDLED_ORIGIN.format(**columns)
+    else:
+        origin = _FILE_ORIGIN.format(train=_padded(train, 11), **columns)
+    return _TEMPLATE.format(
+        study=_scalar(study), origin=origin, test_fraction="0.0" if train is None else "0.1"
+    )
+
+
+def study_name_from(text: str) -> str:
+    """A valid study name that resembles ``text``, such as a file's name."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64]
+    return name or "my-study"
+
+
+def _padded(value: str, column: int) -> str:
+    return f"{_scalar(value):<{max(36 - column, 0)}}".ljust(len(_scalar(value)) + 1)
+
+
+def _scalar(value: str) -> str:
+    """``value`` as YAML text; quoted unless it is plain beyond doubt."""
+    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", value) is not None
+    try:
+        plain = (
+            (plain and untyped(value) == value and not value.startswith((".", "0x"))) or value.startswith("./")
+        )
+    except ValueError:
+        plain = False
+    return (
+        value
+        if plain and re.fullmatch(r"[\w./-]+", value, re.ASCII)
+        else json.dumps(value, ensure_ascii=False)
+    )
