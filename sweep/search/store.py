@@ -1,0 +1,322 @@
+"""The study's history, sampler and pruner behind the port ``StudyStore``."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from sweep.domain import HyperparameterValue, Report, Trial, TrialState
+from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
+from sweep.search import lives
+from sweep.search.lives import Life
+from sweep.search.memory import StudyMemory, frozen_trial
+from sweep.search.reading import StudyReader
+from sweep.search.space import SearchSpace
+from sweep.search.storages import STORAGE_ERRORS, History, open_history, without_password
+from sweep.spec.model import StudySpec
+
+
+class OptunaStore:
+    """A study in Optuna's storage, written by one driver.
+
+    Sampler and pruner work on a copy of the study in memory, so that drawing and pruning never wait for the
+    disk; each call writes what it changed through to the storage, with one fsync where that is a journal.
+    After a write that failed, the store refuses every further one: the copy would no longer be true.
+
+    Made by :meth:`create` or :meth:`open`; not thread-safe.
+    """
+
+    def __init__(
+        self, spec: StudySpec, history: History, study_id: int, now: Callable[[], float] = time.time
+    ) -> None:
+        self._spec = spec
+        self._rule = spec.rule
+        self._history = history
+        self._study_id = study_id
+        self._now = now
+        self._space = SearchSpace(spec.search.space)
+        self._memory = StudyMemory(spec, self._space)
+        self._lives: list[Life] = []
+        self._seen: dict[int, Trial] = {}
+        self._failure: str | None = None
+
+    @classmethod
+    def create(cls, spec: StudySpec, now: Callable[[], float] = time.time) -> OptunaStore:
+        """Begin a new study.
+
+        Raises:
+            StudyExistsError: If the storage has one of that name.
+            StudyStoreError: If the storage cannot be used.
+        """
+        history = open_history(spec, is_new=True)
+        direction = (
+            StudyDirection.MAXIMIZE if spec.metric.direction == "maximize" else StudyDirection.MINIMIZE
+        )
+        try:
+            study_id = history.storage.create_new_study([direction], spec.study)
+        except optuna.exceptions.DuplicatedStudyError as err:
+            history.close()
+            raise StudyExistsError(
+                f"{history.place}: study {spec.study!r} exists already. "
+                f"Continue it by `sweep resume {spec.study}`, or choose another name."
+            ) from err
+        except STORAGE_ERRORS as err:
+            history.close()
+            raise _unwritable(history, spec, err) from err
+        return cls(spec, history, study_id, now)
+
+    @classmethod
+    def open(cls, spec: StudySpec, now: Callable[[], float] = time.time) -> OptunaStore:
+        """Continue a study; the caller holds the driver's lock.
+
+        Raises:
+            StudyNotFoundError: If the storage has none of that name.
+            StudyStoreError: If the storage cannot be used.
+        """
+        history = open_history(spec)
+        try:
+            try:
+                study_id = history.storage.get_study_id_from_name(spec.study)
+            except KeyError as err:
+                raise StudyNotFoundError(
+                    f"{history.place}: there is no study {spec.study!r}. See `sweep list`."
+                ) from err
+            store = cls(spec, history, study_id, now)
+            store._load()
+        except STORAGE_ERRORS as err:
+            history.close()
+            raise _unwritable(history, spec, err) from err
+        except StudyNotFoundError:
+            history.close()
+            raise
+        return store
+
+    @staticmethod
+    def open_readonly(spec: StudySpec) -> StudyReader:
+        """Look at a study while its driver writes."""
+        return StudyReader(spec)
+
+    def ask(self) -> Trial:
+        """A new trial in state RUNNING; trial 0 has the spec's defaults, exactly.
+
+        Raises:
+            StudyStoreError: If the trial cannot be stored, or the search space has changed.
+        """
+        self._check_usable()
+        number = len(self._lives)
+        hyperparameters = self._spec.defaults() if number == 0 else self._draw()
+        started_at = self._now()
+        attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
+        params = self._params(hyperparameters)
+        if self._space.decode(params) != hyperparameters:
+            attrs[lives.HYPERPARAMETERS] = dict(hyperparameters)
+        template = frozen_trial(self._space, params, started_at=started_at, user_attrs=attrs)
+        with self._writing(in_batch=False):
+            # One record: a crash leaves a trial with all its hyperparameters or none.
+            trial_id = self._history.storage.create_new_trial(self._study_id, template)
+        life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at)
+        if number == 0:
+            self._memory.adopt(life)
+        self._lives.append(life)
+        return life.trial(self._rule)
+
+    def begin_attempt(self, trial_number: int) -> int:
+        """Count one more attempt; returns its fencing number (1-based)."""
+        life = self._unfinished(trial_number, "an attempt")
+        with self._writing():
+            self._set(life, lives.ATTEMPT, life.attempt + 1)
+            if life.state is not TrialState.RUNNING:
+                self._set(life, lives.STATE, TrialState.RUNNING.value)
+        life.attempt += 1
+        life.state = TrialState.RUNNING
+        return life.attempt
+
+    def report(self, report: Report, value: float) -> None:
+        """Store an evaluation with the pruner's verdict on it. A step already stored is ignored."""
+        life = self._life(report.trial_number)
+        if report.step in life.evaluations:
+            return
+        self._unfinished(report.trial_number, "a report")
+        if self._rule.name not in report.metrics:
+            raise StudyStoreError(
+                f"trial {report.trial_number}, step {report.step}: the report has no metric "
+                f"{self._rule.name!r}, only {sorted(report.metrics)}. Set `metric.name` to one of them."
+            )
+        self._store(life, report, value)
+
+    def should_prune(self, trial_number: int) -> bool:
+        """The pruner's verdict on the newest stored evaluation.
+
+        Always False for trial 0, which the others are measured against, and at the end of a full run.
+        """
+        newest = self._life(trial_number).newest
+        return newest is not None and newest.prune
+
+    def pause(self, trial_number: int) -> None:
+        """Mark as PAUSED: unfinished, with nothing running."""
+        life = self._unfinished(trial_number, "a pause")
+        with self._writing():
+            self._set(life, lives.STATE, TrialState.PAUSED.value)
+        life.state = TrialState.PAUSED
+
+    def tell(
+        self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None
+    ) -> None:
+        """Finish a trial. Telling it again with the same state is ignored.
+
+        Raises:
+            StudyStoreError: If it is finished in another state, if ``state`` is not final, or if a
+                COMPLETE trial has no evaluation.
+        """
+        life = self._life(trial_number)
+        if life.state is state and state.is_finished:
+            return
+        self._unfinished(trial_number, f"state {state}")
+        if not state.is_finished or (state is TrialState.COMPLETE and chosen is None):
+            raise StudyStoreError(
+                f"trial {trial_number}: cannot end as {state} with evaluation {chosen}. "
+                "Tell a final state, and COMPLETE with the evaluation that stands for it."
+            )
+        if chosen is not None and chosen.step not in life.evaluations:
+            self._store(life, chosen, chosen.metrics[self._rule.name])
+        ended_at = self._now()
+        step = chosen.step if chosen else None
+        optuna_state = lives.OPTUNA_STATES[state]
+        values = self._memory.told_values(life, state, step)
+        with self._writing():
+            self._set(life, lives.END, {"step": step, "error": error, "at": ended_at})
+            self._set(life, lives.STATE, state.value)
+            self._history.storage.set_trial_state_values(life.trial_id, optuna_state, values)
+        life.state, life.chosen_step, life.error, life.ended_at = state, step, error, ended_at
+        self._memory.finish(life)
+
+    def keep_test(self, trial_number: int, metrics: Mapping[str, float]) -> None:
+        """Store the metrics of a finished trial on the test split.
+
+        Raises:
+            StudyStoreError: If the trial is not finished.
+        """
+        life = self._life(trial_number)
+        if not life.state.is_finished:
+            raise StudyStoreError(
+                f"trial {trial_number}: is {life.state}. Open the test split after its end."
+            )
+        with self._writing():
+            # Optuna does not let a finished trial be changed, so the study holds it.
+            key = f"{lives.TEST}{trial_number}"
+            self._history.storage.set_study_user_attr(self._study_id, key, dict(metrics))
+        life.test = dict(metrics)
+        self._seen.pop(trial_number, None)
+
+    def reports(self, trial_number: int) -> Sequence[Report]:
+        """All stored evaluations of a trial, by step."""
+        return self._life(trial_number).reports
+
+    def trials(self) -> Sequence[Trial]:
+        """All trials by number."""
+        for life in self._lives:
+            # A finished trial does not change any more, except by keep_test.
+            if life.number not in self._seen or not self._seen[life.number].state.is_finished:
+                self._seen[life.number] = life.trial(self._rule)
+        return [self._seen[life.number] for life in self._lives]
+
+    def close(self) -> None:
+        """Let go of the store; idempotent."""
+        if self._failure is None:
+            self._failure = "it is closed"
+            self._history.close()
+
+    # Opening
+
+    def _load(self) -> None:
+        storage = self._history.storage
+        study_attrs = storage.get_study_user_attrs(self._study_id)
+        for frozen in storage.get_all_trials(self._study_id, deepcopy=False):
+            life = Life.of(frozen, self._space, study_attrs)
+            self._memory.adopt(life)
+            self._lives.append(life)
+            if not life.state.is_finished:
+                self._mend(life, frozen)
+
+    def _mend(self, life: Life, frozen: FrozenTrial) -> None:
+        """Finish a report that was cut between its two records."""
+        with self._writing():
+            for evaluation in life.evaluations.values():
+                if evaluation.milli_fidelity not in frozen.intermediate_values:
+                    self._history.storage.set_trial_intermediate_value(
+                        life.trial_id, evaluation.milli_fidelity, evaluation.value
+                    )
+
+    # Writing
+
+    def _draw(self) -> dict[str, HyperparameterValue]:
+        try:
+            return self._memory.draw()
+        except (ValueError, optuna.exceptions.OptunaError) as err:
+            self._failure = "a draw failed"
+            raise StudyStoreError(
+                f"{self._history.place}: cannot draw hyperparameters ({err}). "
+                "The search space of a begun study cannot be changed; start a new study."
+            ) from err
+
+    def _store(self, life: Life, report: Report, value: float) -> None:
+        self._check_usable()
+        evaluation = self._memory.evaluate(life, report, value)
+        with self._writing():
+            # The report first: from it, a lost intermediate value is mended.
+            self._set(life, f"{lives.REPORT}{report.step}", evaluation.to_json())
+            self._history.storage.set_trial_intermediate_value(
+                life.trial_id, evaluation.milli_fidelity, value
+            )
+        life.add(evaluation)
+
+    def _set(self, life: Life, key: str, value: Any) -> None:
+        self._history.storage.set_trial_user_attr(life.trial_id, key, value)
+
+    @contextlib.contextmanager
+    def _writing(self, *, in_batch: bool = True) -> Iterator[None]:
+        self._check_usable()
+        try:
+            with self._history.batch() if in_batch else contextlib.nullcontext():
+                yield
+        except STORAGE_ERRORS as err:
+            self._failure = "an earlier write failed"
+            raise _unwritable(self._history, self._spec, err) from err
+
+    def _check_usable(self) -> None:
+        if self._failure is not None:
+            raise StudyStoreError(
+                f"{self._history.place}: cannot be used, {self._failure}. Open the study again."
+            )
+
+    def _life(self, trial_number: int) -> Life:
+        if not 0 <= trial_number < len(self._lives):
+            raise StudyStoreError(
+                f"{self._history.place}: has trials 0 to {len(self._lives) - 1}, not {trial_number}. Ask first."
+            )
+        return self._lives[trial_number]
+
+    def _unfinished(self, trial_number: int, what: str) -> Life:
+        life = self._life(trial_number)
+        if life.state.is_finished:
+            raise StudyStoreError(f"trial {trial_number}: has ended as {life.state} and cannot take {what}.")
+        return life
+
+    def _params(self, hyperparameters: Mapping[str, HyperparameterValue]) -> dict[str, Any]:
+        """What of the hyperparameters Optuna can hold: numbers as they are, choices that are offered."""
+        nearest = self._space.encode(self._space.nearest(hyperparameters))
+        exact = self._space.encode(hyperparameters)
+        return {name: exact[name] for name in nearest}
+
+
+def _unwritable(history: History, spec: StudySpec, err: BaseException) -> StudyStoreError:
+    return StudyStoreError(
+        f"{history.place}: the study's history cannot be used ({without_password(err, spec.history)}). "
+        f"Nothing stored before is lost. Free space or repair the connection, then `sweep resume {spec.study}`."
+    )
