@@ -34,6 +34,7 @@ class Supervisor:
         self._process = process
         self._worker = worker
         self._is_started = False
+        self._waits = False
         self._end: Ended | None = None
         self._exit_deadline: float | None = None
 
@@ -92,7 +93,10 @@ class Supervisor:
         return found
 
     def decide(self, decision: Decision) -> None:
-        """Pass a decision on; a process that is gone will say so by its end."""
+        """Answer the report the process waits on, if it does; one that is gone will say so by its end."""
+        if not self._waits:
+            return
+        self._waits = False
         with contextlib.suppress(ExecutionError):
             self._process.send({"decision": decision})
 
@@ -120,6 +124,7 @@ class Supervisor:
             return found
         for message in messages:
             if "report" in message:
+                self._waits = True
                 found.append(Reported(report=report_from_json(message["report"])))
             elif "end" in message:
                 end = Ended(**self._key, end=AttemptEnd(message["end"]), detail=message["detail"])

@@ -167,12 +167,13 @@ class TrialProcess:
 
 
 class WarmParent:
-    """A fork server of our own: starts it, attaches to it, asks it for processes.
+    """A fork server of our own: starts or finds it, asks it for processes.
 
     Args:
         modules: Modules it imports before the first request.
         environment: Variables over those of this process and the single-threaded defaults.
         extra_path: Entries added to the end of the module search path.
+        attach_to: Warm parent of another process, used while it can be reached from here; then an own one.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class WarmParent:
         *,
         environment: Mapping[str, str] | None = None,
         extra_path: Sequence[str] = (),
+        attach_to: WarmAddress | None = None,
     ) -> None:
         self._modules = (*modules, TRIAL_MODULE)
         self._environment = dict(environment or {})
@@ -188,19 +190,7 @@ class WarmParent:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._alive_writer: int | None = None
-        self._attached: WarmAddress | None = None
-
-    @classmethod
-    def attach(cls, address: WarmAddress, **settings: Any) -> WarmParent:
-        """One that uses the warm parent of another process on this host while that lives, then its own.
-
-        Args:
-            address: Where the other one listens.
-            **settings: As for the constructor, for a warm parent of its own.
-        """
-        parent = cls(**settings)
-        parent._attached = address
-        return parent
+        self._attached = attach_to
 
     @property
     def address(self) -> WarmAddress:
