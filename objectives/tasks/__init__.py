@@ -1,1 +1,1 @@
-"""TODO."""
+"""One file for each task; each names its objective's class ``OBJECTIVE``."""

@@ -1,0 +1,187 @@
+"""Reading rows from csv, tsv, jsonl, json and parquet files, with errors that name the line."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from objectives.data.rows import Rows, clean_rows
+from sweep.errors import InvalidDataError
+
+Columns = dict[str, list[Any]]
+
+
+def read_files(paths: Sequence[str], text: str, label: str) -> Rows:
+    """Rows of one or more files, one after another.
+
+    Args:
+        paths: Files; the suffix tells the format.
+        text: Column of the text.
+        label: Column of the label.
+
+    Raises:
+        InvalidDataError: If a file cannot be read, lacks a column or has nothing to learn from.
+    """
+    texts: list[Any] = []
+    labels: list[Any] = []
+    for path in map(Path, paths):
+        columns = _read(path)
+        texts.extend(pick(columns, text, "text", str(path)))
+        labels.extend(pick(columns, label, "label", str(path)))
+    return clean_rows(texts, labels, ", ".join(map(str, paths)))
+
+
+def pick(columns: Columns, name: str, key: str, origin: str) -> list[Any]:
+    """A column by name.
+
+    Raises:
+        InvalidDataError: If it is missing; names the columns found and the nearest.
+    """
+    if name in columns:
+        return columns[name]
+    found = [str(c) for c in columns]
+    near = difflib.get_close_matches(name, found, n=1) or [c for c in found if c.lower() == name.lower()]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(repr(c[:60]) for c in found[:12]) or "none"
+    raise InvalidDataError(
+        f"{origin}: no column {name!r}; columns found: {listed}.{hint} Set `data.{key}` to the right one."
+    )
+
+
+def _read(path: Path) -> Columns:
+    readers = {
+        ".csv": lambda: _delimited(path, ","),
+        ".tsv": lambda: _delimited(path, "\t"),
+        ".jsonl": lambda: _json_lines(path),
+        ".json": lambda: _json(path),
+        ".parquet": lambda: _parquet(path),
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidDataError(f"{path}: unknown format {path.suffix!r}. Use one of {', '.join(readers)}.")
+    try:
+        columns = reader()
+    except IsADirectoryError as err:
+        raise InvalidDataError(f"{path}: is a folder. Name the files in it.") from err
+    except OSError as err:
+        raise InvalidDataError(
+            f"{path}: cannot be read ({err.strerror or err}). Check path and rights."
+        ) from err
+    if not any(columns.values()):
+        raise InvalidDataError(f"{path}: no rows. Give a file with at least two rows of each class.")
+    return columns
+
+
+def _decoded(path: Path) -> str:
+    raw = path.read_bytes()
+    if not raw.strip():
+        raise InvalidDataError(
+            f"{path}: the file is empty. Give a file with at least two rows of each class."
+        )
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = raw.count(b"\n", 0, err.start) + 1
+        raise InvalidDataError(
+            f"{path}: byte {err.start} (0x{raw[err.start]:02x}, line {line}) is not UTF-8. "
+            f"Convert it, for example `iconv -f latin1 -t utf-8 {path.name}`."
+        ) from err
+
+
+def _delimited(path: Path, delimiter: str) -> Columns:
+    content = _decoded(path)
+    try:
+        return _table(path, content, delimiter, csv.QUOTE_MINIMAL)
+    except InvalidDataError:
+        if delimiter != "\t":
+            raise
+        # Many tab-separated files hold bare quotes and quote nothing.
+        return _table(path, content, delimiter, csv.QUOTE_NONE)
+
+
+def _table(path: Path, content: str, delimiter: str, quoting: Any) -> Columns:
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    header: list[str] | None = None
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if header is None:
+                header = [name.strip() for name in row]
+            elif len(row) != len(header):
+                raise InvalidDataError(
+                    f"{path}:{reader.line_num}: {len(row)} fields where the header has {len(header)}. "
+                    f"Quote fields that contain {delimiter!r} or a line break."
+                )
+            else:
+                rows.append(row)
+    except csv.Error as err:
+        raise InvalidDataError(f"{path}:{reader.line_num}: {err}. Close and double the quotes.") from err
+    names = header or []
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise InvalidDataError(f"{path}:1: the header names {double[0]!r} twice. Rename one of them.")
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def _json_lines(path: Path) -> Columns:
+    records = []
+    # Not splitlines(): JSON text may hold U+2028 unescaped.
+    for number, line in enumerate(_decoded(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except ValueError as err:
+            raise InvalidDataError(
+                f"{path}:{number}: not JSON ({err}). Write one JSON object a line."
+            ) from err
+        if not isinstance(records[-1], dict):
+            raise InvalidDataError(f"{path}:{number}: not a JSON object. Write one JSON object a line.")
+    return _columns(records)
+
+
+def _json(path: Path) -> Columns:
+    content = _decoded(path)
+    try:
+        value = json.loads(content)
+    except ValueError as err:
+        try:
+            return _json_lines(path)
+        except InvalidDataError:
+            raise InvalidDataError(f"{path}: not JSON ({err}). Write a list of objects.") from err
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
+        if len({len(v) for v in value.values()}) > 1:
+            raise InvalidDataError(f"{path}: columns of different lengths. Write a list of objects.")
+        return value
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
+        raise InvalidDataError(
+            f"{path}: neither a list of objects nor an object of columns. Write a list of objects."
+        )
+    return _columns(value)
+
+
+def _columns(records: Iterable[dict[str, Any]]) -> Columns:
+    records = list(records)
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
+
+
+def _parquet(path: Path) -> Columns:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return dict(pyarrow.parquet.ParquetFile(path).read().to_pydict())
+    except pyarrow.ArrowException as err:
+        raise InvalidDataError(f"{path}: not a parquet file ({err}). Write it again.") from err

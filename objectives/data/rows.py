@@ -1,0 +1,134 @@
+"""Rows of text and label, cleaned and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.errors import InvalidDataError
+
+_LABELS_ALWAYS_FINE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Texts and their labels.
+
+    Attributes:
+        texts: One text a row, none empty.
+        labels: One label name a row, none empty.
+        origin: Where they come from, for messages.
+        dropped: Rows left out because text or label was empty.
+    """
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    origin: str
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Sequence[int]) -> Rows:
+        """The rows at ``indices``, in that order."""
+        texts, labels = [self.texts[i] for i in indices], [self.labels[i] for i in indices]
+        return Rows(texts=texts, labels=labels, origin=self.origin)
+
+    def digest(self) -> str:
+        """sha256 over the content, in order."""
+        hasher = hashlib.sha256()
+        for text, label in zip(self.texts, self.labels, strict=True):
+            hasher.update(f"{len(text)}:{text}{len(label)}:{label}".encode(errors="surrogatepass"))
+        return hasher.hexdigest()
+
+
+def clean_rows(texts: Sequence[Any], labels: Sequence[Any], origin: str) -> Rows:
+    """Drop rows with an empty text or label (None, NaN, blanks); turn labels into names.
+
+    Raises:
+        InvalidDataError: If nothing is left, a text is not text, or a label is not a class.
+    """
+    kept_texts: list[str] = []
+    kept_labels: list[str] = []
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
+        if _is_empty(text) or _is_empty(label):
+            continue
+        if not isinstance(text, str):
+            raise InvalidDataError(
+                f"{origin}: row {number}: the text is {text!r}, of type {type(text).__name__}. "
+                "Name the column that holds text with `data.text`."
+            )
+        kept_texts.append(text)
+        kept_labels.append(_label_name(label, origin, number))
+    if not texts:
+        raise InvalidDataError(f"{origin}: no rows. Give a file with at least two rows of each class.")
+    if not kept_texts:
+        raise InvalidDataError(
+            f"{origin}: in all {len(texts)} rows text or label is empty. Check `data.text` and `data.label`."
+        )
+    return Rows(texts=kept_texts, labels=kept_labels, origin=origin, dropped=len(texts) - len(kept_texts))
+
+
+def label_names(train: Rows) -> list[str]:
+    """Distinct labels of the training rows, sorted: by value if all are whole numbers, else as text.
+
+    Raises:
+        InvalidDataError: If there are fewer than two, or nearly as many as rows.
+    """
+    names = sorted(set(train.labels))
+    if len(names) < 2:
+        raise InvalidDataError(
+            f"{train.origin}: all {len(train)} rows have the one label {names[0]!r}; nothing can be learnt. "
+            "Give rows of at least two classes, or check `data.label`."
+        )
+    if len(names) > max(_LABELS_ALWAYS_FINE, len(train) // 2):
+        raise InvalidDataError(
+            f"{train.origin}: {len(names)} different labels in {len(train)} rows, such as {names[0][:60]!r}: "
+            "this column does not hold classes. Check `data.label`."
+        )
+    if all(_is_whole(name) for name in names):
+        return sorted(names, key=int)
+    return names
+
+
+def check_labels(splits: Mapping[str, Rows], names: Sequence[str]) -> None:
+    """Refuse labels that training never sees.
+
+    Raises:
+        InvalidDataError: If a split has a label that is not in ``names``.
+    """
+    for split, rows in splits.items():
+        unseen = sorted(set(rows.labels) - set(names))
+        if unseen:
+            shown = ", ".join(repr(u[:60]) for u in unseen[:5])
+            count = sum(label in set(unseen) for label in rows.labels)
+            raise InvalidDataError(
+                f"{rows.origin}: {count} {split} rows have labels that no training row has: {shown}. "
+                f"Training knows {', '.join(repr(n) for n in names[:10])}. Add training rows or fix the labels."
+            )
+
+
+def _is_empty(value: Any) -> bool:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return isinstance(value, str) and not value.strip()
+
+
+def _is_whole(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
+
+
+def _label_name(label: Any, origin: str, number: int) -> str:
+    if isinstance(label, str):
+        return label.strip()
+    if isinstance(label, bool | int):
+        return str(label)
+    if isinstance(label, float) and label.is_integer():
+        return str(int(label))
+    raise InvalidDataError(
+        f"{origin}: row {number}: the label is {label!r}, of type {type(label).__name__}. Classes are text or "
+        "whole numbers: check `data.label`."
+    )

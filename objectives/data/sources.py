@@ -1,0 +1,148 @@
+"""Where rows come from: the bundled data, a data set of the Hub, or files."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives.bundled.tweets import DATA_NAME, TWEETS_SHA256, read_tweets, tweets_file
+from objectives.data.files import pick, read_files
+from objectives.data.rows import Rows, clean_rows
+from objectives.data.splits import split_off
+from sweep.errors import InvalidDataError
+
+_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+_TWEETS_TEST_ROWS = 600
+_TWEETS_TEST_SEED = 2014
+_MISSING_CLASS = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows that are not read yet.
+
+    Attributes:
+        name: Short name for people.
+        digest: sha256 of the content.
+        read: Reads the rows of the splits that the source itself has; ``train`` at least.
+    """
+
+    name: str
+    digest: str
+    read: Callable[[], Mapping[str, Rows]]
+
+
+def open_source(data: Mapping[str, Any]) -> Source:
+    """Find the rows that a spec's ``data`` names.
+
+    Args:
+        data: The ``data`` part of the objective's settings.
+
+    Raises:
+        InvalidDataError: If they cannot be found or read.
+    """
+    source = data.get("source")
+    if source is None:
+        return _files(data)
+    if not str(source).startswith("bundled:"):
+        return _hub(str(source), data["text"], data["label"])
+    if source != DATA_NAME:
+        near = difflib.get_close_matches(str(source), [DATA_NAME], n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InvalidDataError(
+            f"data.source: {source!r} is not bundled.{hint} The bundled data is {DATA_NAME!r}."
+        )
+    return _tweets()
+
+
+def _tweets() -> Source:
+    file = tweets_file()
+
+    def read() -> Mapping[str, Rows]:
+        texts, labels = read_tweets(file)
+        rows = clean_rows(texts, labels, DATA_NAME)
+        # Its own fixed test split: comparable between studies whatever their split seed is.
+        train, test = split_off(rows.labels, _TWEETS_TEST_ROWS / len(rows), _TWEETS_TEST_SEED)
+        return {"train": rows.take(train), "test": rows.take(test)}
+
+    split = f"{_TWEETS_TEST_ROWS}/{_TWEETS_TEST_SEED}"
+    return Source(name=DATA_NAME, digest=_digest([TWEETS_SHA256, split]), read=read)
+
+
+def _files(data: Mapping[str, Any]) -> Source:
+    files = {split: [str(path) for path in data.get(split) or ()] for split in _SPLIT_NAMES}
+    if not files["train"]:
+        raise InvalidDataError("data: neither `source` nor `train` is given. Name a training file.")
+    parts = []
+    for split, paths in files.items():
+        for path in paths:
+            try:
+                with Path(path).open("rb") as stream:
+                    parts.append(
+                        f"{split}:{Path(path).suffix}:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+                    )
+            except OSError as err:
+                near = _near_file(Path(path))
+                raise InvalidDataError(
+                    f"data.{split}: {path}: cannot be read ({err.strerror}).{near} Paths are relative to the spec."
+                ) from err
+
+    def read() -> Mapping[str, Rows]:
+        return {s: read_files(p, data["text"], data["label"]) for s, p in files.items() if p}
+
+    name = Path(files["train"][0]).name + (
+        f" and {len(files['train']) - 1} more" if files["train"][1:] else ""
+    )
+    return Source(name=name, digest=_digest(parts), read=read)
+
+
+def _near_file(path: Path) -> str:
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _hub(source: str, text: str, label: str) -> Source:
+    import datasets
+
+    name, _, configuration = source.partition(":")
+    try:
+        loaded = datasets.load_dataset(name, configuration or None)
+    # The library and its transports raise freely: whatever it is, the data set cannot be had.
+    except Exception as err:
+        raise InvalidDataError(
+            f"data.source: {source!r} cannot be loaded: {type(err).__name__}: {err} Check the id "
+            "(`name` or `name:configuration`) and the network, or use files (`data: {train: …}`)."
+        ) from err
+    splits = {}
+    for split, names in _SPLIT_NAMES.items():
+        found = next((n for n in names if n in loaded), None)
+        if (
+            found is not None
+            and (rows := _hub_rows(loaded[found], text, label, f"{source}[{found}]")) is not None
+        ):
+            splits[split] = rows
+    if "train" not in splits:
+        raise InvalidDataError(f"data.source: {source!r} has no split `train`; found: {', '.join(loaded)}.")
+    digest = _digest([f"{split}:{rows.digest()}" for split, rows in splits.items()])
+    return Source(name=source, digest=digest, read=lambda: splits)
+
+
+def _hub_rows(dataset: Any, text: str, label: str, origin: str) -> Rows | None:
+    columns = {name: dataset[name][:] for name in dataset.column_names if name in (text, label)}
+    columns |= {name: [] for name in dataset.column_names if name not in columns}
+    texts, labels = pick(columns, text, "text", origin), pick(columns, label, "label", origin)
+    names = getattr(dataset.features[label], "names", None)
+    if names:
+        if labels and all(value == _MISSING_CLASS for value in labels):
+            return None  # a test split whose labels are kept secret
+        labels = [None if v is None or v == _MISSING_CLASS else names[v] for v in labels]
+    return clean_rows(texts, labels, origin)
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,38 @@
+"""Files that a classifier's evaluation shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from objectives.finetune.scores import Confusion, class_report
+
+
+def write_confusion(folder: Path, confusion: Confusion, labels: Sequence[str]) -> None:
+    """Write the confusion matrix (JSON and CSV) and the scores of each class (JSON), each atomically.
+
+    Args:
+        folder: Where to write; made if missing.
+        confusion: Counts ``[true class, predicted class]``.
+        labels: Names of the classes, by id.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    matrix = {"labels": list(labels), "rows": "true", "columns": "predicted", "matrix": confusion.tolist()}
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(["true \\ predicted", *labels])
+    for label, counts in zip(labels, confusion.tolist(), strict=True):
+        writer.writerow([label, *counts])
+    _replace(folder / "confusion_matrix.json", json.dumps(matrix, ensure_ascii=False, indent=1))
+    _replace(folder / "confusion_matrix.csv", table.getvalue())
+    report = {"classes": class_report(confusion, labels)}
+    _replace(folder / "classification_report.json", json.dumps(report, ensure_ascii=False, indent=1))
+
+
+def _replace(path: Path, content: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(content, encoding="utf-8", newline="")
+    temporary.replace(path)

@@ -1,0 +1,153 @@
+"""The training loop: optimizer steps, nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from objectives.data.batching import Indices
+from objectives.finetune.precision import Precision
+from objectives.finetune.regularisation import decay_groups
+from objectives.finetune.schedule import Plan, learning_rate_factor
+from sweep.ports import DivergedError
+
+Progress = Callable[[int, int, float], None]
+"""Called with optimizer steps done, steps of the full run and the training loss of late."""
+
+_PROGRESS_SECONDS = 0.5
+_DEVICE_CHECK_STEPS = 20
+
+
+class Lesson(Protocol):
+    """What a task gives to the loop: a model, its batches and its loss."""
+
+    model: torch.nn.Module
+
+    def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
+        """Micro-batches of each optimizer step of an epoch, given by the trial's seed and the epoch alone."""
+        ...
+
+    def loss(self, batch: Indices) -> torch.Tensor:
+        """Mean training loss over the rows of a micro-batch, a scalar with gradient."""
+        ...
+
+
+class Loop:
+    """Trains a model step by step; between steps all of its state can be saved.
+
+    Args:
+        lesson: Model, batches and loss.
+        settings: Training settings: ``learning_rate``, ``weight_decay``, ``warmup``, ``schedule``,
+            ``gradient_clipping``.
+        plan: Length of the run.
+        precision: Format of the forward pass.
+        progress: Told of progress, at most twice a second.
+
+    Attributes:
+        step: Optimizer steps done.
+        optimizer: AdamW over the trainable parameters.
+        scaler: Gradient scaler; does nothing unless training is in fp16.
+        loss_sum: Sum of the step losses since :meth:`take_loss`, float64 scalar.
+        loss_steps: Steps in ``loss_sum``.
+        rows_done: Rows trained on since the loop was built.
+    """
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        settings: Mapping[str, Any],
+        plan: Plan,
+        precision: Precision,
+        progress: Progress | None = None,
+    ) -> None:
+        self._lesson = lesson
+        self._plan = plan
+        self._precision = precision
+        self._progress = progress
+        self._peak = float(settings["learning_rate"])
+        self._warmup = float(settings["warmup"])
+        self._shape = str(settings["schedule"])
+        self._clipping: float | None = settings["gradient_clipping"]
+        self._trainable = [p for p in lesson.model.parameters() if p.requires_grad]
+        self._epoch: tuple[int, Sequence[Sequence[Indices]]] = (-1, ())
+        self._told_at = 0.0
+        groups = decay_groups(lesson.model, float(settings["weight_decay"]))
+        self.optimizer = torch.optim.AdamW(groups, lr=self._peak, fused=True)
+        self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales)
+        self.step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.loss_steps = 0
+        self.rows_done = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the newest step; before the first, of the first."""
+        taken = max(0, self.step - 1)
+        return self._peak * learning_rate_factor(taken, self._plan.total_steps, self._warmup, self._shape)
+
+    def advance(self, until_step: int) -> None:
+        """Train until ``until_step`` optimizer steps are done.
+
+        Raises:
+            DivergedError: If the loss becomes NaN or infinite.
+        """
+        self._lesson.model.train()
+        while self.step < until_step:
+            self._take_step(self._micro_batches())
+        self._check_finite()
+
+    def take_loss(self) -> float:
+        """Mean loss of the steps since the last call; starts the next mean."""
+        mean = float(self.loss_sum) / max(1, self.loss_steps)
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.loss_steps = 0
+        return mean
+
+    def _micro_batches(self) -> Sequence[Indices]:
+        epoch, index = divmod(self.step, self._plan.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._lesson.steps_of_epoch(epoch))
+        return self._epoch[1][index]
+
+    def _take_step(self, micro_batches: Sequence[Indices]) -> None:
+        rows = sum(map(len, micro_batches))
+        total = torch.zeros((), dtype=torch.float64)
+        for batch in micro_batches:
+            with self._precision.autocast():
+                loss = self._lesson.loss(batch) * (len(batch) / rows)
+            self.scaler.scale(loss).backward()
+            total = total.to(loss.device) + loss.detach()
+        rate = self._peak * learning_rate_factor(self.step, self._plan.total_steps, self._warmup, self._shape)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self._clipping is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self._trainable, self._clipping)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.rows_done += rows
+        self.loss_steps += 1
+        self.loss_sum = self.loss_sum.to(total.device) + total
+        # Reading a loss waits for a GPU, so there it is read now and then.
+        if total.device.type == "cpu" or self.step % _DEVICE_CHECK_STEPS == 0:
+            self._check_finite()
+            self._tell(total)
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(value := float(self.loss_sum)):
+            raise DivergedError(
+                f"step {self.step}: the training loss is {value}, at learning rate {self.learning_rate:.3g}. "
+                "Lower learning_rate, or raise warmup."
+            )
+
+    def _tell(self, loss: torch.Tensor) -> None:
+        now = time.monotonic()
+        if self._progress is not None and now - self._told_at >= _PROGRESS_SECONDS:
+            self._told_at = now
+            self._progress(self.step, self._plan.total_steps, float(loss))

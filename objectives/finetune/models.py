@@ -1,0 +1,163 @@
+"""Finding and loading models and tokenizers, whatever the reference."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from objectives.bundled.model import MODEL_NAME, bundled_model
+from objectives.finetune.dropout import set_dropout
+from objectives.finetune.layers import check_layers, keep_layers
+from objectives.finetune.quiet import silence_libraries
+from objectives.finetune.regularisation import freeze
+from sweep.errors import ModelError
+
+T = TypeVar("T")
+
+
+def locate_model(reference: str, verify: bool = False) -> str:
+    """Folder of a local or bundled model, or the Hub id as it is.
+
+    Args:
+        reference: ``bundled:minilm-l6``, a folder or a Hub id.
+        verify: Hash the bundled weights.
+
+    Raises:
+        ModelError: If the reference cannot name a model.
+    """
+    if reference.startswith("bundled:"):
+        if reference != MODEL_NAME:
+            near = difflib.get_close_matches(reference, [MODEL_NAME], n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ModelError(
+                f"model: {reference!r} is not bundled.{hint} The bundled model is {MODEL_NAME!r}."
+            )
+        return str(bundled_model(verify))
+    folder = Path(reference)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"model: {folder} has no config.json: not a folder transformers can load.")
+        return str(folder)
+    if reference.startswith(("/", ".", "~")) or reference.count("/") > 1 or ":" in reference:
+        raise ModelError(
+            f"model: {reference!r} is no folder here. Give a folder with config.json, a Hub id or {MODEL_NAME!r}."
+        )
+    return reference
+
+
+def load_config(reference: str, verify: bool = False) -> Any:
+    """The model's configuration.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    silence_libraries()
+    located = locate_model(reference, verify)
+    return _loading(reference, "configuration", lambda: AutoConfig.from_pretrained(located))
+
+
+def load_tokenizer(reference: str) -> Any:
+    """The model's tokenizer, with a padding token.
+
+    Raises:
+        ModelError: If it cannot be loaded or has no token to pad with.
+    """
+    silence_libraries()
+    located = locate_model(reference)
+    tokenizer = _loading(reference, "tokenizer", lambda: AutoTokenizer.from_pretrained(located))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise ModelError(
+            f"model: {reference}: its tokenizer has no padding, end or unknown token to pad with."
+        )
+    return tokenizer
+
+
+def classifier_config(config: Any, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any]) -> Any:
+    """Set classes, padding and dropout of a configuration, in place.
+
+    Raises:
+        ModelError: If the family's dropout fields are unknown.
+    """
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = pad_id
+    if settings.get("dropout") is not None:
+        set_dropout(config, float(settings["dropout"]))
+    return config
+
+
+def load_classifier(
+    reference: str, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any]
+) -> torch.nn.Module:
+    """The model with a classification head, layers cut and parts frozen, in fp32 on the CPU.
+
+    A head that the model lacks is drawn from torch's global generator: seed it before.
+
+    Args:
+        reference: See :func:`locate_model`.
+        labels: Names of the classes, by id.
+        pad_id: Padding token, for a model that names none.
+        settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``.
+
+    Raises:
+        ModelError: If it cannot be found, loaded or configured.
+    """
+    config = classifier_config(load_config(reference), labels, pad_id, settings)
+    located = locate_model(reference)
+    model: torch.nn.Module = _loading(
+        reference,
+        "classifier",
+        lambda: AutoModelForSequenceClassification.from_pretrained(
+            located, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+        ),
+    )
+    return _shaped(model, settings)
+
+
+def outline(config: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
+    """The classifier of a configuration without memory for its weights, to count and check.
+
+    Raises:
+        ModelError: If the architecture has no classifier or the settings do not fit it.
+    """
+    check_layers(config, settings.get("keep_layers"))
+
+    def build() -> Any:
+        with torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(config)
+
+    return _shaped(_loading(str(getattr(config, "model_type", "model")), "classifier", build), settings)
+
+
+def longest_input(config: Any, tokenizer: Any) -> int | None:
+    """Tokens that model and tokenizer can take, or None if they name no limit."""
+    limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
+    known = [int(limit) for limit in limits if limit is not None and 0 < limit < 10**7]
+    return min(known, default=None)
+
+
+def _shaped(model: torch.nn.Module, settings: Mapping[str, Any]) -> torch.nn.Module:
+    if settings.get("keep_layers") is not None:
+        keep_layers(model, settings["keep_layers"])
+    freeze(model, settings.get("freeze") or ())
+    return model
+
+
+def _loading(reference: str, part: str, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AttributeError) as err:
+        reason = " ".join(str(err).split())[:400]
+        raise ModelError(
+            f"model: the {part} of {reference!r} cannot be loaded: {type(err).__name__}: {reason} "
+            f"Check the name and the network, or give a local folder or {MODEL_NAME!r}."
+        ) from err

@@ -1,0 +1,277 @@
+"""Text classification: one text in, one of a few classes out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from objectives.data.batching import Indices, TokenRows, epoch_batches, grouped, sorted_batches
+from objectives.data.preparation import PreparedData, prepare_data
+from objectives.data.splits import draw_rows
+from objectives.finetune.artifacts import write_confusion
+from objectives.finetune.device import choose_device, system_metrics
+from objectives.finetune.loop import Loop, Progress
+from objectives.finetune.models import (
+    classifier_config,
+    load_classifier,
+    load_config,
+    load_tokenizer,
+    longest_input,
+    outline,
+)
+from objectives.finetune.precision import choose_precision
+from objectives.finetune.prediction import Examination, examine, logits_of
+from objectives.finetune.regularisation import freeze
+from objectives.finetune.schedule import Plan, plan_run
+from objectives.finetune.session import Session, check_metric
+from objectives.finetune.state import checkpoint_bytes
+from sweep.checkpoints import model_folder
+from sweep.domain import Report, TrainRequest
+from sweep.errors import ModelError, UserError
+
+
+class Classification:
+    """A classifier's training and evaluation rows, as the loop and the session want them.
+
+    Args:
+        model: The classifier, on ``device``.
+        prepared: The study's data.
+        settings: Training settings of the trial.
+        seed: Seed of the trial.
+        device: Where the model is.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        prepared: PreparedData,
+        settings: Mapping[str, Any],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.model = model
+        self.tokenizer = prepared.tokenizer
+        self.max_length = min(int(settings["max_length"]), int(prepared.meta["max_length"]))
+        self._prepared = prepared
+        self._settings = settings
+        self._seed = seed
+        self._device = device
+        self._train = prepared.rows("train")
+        self._validation = prepared.rows("validation")
+        split_seed = int(prepared.meta["identity"]["settings"]["split_seed"])
+        self._drawn = draw_rows(np.asarray(self._train.labels), settings["train_rows"], split_seed)
+        self._lengths = self._train.lengths(self.max_length)[self._drawn]
+        self._newest: Examination | None = None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Micro-batches in a pass over the drawn training rows."""
+        return math.ceil(len(self._drawn) / int(self._settings["batch_size"]))
+
+    def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
+        """Micro-batches of each optimizer step; see :class:`~objectives.finetune.loop.Lesson`."""
+        batches = epoch_batches(self._lengths, int(self._settings["batch_size"]), self._seed, epoch)
+        return grouped([self._drawn[batch] for batch in batches], int(self._settings["accumulation"]))
+
+    def loss(self, batch: Indices) -> torch.Tensor:
+        """Mean cross-entropy of a micro-batch, with label smoothing."""
+        logits = self._logits(self._train, batch)
+        targets = torch.from_numpy(np.asarray(self._train.labels[batch])).to(self._device)
+        smoothing = float(self._settings["label_smoothing"])
+        return torch.nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on the validation split."""
+        self._newest = self._examine(self._validation)
+        return self._newest.metrics
+
+    def rehearse(self) -> dict[str, float]:
+        """Metrics on one batch of the validation split."""
+        rows = self._validation
+        longest = sorted_batches(rows.lengths(self.max_length), int(self._settings["evaluation_batch_size"]))[
+            -1
+        ]
+        ids = [rows.tokens(int(i), self.max_length) for i in longest]
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
+        few = TokenRows(
+            ids=np.concatenate(ids), offsets=offsets, labels=rows.labels[longest], suffix=rows.suffix
+        )
+        return self._examine(few).metrics
+
+    def show(self, folder: Path) -> None:
+        """Write the confusion matrix and the scores of each class."""
+        if self._newest is not None:
+            write_confusion(folder, self._newest.confusion, self._prepared.labels)
+
+    def _logits(self, rows: TokenRows, batch: Indices) -> torch.Tensor:
+        return logits_of(self.model, rows, batch, self.max_length, self._prepared.pad_id, self._device)
+
+    def _examine(self, rows: TokenRows) -> Examination:
+        return examine(
+            self.model,
+            rows,
+            classes=len(self._prepared.labels),
+            max_length=self.max_length,
+            batch_size=int(self._settings["evaluation_batch_size"]),
+            pad_id=self._prepared.pad_id,
+            device=self._device,
+        )
+
+
+class TextClassification:
+    """The objective; see :class:`sweep.ports.Objective` for its methods' contract.
+
+    Attributes:
+        progress: Told of progress while training, at most twice a second.
+    """
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+
+    def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        """Split and tokenise the data once, and check that the model can be configured as the space asks."""
+        training, space = settings["training"], settings["space"]
+        reference = str(settings["model"])
+        config = load_config(reference, verify=True)
+        tokenizer = load_tokenizer(reference)
+        max_length = int(_largest("max_length", training, space))
+        limit = longest_input(config, tokenizer)
+        if limit is not None and max_length > limit:
+            raise ModelError(
+                f"max_length: {max_length} is above the {limit} tokens that {reference!r} can take. Lower it."
+            )
+        if max_length <= tokenizer.num_special_tokens_to_add():
+            raise UserError(
+                f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more."
+            )
+        prepared, fresh = prepare_data(settings["data"], tokenizer, max_length, folder)
+        sizes = []
+        for layers in _values("keep_layers", training, space):
+            for dropout in _values("dropout", training, space):
+                shape = {**training, "keep_layers": layers, "dropout": dropout}
+                own = classifier_config(load_config(reference), prepared.labels, prepared.pad_id, shape)
+                sizes.append(checkpoint_bytes(outline(own, shape)))
+        meta = prepared.meta
+        drawn = _largest("train_rows", training, space)
+        warnings = list(meta["warnings"])
+        if drawn is not None and drawn > meta["rows"]["train"]:
+            warnings.append(
+                f"train_rows {drawn} is more than the {meta['rows']['train']} there are; all are used."
+            )
+        return {
+            "folder": str(prepared.folder),
+            "data_hash": meta["data_hash"],
+            "data_name": meta["data_name"],
+            "rows": dict(meta["rows"]),
+            "labels": prepared.labels,
+            "classes": meta["classes"],
+            "lengths": meta["lengths"],
+            "training_rows": min(drawn or meta["rows"]["train"], meta["rows"]["train"]),
+            "checkpoint_bytes": max(sizes),
+            "warnings": warnings,
+            "reused": not fresh,
+        }
+
+    def check(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Run two real batches through training and one through evaluation; writes nothing."""
+        course, loop, plan, device = self._begin(request, None)
+        loop.advance(min(1, plan.total_steps))
+        begun = time.perf_counter()
+        loop.advance(min(2, plan.total_steps))
+        seconds = time.perf_counter() - begun
+        metrics = course.rehearse()
+        names = [
+            *metrics,
+            "train_loss",
+            "learning_rate",
+            "epoch",
+            "examples_per_second",
+            *system_metrics(device),
+        ]
+        check_metric(request.metric.name, names)
+        parameters = list(course.model.parameters())
+        return {
+            "metrics": names,
+            "step_seconds": seconds,
+            "total_steps": plan.total_steps,
+            "parameters": sum(p.numel() for p in parameters),
+            "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "checkpoint_bytes": checkpoint_bytes(course.model),
+        }
+
+    def train(self, request: TrainRequest) -> Iterator[Report]:
+        """Train, yielding a report at each evaluation."""
+        course, loop, plan, device = self._begin(request, self.progress)
+        yield from Session(request, course, loop, plan, device).reports()
+
+    def evaluate(
+        self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]
+    ) -> Mapping[str, float]:
+        """Metrics of a saved model on a split, in fp32 on the CPU."""
+        data = PreparedData.open(prepared)
+        found = load_config(str(model))
+        names = [found.id2label.get(i) for i in range(len(found.id2label))]
+        if names != data.labels:
+            raise ModelError(
+                f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data."
+            )
+        classifier = load_classifier(str(model), data.labels, data.pad_id, {})
+        return examine(
+            classifier,
+            data.rows(split),
+            classes=len(data.labels),
+            max_length=min(int(settings["max_length"]), int(data.meta["max_length"])),
+            batch_size=int(settings["evaluation_batch_size"]),
+            pad_id=data.pad_id,
+            device=torch.device("cpu"),
+        ).metrics
+
+    def _begin(
+        self, request: TrainRequest, progress: Progress | None
+    ) -> tuple[Classification, Loop, Plan, torch.device]:
+        settings, seed = request.settings, request.assignment.seed
+        device = choose_device(request.cpus, request.gpus)
+        precision = choose_precision(str(settings["precision"]), device)
+        prepared = PreparedData.open(Path(request.prepared))
+        torch.manual_seed(seed)
+        if request.assignment.start_from is None:
+            model = load_classifier(request.model, prepared.labels, prepared.pad_id, settings)
+        else:
+            # Its configuration has layers and dropout as the trial set them.
+            folder = str(model_folder(Path(request.assignment.start_from)))
+            model = load_classifier(folder, prepared.labels, prepared.pad_id, {})
+            freeze(model, settings["freeze"] or ())
+        course = Classification(model.to(device), prepared, settings, seed, device)
+        plan = plan_run(
+            batches_per_epoch=course.batches_per_epoch,
+            accumulation=int(settings["accumulation"]),
+            epochs=settings["epochs"],
+            steps=settings["steps"],
+            unit=request.fidelity_unit,
+            evaluate_at=request.evaluate_at,
+        )
+        return course, Loop(course, settings, plan, precision, progress), plan, device
+
+
+def _largest(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> Any:
+    """Largest value that a setting takes in any trial; None, which means all, is the largest."""
+    found = [training[name]]
+    if name in space:
+        found += space[name]["choices"] if "choices" in space[name] else [space[name]["high"]]
+    return None if None in found else max(found)
+
+
+def _values(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> list[Any]:
+    """The values of a setting that are worth trying: its default, and its choices or upper end."""
+    if name not in space:
+        return [training[name]]
+    return list(space[name]["choices"]) if "choices" in space[name] else [space[name]["high"]]
+
+
+OBJECTIVE = TextClassification
