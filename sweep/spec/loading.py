@@ -10,6 +10,7 @@ from typing import Any
 from sweep.errors import InvalidSpecError
 from sweep.spec import rules
 from sweep.spec.checks import Surroundings, check_study
+from sweep.spec.keys import SHORTHANDS
 from sweep.spec.model import (
     BudgetSpec,
     DataSpec,
@@ -24,7 +25,7 @@ from sweep.spec.model import (
     TrainingSpec,
 )
 from sweep.spec.problems import Place, Problems, one_line
-from sweep.spec.reading import SHORTHANDS, Reader
+from sweep.spec.reading import Reader
 from sweep.spec.source import Node, Scalar, Table, read_yaml, tree_of, with_overrides
 
 MAX_BYTES = 1024 * 1024

@@ -118,8 +118,8 @@ def _scalar(value: str) -> str:
     """``value`` as YAML text; quoted unless it is plain beyond doubt."""
     plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", value) is not None
     try:
-        plain = (
-            (plain and untyped(value) == value and not value.startswith((".", "0x"))) or value.startswith("./")
+        plain = (plain and untyped(value) == value and not value.startswith((".", "0x"))) or value.startswith(
+            "./"
         )
     except ValueError:
         plain = False

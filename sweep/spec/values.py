@@ -8,7 +8,6 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from sweep.domain import HyperparameterValue
@@ -43,7 +42,6 @@ class Shape:
     items: Shape | None = None
 
 
-@lru_cache(maxsize=256)
 def shape_of(annotation: Any) -> Shape:
     """The shape that a field's annotation asks for."""
     origin, arguments = get_origin(annotation), get_args(annotation)

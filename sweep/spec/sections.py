@@ -1,0 +1,197 @@
+"""The sections of a spec as frozen, strictly typed values; each field's bounds stand here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from sweep.domain import HyperparameterValue
+from sweep.spec import rules
+from sweep.spec.problems import BrokenRule
+from sweep.spec.space import Distribution
+
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Part(BaseModel):
+    """A section of a spec: frozen, strict, without unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        defer_build=True,  # `sweep --help` need not wait for it
+    )
+
+
+class DataSpec(Part):
+    """Where the rows come from and how they are split.
+
+    Attributes:
+        source: ``bundled:tweets`` or a Hub data set id; excludes the file keys.
+        train: File or files (csv, tsv, jsonl, parquet), absolute once loaded.
+        validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified.
+        test: Likewise; without it, ``test_fraction`` of train is split off first, stratified.
+        text: Column of the text.
+        label: Column of the label.
+        split_seed: Seed of the splits.
+    """
+
+    source: Annotated[str | None, AfterValidator(rules.data_source)] = None
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    text: str = "text"
+    label: str = "label"
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    split_seed: _Seed = 0
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.source is not None and (self.train or self.validation or self.test):
+            raise BrokenRule("goes with no files", "Keep source or the files, not both", "source")
+        return self
+
+
+class TrainingSpec(Part):
+    """Training settings; each may be searched, these are the defaults of trial 0.
+
+    Attributes:
+        epochs: Passes over the training rows; excludes ``steps``.
+        steps: Optimizer steps.
+        batch_size: Rows per optimizer step on one device, before ``accumulation``.
+        accumulation: Micro-batches per optimizer step.
+        max_length: Tokens; longer rows are truncated.
+        keep_layers: Encoder layers to keep, by index; None keeps all.
+        freeze: Parts left untrained: ``embeddings``.
+        train_rows: Rows to train on, drawn by the split seed, stratified; None takes all.
+        precision: ``auto`` is bf16 where CPU or GPU has it in hardware, else fp32.
+        dropout: Set by the model's own config fields; None leaves the model's values.
+        warmup: Share of the steps with rising learning rate, in [0, 1).
+        gradient_clipping: Largest gradient norm; None does not clip.
+        evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
+        extra: Settings of a user's own objective; beside the others in YAML.
+    """
+
+    epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    evaluation_batch_size: int = Field(default=64, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    max_length: int = Field(default=128, ge=3)
+    keep_layers: Annotated[tuple[int, ...] | None, AfterValidator(rules.layers)] = None
+    freeze: Annotated[tuple[Literal["embeddings"], ...], AfterValidator(rules.distinct)] = ()
+    train_rows: int | None = Field(default=None, ge=2)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    learning_rate: float = Field(default=5e-5, gt=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    schedule: Literal["linear", "constant"] = "linear"
+    gradient_clipping: float | None = Field(default=1.0, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    evaluate_every: float | None = Field(default=None, gt=0)
+    extra: Mapping[str, HyperparameterValue] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.steps is not None:
+            raise BrokenRule("goes with no steps", "Keep epochs or steps, not both", "epochs")
+        return self
+
+
+class ObjectiveSpec(Part):
+    """What is trained.
+
+    Attributes:
+        task: A task's name, or ``package.module:Class`` of a user's own objective.
+        model: Hub id, local folder, ``bundled:minilm-l6`` or ``models:/name@alias``.
+    """
+
+    task: str = "text-classification"
+    model: str
+    data: DataSpec
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+
+
+class SamplerSpec(Part):
+    """How hyperparameters are drawn.
+
+    Attributes:
+        name: ``sobol`` is scrambled Sobol, indexed by trial number.
+    """
+
+    name: Literal["sobol", "tpe", "random", "gp"] = "sobol"
+
+
+class PrunerSpec(Part):
+    """When a trial is stopped early.
+
+    Attributes:
+        first_rung: Share of the full run at which trials are first compared.
+        reduction_factor: eta in Li et al., arXiv:1810.05934.
+    """
+
+    name: Literal["successive-halving", "median", "none"] = "successive-halving"
+    first_rung: float = Field(default=0.0625, gt=0, lt=1)
+    reduction_factor: int = Field(default=3, ge=2)
+
+
+class SearchSpec(Part):
+    """The search space and the way through it."""
+
+    space: Mapping[str, Distribution] = Field(default_factory=dict)
+    seed: _Seed = 0
+    sampler: SamplerSpec = Field(default_factory=SamplerSpec)
+    pruner: PrunerSpec = Field(default_factory=PrunerSpec)
+
+
+class MetricSpec(Part):
+    """What is optimised; YAML key ``from`` is ``source`` here."""
+
+    name: str = "accuracy"
+    direction: Literal["minimize", "maximize"] = "maximize"
+    source: Literal["best", "last"] = Field(default="best", alias="from")
+
+
+class BudgetSpec(Part):
+    """How much may be spent.
+
+    Attributes:
+        trials: Finished trials, exactly.
+        hours: Wall hours of the driver; None is unlimited.
+    """
+
+    trials: int = Field(default=20, ge=1)
+    hours: float | None = Field(default=None, gt=0)
+
+
+class ResourcesSpec(Part):
+    """What a trial gets.
+
+    Attributes:
+        cpus_per_trial: Logical CPUs; compute threads are its floor, at least 1.
+        gpus_per_trial: GPUs; fractions share one.
+        workers: Trials side by side; None is as many as fit.
+        address: Ray cluster to join; None starts Ray here.
+    """
+
+    cpus_per_trial: float = Field(default=1.0, gt=0)
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(rules.gpu_share)] = 0.0
+    workers: int | None = Field(default=None, ge=1)
+    address: str | None = None
+
+
+class TrackingSpec(Part):
+    """Where the record goes.
+
+    Attributes:
+        uri: MLflow tracking URI; None is ``sqlite:///<storage>/mlflow.db``.
+    """
+
+    uri: Annotated[str | None, AfterValidator(rules.tracking_uri)] = None
