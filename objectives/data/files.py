@@ -178,8 +178,8 @@ def _columns(records: Iterable[dict[str, Any]]) -> Columns:
 
 
 def _parquet(path: Path) -> Columns:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         return dict(pyarrow.parquet.ParquetFile(path).read().to_pydict())

@@ -214,7 +214,7 @@ def _write_split(
     ids = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
     if lengths.min() == 0:
         raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {rows.texts[lengths.argmin()]!r}."
+            f"{rows.origin}: the tokenizer makes no token of {rows.texts[int(lengths.argmin())]!r}."
         )
     np.save(folder / f"{split}.ids.npy", ids)
     np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
@@ -242,4 +242,4 @@ def _suffix(tokenizer: Any) -> int:
         if not flag:
             break
         count += 1
-    return min(count, tokenizer.num_special_tokens_to_add())
+    return min(count, int(tokenizer.num_special_tokens_to_add()))

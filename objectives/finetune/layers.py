@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def check_layers(config: Any, kept: Sequence[int] | None) -> None:
         return
     count = getattr(config, "num_hidden_layers", None)
     last = f" and below {count}" if count is not None else ""
-    ascending = all(a < b for a, b in zip(kept, kept[1:], strict=False))
+    ascending = all(a < b for a, b in itertools.pairwise(kept))
     if not kept or not ascending or kept[0] < 0 or (count is not None and kept[-1] >= count):
         raise ModelError(
             f"keep_layers: {list(kept)} must be ascending indices, each once, from 0{last}. "
@@ -54,7 +55,7 @@ def keep_layers(model: torch.nn.Module, kept: Sequence[int]) -> None:
     for number, layer in enumerate(remaining):
         for part in layer.modules():
             if hasattr(part, "layer_idx"):
-                part.layer_idx = number
+                setattr(part, "layer_idx", number)  # noqa: B010
     setattr(owner, name, remaining)
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):

@@ -119,7 +119,7 @@ class Loop:
         for batch in micro_batches:
             with self._precision.autocast():
                 loss = self._lesson.loss(batch) * (len(batch) / rows)
-            self.scaler.scale(loss).backward()
+            torch.autograd.backward(self.scaler.scale(loss))
             total = total.to(loss.device) + loss.detach()
         rate = self._peak * learning_rate_factor(self.step, self._plan.total_steps, self._warmup, self._shape)
         for group in self.optimizer.param_groups:

@@ -53,6 +53,6 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(flag)) for flag in ("avx512_bf16", "amx_bf16", "amx_tile"))
