@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +51,9 @@ class Reader:
         self.failed.add(path)
         node = node or self.nodes.get(path)
         key = broken.key if broken.key.startswith("[") or not broken.key else f".{broken.key}"
-        value = f"={shown(node)}" if node is not None else ""
+        if isinstance(node, Items) and re.fullmatch(r"\[\d+\]", key):
+            node = node.items[int(key[1:-1])]
+        value = "" if node is None or (isinstance(node, Scalar) and node.is_null) else f"={shown(node)}"
         remedy = broken.remedy if broken.remedy.endswith(("?", ".")) else f"{broken.remedy}."
         self.problems.add(self._place(path, node), f"{path}{key}{value} {broken.rule}. {remedy}")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from sweep.spec.problems import Place, Problems, shortened
+from sweep.spec.problems import Place, Problems, one_line, shortened
 
 MAX_DEPTH = 20
 MAX_NODES = 10_000
@@ -130,14 +130,14 @@ def read_yaml(text: str, place: Place, problems: Problems) -> Node | None:
         mark = error.problem_mark or error.context_mark
         what = "; ".join(part for part in (error.context, error.problem) if part)
         remedy = "Mind indentation, colons, brackets and quotes."
-        problems.add(at(mark.line + 1 if mark else 1), f"is not valid YAML: {shortened(what)}. {remedy}")
+        problems.add(at(mark.line + 1 if mark else 1), f"is not valid YAML: {one_line(what)}. {remedy}")
         return None
     except (
         yaml.YAMLError,
         ValueError,
         OverflowError,
     ) as error:  # chr() of a wild \\U escape, an odd directive
-        problems.add(place, f"is not valid YAML: {shortened(str(error))}. Mind escapes and directives.")
+        problems.add(place, f"is not valid YAML: {one_line(str(error))}. Mind escapes and directives.")
         return None
     return None if root is None else _node(root, at(root.start_mark.line + 1), at, problems)
 

@@ -89,6 +89,8 @@ def to_int(text: str) -> int:
     Raises:
         BrokenRule: If it says none.
     """
+    if not is_number(text.strip()):
+        raise BrokenRule("is not a whole number", "Write a whole number")
     value = to_float(text)
     if abs(value) >= _LARGEST_WHOLE:
         raise BrokenRule("is too large a number", "Write a smaller one")
