@@ -110,7 +110,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         parent,
         spec.objective.task,
         "prepare",
-        {"settings": settings, "folder": str(spec.layout.prepared)},
+        {"settings": settings, "folder": spec.layout.prepared},
         timeout_seconds=JOB_TIMEOUT_SECONDS,
     )
     return result
@@ -157,13 +157,13 @@ def check(
 def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
     """Ray workers for a study; call it from the main thread."""
     resources = spec.resources
-    return RayExecutor.start_cluster(
-        objective=spec.objective.task,
-        address=resources.address,
+    return RayExecutor.open(
+        spec.objective.task,
+        parent=parent,
         workers=resources.workers,
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,
-        parent=parent,
+        address=resources.address,
     )
 
 
@@ -295,7 +295,7 @@ def evaluate_model(
         parent,
         task,
         "evaluate",
-        {"model": str(model), "prepared": prepared, "split": split, "settings": settings},
+        {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
         timeout_seconds=JOB_TIMEOUT_SECONDS,
     )
     return result

@@ -55,7 +55,7 @@ def _compare(folder: Path, lineage: Any) -> list[dict[str, Any]]:
     with wiring.warm_parent() as parent:
         prepared = Path(lineage.data["folder"])
         if not prepared.is_dir():
-            arguments = {"settings": lineage.objective, "folder": str(prepared.parent)}
+            arguments = {"settings": lineage.objective, "folder": prepared.parent}
             data = run_job(parent, lineage.task, "prepare", arguments, timeout_seconds=wiring.JOB_TIMEOUT_SECONDS)
             if data["data_hash"] != lineage.data["data_hash"]:
                 raise VerificationError(

@@ -152,7 +152,7 @@ def test_a_lost_attempt_does_not_end_its_trial(tmp_path: Path) -> None:
 
 def test_a_trial_that_is_lost_again_and_again_without_progress_fails(tmp_path: Path) -> None:
     study = Study(tmp_path, "budget.trials=6")
-    study.run(fate=lambda number, attempt, step: AttemptEnd.LOST if number == 1 and step == 2 else None)
+    study.run(fate=lambda number, attempt, step: AttemptEnd.LOST if number == 1 and step == 1 else None)
     assert study.trials[1].state is TrialState.FAILED
     assert "without a new checkpoint" in (study.trials[1].error or "")
     assert sum(trial.state.is_finished for trial in study.trials) == 6
