@@ -49,7 +49,7 @@ def _homes() -> dict[str, str]:
         for name, info in part.model_fields.items():
             if name in OUTSIDE_YAML:
                 continue
-            key = info.alias or name
+            key = info.serialization_alias or name
             homes.setdefault(key, []).append(path)
             if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
                 walk(info.annotation, f"{path}.{key}" if path else key)

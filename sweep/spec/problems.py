@@ -78,8 +78,8 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[tuple[Place, str]] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
 
     def add(self, place: Place, message: str) -> None:
         """Remember a problem.

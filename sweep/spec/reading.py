@@ -74,7 +74,7 @@ class Reader:
             self.blame(path, BrokenRule("is not a mapping", "Write keys with values below it"), node)
             return {}
         fields = {
-            info.alias or name: (name, info)
+            info.serialization_alias or name: (name, info)
             for name, info in part.model_fields.items()
             if name not in OUTSIDE_YAML
         }

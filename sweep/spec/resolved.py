@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from sweep.spec.space import Choices, listed
-from sweep.spec.values import untyped
+from sweep.spec.values import is_plain
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec, TrainingSpec
@@ -69,7 +69,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    style = None if untyped(value) == value and ".." not in value else '"'
+    style = None if is_plain(value) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

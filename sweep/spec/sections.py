@@ -156,7 +156,9 @@ class MetricSpec(Part):
 
     name: str = "accuracy"
     direction: Literal["minimize", "maximize"] = "maximize"
-    source: Literal["best", "last"] = Field(default="best", alias="from")
+    source: Literal["best", "last"] = Field(
+        default="best", validation_alias="from", serialization_alias="from"
+    )
 
 
 class BudgetSpec(Part):

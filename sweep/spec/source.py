@@ -204,7 +204,11 @@ def with_overrides(
         if len(keys) > MAX_DEPTH:
             problems.add(place, f"nesting is deeper than {MAX_DEPTH}. A spec needs 5 levels at most.")
             continue
-        value = read_yaml(text, place, problems) or Scalar(place, "")
+        told = len(problems)
+        value = read_yaml(text, place, problems)
+        if len(problems) > told:
+            continue
+        value = value or Scalar(place, "")
         tree = _with(tree, keys, value, "", shorthands, problems)
     return tree
 

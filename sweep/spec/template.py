@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from sweep.spec.values import untyped
+from sweep.spec.values import is_plain
 
 _TEMPLATE = """\
 # A study: search space, objective, metric, budget. Check it with 'sweep check', start it with 'sweep run'.
@@ -116,15 +116,5 @@ def _padded(value: str, column: int) -> str:
 
 def _scalar(value: str) -> str:
     """``value`` as YAML text; quoted unless it is plain beyond doubt."""
-    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", value) is not None
-    try:
-        plain = (plain and untyped(value) == value and not value.startswith((".", "0x"))) or value.startswith(
-            "./"
-        )
-    except ValueError:
-        plain = False
-    return (
-        value
-        if plain and re.fullmatch(r"[\w./-]+", value, re.ASCII)
-        else json.dumps(value, ensure_ascii=False)
-    )
+    beyond_doubt = re.fullmatch(r"[A-Za-z0-9_/][A-Za-z0-9_./-]*", value) is not None and is_plain(value)
+    return value if beyond_doubt else json.dumps(value, ensure_ascii=False)

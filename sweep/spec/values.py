@@ -134,6 +134,14 @@ def untyped(text: str) -> HyperparameterValue:
     return text
 
 
+def is_plain(text: str) -> bool:
+    """Whether ``text`` without quotes is read as itself, wherever it stands."""
+    try:
+        return untyped(text) == text and ".." not in text
+    except BrokenRule:
+        return False
+
+
 def to_word(text: str, options: tuple[str, ...]) -> str:
     """One of a few words.
 
@@ -171,6 +179,8 @@ def value_of(node: Node, shape: Shape) -> Any:
     if isinstance(node, Scalar) and node.is_null:
         if shape.optional:
             return None
+        if shape.kind == "list":
+            return ()
         raise BrokenRule("has no value", "Give one, or leave the key out")
     if shape.kind == "list" and shape.items is not None:
         return _list_of(node, shape.items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +28,6 @@ objective:
 search: {search}
 metric: accuracy
 """
-    from pathlib import Path
-
     return parse_spec(text, place="study.yaml", folder=Path("/"))
 
 
@@ -41,27 +40,16 @@ metric: accuracy
         (".5", 0.5),
         ("5.", 5.0),
         ("1", 1.0),
-        ("0.000_1", None),
         ("1_000", 1000.0),
         ('"1e-4"', 1e-4),
         ("'0.01'", 0.01),
         ("!!float 3", 3.0),
     ],
 )
-def test_a_number_is_read_as_written(written: str, value: float | None) -> None:
-    if value is None:
-        with pytest.raises(ValueError, match="not a number"):
-            _raise_value_error(written)
-        return
+def test_a_number_is_read_as_written(written: str, value: float) -> None:
     read = spec_of("{dropout: 0..0.5}", f"{{learning_rate: {written}}}").objective.training.learning_rate
     assert read == value
     assert type(read) is float
-
-
-def _raise_value_error(written: str) -> None:
-    from sweep.spec.values import to_float
-
-    to_float(written)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +107,10 @@ def test_a_range_means_what_it_says(key: str, written: str, distribution: Distri
         ("1..6.0", FloatRange(low=1.0, high=6.0)),
         ("1..4 step 0.5", FloatRange(low=1.0, high=4.0, step=0.5)),
         ("1..1000 log", IntRange(low=1, high=1000, log=True)),
-        ("[1, 2.5, a, '3', true, null, [1, x]]", Choices((1, 2.5, "a", "3", True, None, (1, "x"))[1:])),
+        ("[2.5, a, '3', true, null, [1, x]]", Choices((2.5, "a", "3", True, None, (1, "x")))),
     ],
 )
 def test_an_own_objective_has_hyperparameters_of_its_own(written: str, distribution: Distribution) -> None:
-    written = written.replace("[1, 2.5", "[2.5")  # true equals 1
     read = spec_of(f"{{rank: {written}}}", "{rank: 4, words: [a, 2], learning_rate: 1e-4}", "pkg.mod:Own")
     assert repr(read.search.space["rank"]) == repr(distribution)
     assert read.objective.training.extra == {"rank": 4, "words": ("a", 2)}
@@ -139,8 +126,6 @@ def test_a_word_that_may_be_a_truth_value_is_refused_where_no_type_is_known(word
 
 @pytest.mark.parametrize("name", ["no", "on", "2024", "1e5"])
 def test_a_text_stays_the_text_that_was_written(name: str) -> None:
-    from pathlib import Path
-
     text = f"study: {name}\nobjective: {{model: x, data: bundled:tweets}}\nsearch: {{dropout: 0..0.1}}"
     assert parse_spec(text, place="s", folder=Path("/")).study == name
 

@@ -44,14 +44,18 @@ WRONG = [
     ),
     Wrong("study: intents\n", "", "1: study is missing. Add 'study: my-study'."),
     Wrong("study: intents", "study:", "1: study has no value. Give one, or leave the key out."),
-    Wrong("study: intents", "study: [a]", "1: study is a list. Write a single word.".replace("study ", "study=[a] ")),
+    Wrong(
+        "study: intents",
+        "study: [a]",
+        "1: study is a list. Write a single word.".replace("study ", "study=[a] "),
+    ),
     Wrong("budget:", "budgte:", "10: budgte is not a known key. Did you mean budget?"),
     Wrong("budget: {trials: 12}", "trials: 12", "10: trials is not a known key. Move it to budget."),
-    Wrong("{epochs: 4, ", "{epoch: 4, ", "6: objective.training.epoch is not a known key. Did you mean epochs?"),
-    Wrong("label: category", "lable: x", "5: objective.data.lable is not a known key. Did you mean label?"),
     Wrong(
-        "{trials: 12}", "{zzz: 1}", "10: budget.zzz is not a known key. Known keys: trials, hours."
+        "{epochs: 4, ", "{epoch: 4, ", "6: objective.training.epoch is not a known key. Did you mean epochs?"
     ),
+    Wrong("label: category", "lable: x", "5: objective.data.lable is not a known key. Did you mean label?"),
+    Wrong("{trials: 12}", "{zzz: 1}", "10: budget.zzz is not a known key. Known keys: trials, hours."),
     # task and model
     Wrong(
         "text-classification",
@@ -85,7 +89,9 @@ WRONG = [
         "4: objective.model=a/b/c is neither a Hub id nor an existing folder. "
         "Write owner/name, the path of a folder, or bundled:minilm-l6.",
     ),
-    Wrong("  model: bundled:minilm-l6\n", "", "2: objective.model is missing. Add 'model: bundled:minilm-l6'."),
+    Wrong(
+        "  model: bundled:minilm-l6\n", "", "2: objective.model is missing. Add 'model: bundled:minilm-l6'."
+    ),
     # data
     Wrong(
         "  data: {train: train.csv, text: text, label: category}\n",
@@ -214,7 +220,9 @@ WRONG = [
         "learning_rate: {low: 1e-2, high: 1e-4}",
         "8: search.learning_rate.low=1e-2 is above high=1e-4. Swap them.",
     ),
-    Wrong(RATE, "learning_rate: 0..1e-3", "8: search.learning_rate.low=0 is not above 0. Use a value above 0."),
+    Wrong(
+        RATE, "learning_rate: 0..1e-3", "8: search.learning_rate.low=0 is not above 0. Use a value above 0."
+    ),
     Wrong(
         RATE,
         "weight_decay: 0..0.3 log",
@@ -294,7 +302,11 @@ WRONG = [
         "seed: 3",
         "7: search names no hyperparameter: nothing to search. Add learning_rate: 1e-5..1e-3 log.",
     ),
-    Wrong(RATE, "dropout: {low: 0.1}", "8: search.dropout={low: 0.1} has no high. Give low and high, or choices."),
+    Wrong(
+        RATE,
+        "dropout: {low: 0.1}",
+        "8: search.dropout={low: 0.1} has no high. Give low and high, or choices.",
+    ),
     Wrong(
         RATE,
         RATE + "\n  sampler: tpee",
@@ -325,7 +337,9 @@ WRONG = [
     Wrong("{trials: 12}", "{trials: 0}", "10: budget.trials=0 is below 1. Use 1 or more."),
     Wrong("{trials: 12}", "{hours: 0}", "10: budget.hours=0 is not above 0. Use a value above 0."),
     Wrong(
-        "budget: {trials: 12}", "resources: {workers: 0}", "10: resources.workers=0 is below 1. Use 1 or more."
+        "budget: {trials: 12}",
+        "resources: {workers: 0}",
+        "10: resources.workers=0 is below 1. Use 1 or more.",
     ),
     Wrong(
         "budget: {trials: 12}",
@@ -347,8 +361,7 @@ WRONG = [
     Wrong(
         "budget: {trials: 12}",
         "storage: s3://bucket",
-        "10: storage=s3://bucket is a URL. "
-        "Name a folder; a shared record goes to tracking.uri and history.",
+        "10: storage=s3://bucket is a URL. Name a folder; a shared record goes to tracking.uri and history.",
     ),
     Wrong("budget: {trials: 12}", "keep: 0", "10: keep=0 is below 1. Use 1 or more."),
     # YAML
@@ -381,7 +394,9 @@ def test_the_good_spec_of_the_table_loads(folder: Path) -> None:
     assert parse_spec(GOOD, place="study.yaml", folder=folder).study == "intents"
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.becomes.replace("\n", " ")[:50] or "left out")
+@pytest.mark.parametrize(
+    "wrong", WRONG, ids=lambda wrong: wrong.becomes.replace("\n", " ")[:50] or "left out"
+)
 def test_a_wrong_spec_tells_its_one_problem(wrong: Wrong, folder: Path) -> None:
     assert GOOD.count(wrong.was) == 1
     expected = [f"study.yaml:{line}" for line in wrong.problem.replace("<folder>", str(folder)).split("\n")]
