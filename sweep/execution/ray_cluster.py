@@ -9,18 +9,17 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
+from sweep.execution.ray_private import private_ray, quiet_ray
 
 _PROBE_SECONDS = 5.0
-_SHUTDOWN_SECONDS = 3.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # only small messages go through it; Ray's least is 75 MB
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +61,7 @@ class RayCluster:
         """Disconnect, and end the cluster if it is embedded; bounded; idempotent."""
         import ray
 
-        with _whole_output_of_ray_dropped():
-            ray.shutdown()
+        ray.shutdown()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -88,6 +86,7 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
     folder = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
     try:
         _init(
+            private_ray(),
             address="local",
             num_cpus=announced,
             num_gpus=logical_gpus,
@@ -119,7 +118,7 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
         ExecutionError: If it cannot be reached, or not one trial fits.
     """
     _probe(address)
-    _init(address=address)
+    _init(contextlib.nullcontext(), address=address)
     joined = RayCluster(workers=0, is_embedded=False, folder=None)
     try:
         fitting = _fitting(share, workers)
@@ -139,29 +138,18 @@ def usable_cpus() -> int:
     return affinity
 
 
-def _init(**arguments: Any) -> None:
-    os.environ.update(_QUIET)
+def _init(guard: AbstractContextManager[None], **arguments: Any) -> None:
+    quiet_ray()
     import ray
 
     if ray.is_initialized():
         raise ExecutionError("Ray is already running in this process; close the other executor first")
     try:
-        with _whole_output_of_ray_dropped():
+        with guard:
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
     except (OSError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         place = arguments["address"]
         raise ExecutionError(f"Ray at {place!r} cannot be started or joined: {error}") from error
-
-
-@contextlib.contextmanager
-def _whole_output_of_ray_dropped() -> Iterator[None]:
-    """Keep Ray's own words off the terminal: what matters of them comes as errors."""
-    import ray._private.worker as worker
-
-    # Not public: without it, Ray prints the death of nodes and workers to stdout whatever the logging level.
-    if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = lambda *_, **__: None
-    yield
 
 
 def _probe(address: str) -> None:
