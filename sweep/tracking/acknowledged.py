@@ -1,0 +1,68 @@
+"""How far delivery got and what it made: one small file, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sweep.errors import RecordingError
+
+FILE = "acked.json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Acknowledged:
+    """What the tracker has taken of a spool.
+
+    Attributes:
+        offset: Bytes of the spool delivered.
+        tracking_uri: Where they went; elsewhere, all is still undelivered.
+        experiment_id: The study's experiment, once made.
+        parent_run_id: The study's run, once made.
+        runs: Run by trial number.
+        models: LoggedModel by ``trial/step``.
+    """
+
+    offset: int = 0
+    tracking_uri: str = ""
+    experiment_id: str | None = None
+    parent_run_id: str | None = None
+    runs: dict[int, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> Acknowledged:
+        """What was saved last, or nothing acknowledged.
+
+        Raises:
+            RecordingError: If the file is there but cannot be read.
+        """
+        path = folder / FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            data["runs"] = {int(number): run_id for number, run_id in data["runs"].items()}
+            return cls(**data)
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as err:
+            raise RecordingError(
+                f"{path}: cannot be read ({err}). Delete it; delivery then starts over and repeats nothing."
+            ) from err
+
+    def forget(self) -> None:
+        """Start over: nothing was delivered and nothing made."""
+        self.offset, self.experiment_id, self.parent_run_id = 0, None, None
+        self.runs.clear()
+        self.models.clear()
+
+    def save(self, folder: Path) -> None:
+        """Replace the file, durably."""
+        path = folder / FILE
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)

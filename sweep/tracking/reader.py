@@ -1,0 +1,66 @@
+"""What delivery has made so far, read from its own notes, and models read from MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.errors import ModelError
+from sweep.layout import StudyLayout
+from sweep.tracking.acknowledged import Acknowledged
+from sweep.tracking.spool import count_records
+
+
+def run_ids(layout: StudyLayout) -> dict[int, str]:
+    """MLflow's run by trial number, for the trials delivered so far. Does not import MLflow.
+
+    Raises:
+        RecordingError: If delivery's notes cannot be read.
+    """
+    return Acknowledged.load(layout.spool).runs
+
+
+def undelivered(layout: StudyLayout) -> int:
+    """How many records wait in the spool. Does not import MLflow.
+
+    Raises:
+        RecordingError: If delivery's notes cannot be read.
+    """
+    return count_records(layout.spool, Acknowledged.load(layout.spool).offset)
+
+
+def resolve_model(uri: str, tracking_uri: str) -> Path:
+    """Folder of a model in MLflow's registry or of a LoggedModel, downloaded unless it lies here.
+
+    Args:
+        uri: ``models:/name@alias``, ``models:/name/version`` or ``models:/m-…``.
+        tracking_uri: MLflow's store or server.
+
+    Raises:
+        ModelError: If there is none, or it is not a folder transformers can load.
+    """
+    from sweep.tracking.settings import quiet_mlflow
+
+    quiet_mlflow()
+    import mlflow.artifacts
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        folder = Path(
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, tracking_uri=tracking_uri, registry_uri=tracking_uri
+            )
+        )
+    except (MlflowException, OSError, requests.RequestException) as err:
+        raise ModelError(
+            f"objective.model={uri!r}: cannot be had from {tracking_uri} ({err}). "
+            "Check the name and the alias, or give a folder."
+        ) from err
+    # MLflow's own transformers flavour puts the weights one level down.
+    for candidate in (folder, folder / "model"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise ModelError(
+        f"objective.model={uri!r}: {folder} has no config.json, so transformers cannot load it. "
+        "Give a model that sweep kept, or one saved by save_pretrained."
+    )

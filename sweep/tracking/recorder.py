@@ -1,0 +1,70 @@
+"""The recorder a driver uses: a durable spool here, delivery in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweep.layout import StudyLayout
+from sweep.ports import Record
+from sweep.tracking.reader import undelivered
+from sweep.tracking.spool import Spool
+from sweep.tracking.writer_process import WriterProcess
+
+
+class SpoolRecorder:
+    """Implements ``ports.Recorder``: a record is on disk when ``record`` returns, and reaches MLflow later.
+
+    Nothing here waits for MLflow except ``close``, and that for a bounded time.
+    """
+
+    def __init__(self, layout: StudyLayout, tracking_uri: str) -> None:
+        """Open the study's spool and start its writer process.
+
+        Args:
+            layout: The study's paths.
+            tracking_uri: MLflow's store or server.
+
+        Raises:
+            RecordingError: If the spool cannot be written or the writer cannot be started.
+        """
+        self._layout = layout
+        self._spool = Spool.open(layout.spool)
+        self._left: int | None = None
+        try:
+            self._writer = WriterProcess(layout, tracking_uri)
+        except BaseException:
+            self._spool.close()
+            raise
+
+    @property
+    def writer_pid(self) -> int:
+        """Process id of the writer."""
+        return self._writer.pid
+
+    def record(self, record: Record) -> None:
+        """Make the record durable; one that is already held is ignored.
+
+        Raises:
+            RecordingError: If it cannot be written.
+        """
+        self._spool.append([record])
+
+    def record_all(self, records: Sequence[Record]) -> None:
+        """Make several records durable at the price of one.
+
+        Raises:
+            RecordingError: If they cannot be written; then none of them is held.
+        """
+        self._spool.append(records)
+
+    def close(self, timeout_seconds: float) -> int:
+        """Wait, bounded, for delivery; idempotent.
+
+        Returns:
+            How many records are still undelivered; ``sync.drain`` delivers them later.
+        """
+        if self._left is None:
+            self._spool.close()
+            self._writer.finish(timeout_seconds)
+            self._left = undelivered(self._layout)
+        return self._left

@@ -1,0 +1,28 @@
+"""Records that the tracker refused for good: kept beside the spool, with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from sweep.ports import Record
+from sweep.tracking.records import to_json
+
+FILE = "rejected.jsonl"
+
+
+def set_aside(folder: Path, record: Record | None, reason: str) -> None:
+    """Append a record and why it was refused, durably.
+
+    Args:
+        folder: The spool.
+        record: None for a line of the spool that could not be read.
+        reason: What the tracker said.
+    """
+    line = {"at": time.time(), "reason": reason, "record": json.loads(to_json(record)) if record else None}
+    with (folder / FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,127 @@
+"""Follow a spool, deliver what comes, note how far it got; try again for ever, ever more slowly."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from mlflow import MlflowClient
+
+from sweep.errors import RecordingError
+from sweep.layout import StudyLayout
+from sweep.ports import TrialOver
+from sweep.tracking.acknowledged import Acknowledged
+from sweep.tracking.delivery import Delivery, Item
+from sweep.tracking.failures import FAILURES, reason
+from sweep.tracking.memory import StudyMemory
+from sweep.tracking.spool import read_entries, spool_uid
+from sweep.tracking.store import absolute_uri, cache_folder, prepare_sqlite, sqlite_path
+from sweep.tracking.tracker import Tracker
+
+POLL_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 15.0
+RECORDS_PER_BATCH = 500
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class Ending(Protocol):
+    """What tells this loop that no more records will come."""
+
+    event: threading.Event
+    is_clean: bool
+
+
+class Tailing:
+    """Delivers one study's spool until told to end."""
+
+    def __init__(self, layout: StudyLayout, tracking_uri: str, ending: Ending) -> None:
+        self._layout = layout
+        self._uri = absolute_uri(tracking_uri)
+        self._ending = ending
+
+    def run(self) -> None:
+        """Deliver until no more records will come and none is left."""
+        acked = self._patiently(self._acknowledged)
+        delivery = self._patiently(lambda: self._connect(acked))
+        while True:
+            is_ending = self._ending.event.is_set()
+            entries = itertools.islice(read_entries(self._layout.spool, acked.offset), RECORDS_PER_BATCH)
+            items = [Item(entry) for entry in entries]
+            if items:
+                self._patiently(functools.partial(self._deliver, delivery, acked, items))
+            elif is_ending:
+                break
+            else:
+                self._patiently(delivery.tidy)
+            if len(items) < RECORDS_PER_BATCH:
+                self._ending.event.wait(POLL_SECONDS)
+        if not self._ending.is_clean:
+            self._patiently(delivery.driver_vanished)
+
+    def _acknowledged(self) -> Acknowledged:
+        try:
+            acked = Acknowledged.load(self._layout.spool)
+        except RecordingError as err:
+            _log.warning("%s", err)
+            acked = Acknowledged()
+        if acked.tracking_uri not in ("", self._uri):
+            _log.warning("records went to %s before; all of them go to %s now", acked.tracking_uri, self._uri)
+            acked = Acknowledged()
+        acked.tracking_uri = self._uri
+        return acked
+
+    def _connect(self, acked: Acknowledged) -> Delivery:
+        path = sqlite_path(self._uri)
+        if path is not None:
+            prepare_sqlite(path, cache_folder())
+        tracker = self._tracker(acked)
+        if tracker.is_lost():
+            _log.warning("%s has lost this study; delivering all of it again", self._uri)
+            acked.forget()
+            tracker = self._tracker(acked)
+        memory = StudyMemory()
+        for entry in read_entries(self._layout.spool):
+            if entry.end > acked.offset:
+                break
+            if entry.record is not None:
+                memory.learn(entry.record)
+            if isinstance(entry.record, TrialOver):
+                memory.forget_curves(entry.record.trial_number)
+        return Delivery(tracker, acked, memory, self._layout.spool)
+
+    def _tracker(self, acked: Acknowledged) -> Tracker:
+        # A store that is opened directly would put artifacts into the working directory; a server knows its place.
+        is_server = self._uri.startswith(("http://", "https://", "databricks"))
+        return Tracker(
+            MlflowClient(tracking_uri=self._uri, registry_uri=self._uri),
+            acked,
+            study=self._layout.study,
+            uid=spool_uid(self._layout.spool) or self._layout.study,
+            artifacts=None if is_server else self._layout.tracking_artifacts,
+        )
+
+    def _deliver(self, delivery: Delivery, acked: Acknowledged, items: Sequence[Item]) -> None:
+        delivery.deliver(items)
+        acked.offset = items[-1].entry.end
+        acked.save(self._layout.spool)
+
+    def _patiently(self, action: Callable[[], _Result]) -> _Result:
+        """Repeat until it works; this process is ended from outside when time is up."""
+        for attempt in itertools.count():
+            try:
+                return action()
+            except FAILURES as err:
+                pause = min(FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
+                if self._ending.event.is_set():
+                    pause = min(pause, 1.0)
+                _log.warning("not delivered, again in %.2g s: %s", pause, reason(err))
+                time.sleep(pause)
+        raise AssertionError("unreachable")

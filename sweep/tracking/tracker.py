@@ -1,0 +1,209 @@
+"""A study's experiment and runs in MLflow, found before they are made, so that nothing is made twice."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from sweep.tracking import words
+from sweep.tracking.acknowledged import Acknowledged
+from sweep.tracking.failures import is_missing
+
+_METRICS_PER_BATCH = 1000
+_RUNS_PER_PAGE = 1000
+
+
+class Tracker:
+    """Find-or-make for one study.
+
+    Attributes:
+        client: MLflow's client.
+        study: The study's name.
+        uid: The spool's name, which tells this study from another of the same name.
+        tags: What each run is known to be tagged with, for the tags that move (rank, best, name).
+    """
+
+    def __init__(
+        self, client: MlflowClient, acked: Acknowledged, *, study: str, uid: str, artifacts: Path | None
+    ) -> None:
+        """Nothing is asked or made yet.
+
+        Args:
+            client: MLflow's client.
+            acked: What was made before; kept up to date here.
+            study: The study's name.
+            uid: The spool's name.
+            artifacts: Where a new experiment's artifacts go; None leaves it to the server.
+        """
+        self.client = client
+        self.tags: dict[int, dict[str, str]] = {}
+        self._acked = acked
+        self.study = study
+        self.uid = uid
+        self._artifacts = artifacts
+        self._looked = False
+
+    def doubt(self) -> None:
+        """A request may have worked though it failed: look before making anything more."""
+        self._looked = False
+
+    def is_lost(self) -> bool:
+        """Whether the store no longer has what was made there, so that all must be delivered again."""
+        if self._acked.parent_run_id is None:
+            return False
+        try:
+            self.client.get_run(self._acked.parent_run_id)
+        except MlflowException as err:
+            if is_missing(err):
+                return True
+            raise
+        return False
+
+    def experiment(self) -> str:
+        """The study's experiment."""
+        if self._acked.experiment_id is None:
+            found = self.client.get_experiment_by_name(self.study)
+            if found is None:
+                self._acked.experiment_id = self._make_experiment()
+            else:
+                self._acked.experiment_id = self._revive(found)
+        return self._acked.experiment_id
+
+    def parent(self, began_at: float | None = None) -> str:
+        """The study's run."""
+        if self._acked.parent_run_id is None:
+            self._look()
+        if self._acked.parent_run_id is None:
+            tags = {words.ROLE: "study", words.STATE: "RUNNING", **self._common()}
+            self._acked.parent_run_id = self._make_run(self.study, tags, began_at)
+        return self._acked.parent_run_id
+
+    def child(self, number: int, began_at: float | None = None) -> tuple[str, bool]:
+        """A trial's run, and whether it is new."""
+        if number not in self._acked.runs:
+            self._look()
+        if number in self._acked.runs:
+            return self._acked.runs[number], False
+        tags = {
+            words.ROLE: "trial",
+            words.TRIAL: str(number),
+            words.STATE: "RUNNING",
+            "mlflow.parentRunId": self.parent(),
+            **self._common(),
+        }
+        run_id = self._make_run(words.trial_name(number), tags, began_at)
+        self._acked.runs[number] = run_id
+        return run_id, True
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: list[Metric] | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """As few requests as MLflow's limits allow."""
+        waiting = list(metrics or ())
+        pairs = [Param(key, value) for key, value in (params or {}).items()]
+        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+        if pairs or labels or waiting:
+            first = _METRICS_PER_BATCH - min(100, len(pairs)) - min(100, len(labels))
+            self.client.log_batch(run_id, metrics=waiting[:first], params=pairs, tags=labels)
+            for start in range(first, len(waiting), _METRICS_PER_BATCH):
+                self.client.log_batch(run_id, metrics=waiting[start : start + _METRICS_PER_BATCH])
+
+    def look_again(self) -> None:
+        """Take stock of the store if anything was in doubt."""
+        self._look()
+
+    def _look(self) -> None:
+        if self._looked:
+            return
+        runs: list[Run] = []
+        token = None
+        experiment = self.experiment()
+        while True:
+            page = self.client.search_runs(
+                [experiment],
+                filter_string=f"tags.`{words.UID}` = '{self.uid}'",
+                run_view_type=ViewType.ACTIVE_ONLY,
+                max_results=_RUNS_PER_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            runs.extend(page)
+            token = page.token
+            if not token:
+                break
+        self._take_stock(runs)
+        self._looked = True
+
+    def _take_stock(self, runs: list[Run]) -> None:
+        for run in runs:
+            role, run_id = run.data.tags.get(words.ROLE), run.info.run_id
+            if role == "study":
+                self._acked.parent_run_id = self._acked.parent_run_id or run_id
+                keeper = self._acked.parent_run_id
+            elif role == "trial":
+                number = int(run.data.tags[words.TRIAL])
+                keeper = self._acked.runs.setdefault(number, run_id)
+                if keeper == run_id:
+                    moving = {
+                        key: run.data.tags[key] for key in (words.RANK, words.BEST) if key in run.data.tags
+                    }
+                    self.tags[number] = {**moving, "name": run.info.run_name or ""}
+            else:
+                continue
+            if keeper != run_id:
+                # A request that seemed to fail had made it after all.
+                self.client.delete_run(run_id)
+
+    def _make_experiment(self) -> str:
+        location = None if self._artifacts is None else str(self._artifacts)
+        try:
+            made: str = self.client.create_experiment(self.study, artifact_location=location)
+        except MlflowException:
+            # Another writer, or a request of ours that seemed to fail, was quicker.
+            found = self.client.get_experiment_by_name(self.study)
+            if found is None:
+                raise
+            return self._revive(found)
+        return made
+
+    def _revive(self, experiment: Experiment) -> str:
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
+
+    def _make_run(self, name: str, tags: Mapping[str, str], began_at: float | None) -> str:
+        run = self.client.create_run(
+            self.experiment(),
+            start_time=None if began_at is None else words.milliseconds(began_at),
+            tags=dict(tags),
+            run_name=name,
+        )
+        return str(run.info.run_id)
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            words.UID: self.uid,
+            words.STUDY: self.study,
+            "mlflow.source.name": "sweep",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": _user(),
+        }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

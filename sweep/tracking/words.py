@@ -1,0 +1,130 @@
+"""What a study is called in MLflow: names, tags, parameters, metrics, states."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.domain import Report, TrialState
+
+UID = "sweep.study_uid"
+STUDY = "sweep.study"
+ROLE = "sweep.role"
+TRIAL = "sweep.trial_number"
+STATE = "sweep.state"
+ATTEMPT = "sweep.attempt"
+RANK = "sweep.rank"
+BEST = "sweep.best"
+STEP = "sweep.step"
+ERROR = "sweep.error"
+
+OBJECTIVE_VALUE = "objective_value"
+
+STATUS: Mapping[TrialState, str] = {
+    TrialState.PENDING: "SCHEDULED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.PAUSED: "SCHEDULED",
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.CANCELLED: "KILLED",
+    TrialState.DIVERGED: "FAILED",
+    TrialState.OOM: "FAILED",
+    TrialState.TIMEOUT: "FAILED",
+    TrialState.FAILED: "FAILED",
+}
+"""MLflow has five states and we have ten: only a complete trial is FINISHED, one that was stopped on purpose
+is KILLED, one that will go on is SCHEDULED. The tag ``sweep.state`` has the exact word."""
+
+STUDY_STATUS: Mapping[str, str] = {"COMPLETE": "FINISHED", "PAUSED": "SCHEDULED", "FAILED": "FAILED"}
+
+_FORBIDDEN = re.compile(r"[^/\w.\- :]")
+
+
+def trial_name(number: int, *, best: bool = False) -> str:
+    """Run name of a trial; the winner bears a star."""
+    return f"trial-{number:04d}" + (" ★ best" if best else "")
+
+
+def value_name(state: TrialState) -> str:
+    """The metric that holds a trial's objective value.
+
+    Only that of a complete trial takes part in the ranking, so only that is called by the name people sort by.
+    """
+    return OBJECTIVE_VALUE if state is TrialState.COMPLETE else "value_when_stopped"
+
+
+def milliseconds(seconds: float) -> int:
+    """MLflow's clock."""
+    return round(seconds * 1000)
+
+
+def text(value: object) -> str:
+    """A parameter's value as people write it."""
+    if isinstance(value, tuple | list | dict):
+        return json.dumps(value)
+    return "null" if value is None else str(value)
+
+
+def metric_name(name: str) -> str:
+    """A name that MLflow takes."""
+    return _FORBIDDEN.sub("_", name)[:250]
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of ``metrics``, under names that MLflow takes."""
+    numbers = {
+        metric_name(name): float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def report_metrics(report: Report, *, unit: str) -> dict[str, float]:
+    """All numbers of an evaluation.
+
+    Args:
+        report: The evaluation.
+        unit: Fidelity unit of the study: ``epochs`` or ``steps``.
+    """
+    metrics = {"seconds": report.wall_seconds, **report.metrics}
+    if unit == "epochs":
+        metrics.setdefault("epoch", report.fidelity)
+    return finite(metrics)
+
+
+def fidelity_unit(spec: Mapping[str, Any]) -> str:
+    """The unit in which a study measures training."""
+    training = dict(dict(spec.get("objective") or {}).get("training") or {})
+    return "epochs" if training.get("steps") is None else "steps"
+
+
+def study_parameters(spec: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, str]:
+    """What the parent run shows of the spec."""
+    objective, search = dict(spec.get("objective") or {}), dict(spec.get("search") or {})
+    source, metric = dict(objective.get("data") or {}), dict(spec.get("metric") or {})
+    files = source.get("train") or ()
+    shown = {
+        "metric": metric.get("name"),
+        "direction": metric.get("direction"),
+        "from": metric.get("from", metric.get("source")),
+        "sampler": _name(search.get("sampler")),
+        "pruner": _name(search.get("pruner")),
+        "seed": search.get("seed"),
+        "trials": dict(spec.get("budget") or {}).get("trials"),
+        "hours": dict(spec.get("budget") or {}).get("hours"),
+        "task": objective.get("task"),
+        "model": objective.get("model"),
+        "data": source.get("source") or ([files] if isinstance(files, str) else list(files)),
+        "data_hash": data.get("data_hash"),
+        **{f"rows.{split}": count for split, count in dict(data.get("rows") or {}).items()},
+        **{f"training.{key}": value for key, value in dict(objective.get("training") or {}).items()},
+    }
+    return {key: text(value) for key, value in shown.items() if value is not None and value != []}
+
+
+def _name(part: object) -> object:
+    return part.get("name") if isinstance(part, Mapping) else part

@@ -1,0 +1,96 @@
+"""The process that delivers a study's spool to MLflow: ``python -m sweep.tracking.writer``.
+
+Its standard input is a pipe from the driver. ``finish SECONDS`` on it, or its end, means that no more records
+will come: the process delivers what is left, for a bounded time, and ends. Killing it at any moment is safe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from sweep.layout import StudyLayout
+from sweep.tracking.lock import try_lock
+
+GONE_SECONDS = 20.0
+"""How long it goes on without a driver."""
+
+_log = logging.getLogger("sweep.tracking.writer")
+
+
+class Ending:
+    """When this process has to end; watched by a thread, since a request may hang.
+
+    Attributes:
+        event: Set once no more records will come.
+        is_clean: Whether the driver said so, and did not just vanish.
+    """
+
+    def __init__(self, pipe: IO[bytes], driver: int) -> None:
+        self.event = threading.Event()
+        self.is_clean = False
+        self._driver = driver
+        self._pipe = pipe
+        for target in (self._listen, self._watch_driver):
+            threading.Thread(target=target, daemon=True).start()
+
+    def _listen(self) -> None:
+        words = self._pipe.readline().split()
+        self.is_clean = len(words) == 2 and words[0] == b"finish"
+        self._end_within(float(words[1]) if self.is_clean else GONE_SECONDS)
+
+    def _watch_driver(self) -> None:
+        # The pipe may have leaked into a process that outlives the driver.
+        while os.getppid() == self._driver and not self.event.is_set():
+            time.sleep(1.0)
+        if not self.event.is_set():
+            self._end_within(GONE_SECONDS)
+
+    def _end_within(self, seconds: float) -> None:
+        self.event.set()
+        time.sleep(seconds)
+        _log.warning("out of time; what is left stays in the spool")
+        logging.shutdown()
+        os._exit(3)
+
+
+def main() -> int:
+    """Run until the driver is done or gone; 0 when everything was delivered."""
+    parser = argparse.ArgumentParser(prog="python -m sweep.tracking.writer", description=__doc__)
+    parser.add_argument("--storage", type=Path, required=True)
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--tracking-uri", required=True)
+    parser.add_argument("--driver", type=int, required=True)
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    ending = Ending(sys.stdin.buffer, options.driver)
+    layout = StudyLayout(options.storage, options.study)
+    with _take_lock(layout):
+        # Training comes first where cores are short.
+        os.nice(5)
+        from sweep.tracking.settings import quiet_mlflow
+
+        quiet_mlflow(delivering=True)
+        from sweep.tracking.tailing import Tailing
+
+        Tailing(layout, options.tracking_uri, ending).run()
+    return 0
+
+
+def _take_lock(layout: StudyLayout) -> IO[str]:
+    """Wait for the writer of a driver that was killed: it ends soon."""
+    while (lock := try_lock(layout.spool)) is None:
+        time.sleep(0.2)
+    return lock
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The driver's handle on the writer process: start, finish, bounded end. Imports nothing of the tracker's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+from sweep.errors import RecordingError
+from sweep.layout import StudyLayout
+
+
+class WriterProcess:
+    """A running ``python -m sweep.tracking.writer``.
+
+    It lives in its own session, so Ctrl-C does not reach it, and ends by itself when this process is gone.
+    """
+
+    def __init__(self, layout: StudyLayout, tracking_uri: str) -> None:
+        """Start it.
+
+        Raises:
+            RecordingError: If it cannot be started.
+        """
+        log = layout.logs / "tracking.log"
+        command = [
+            *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "sweep.tracking.writer"),
+            *("--storage", str(layout.storage), "--study", layout.study),
+            *("--tracking-uri", tracking_uri, "--driver", str(os.getpid())),
+        ]
+        try:
+            layout.logs.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+                )
+        except OSError as err:
+            raise RecordingError(f"{log}: the tracking process cannot be started ({err}).") from err
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def finish(self, timeout_seconds: float) -> int | None:
+        """Let it deliver what is left, at most so long, then end it; idempotent.
+
+        Returns:
+            Its exit code; None if it had to be killed.
+        """
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.closed:
+            with contextlib.suppress(OSError):
+                stdin.write(f"finish {timeout_seconds}\n".encode())
+                stdin.flush()
+            with contextlib.suppress(OSError):
+                stdin.close()
+        try:
+            return self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return None
