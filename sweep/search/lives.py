@@ -62,8 +62,9 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """As stored in a user attribute."""
         record = asdict(self)
-        del record["report"]["trial_number"]
-        return {"metrics": record["report"].pop("metrics"), **record.pop("report"), **record}
+        report = record.pop("report")
+        del report["trial_number"]
+        return {**report, **record}
 
     @classmethod
     def from_json(cls, trial_number: int, record: Mapping[str, Any]) -> Evaluation:

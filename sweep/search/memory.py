@@ -83,7 +83,7 @@ class StudyMemory:
             value=value,
             milli_fidelity=milli,
             # The baseline runs to its end: what the study gained is measured against it.
-            prune=verdict and life.number > 0 and not is_last(report, end),
+            prune=bool(verdict) and life.number > 0 and not is_last(report, end),
             rungs={key: attrs[key] for key in attrs if key not in known},
         )
 

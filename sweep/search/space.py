@@ -29,6 +29,7 @@ class SearchSpace:
     def __init__(self, distributions: Mapping[str, Distribution]) -> None:
         # By name, so that a reordered spec draws the same points.
         self.distributions: dict[str, Distribution] = dict(sorted(distributions.items()))
+        self._names = list(distributions)
         self._optuna: dict[str, BaseDistribution] | None = None
 
     @property
@@ -79,10 +80,12 @@ class SearchSpace:
         return {name: _encode(value) for name, value in values.items()}
 
     def decode(self, params: Mapping[str, Any]) -> dict[str, HyperparameterValue]:
-        """The inverse of :meth:`encode`."""
+        """The inverse of :meth:`encode`, in the order of the spec."""
         decoded: dict[str, HyperparameterValue] = {}
-        for name, value in params.items():
-            distribution = self.distributions.get(name)
+        for name in sorted(
+            params, key=lambda n: self._names.index(n) if n in self._names else len(self._names)
+        ):
+            value, distribution = params[name], self.distributions.get(name)
             if isinstance(distribution, Choices):
                 value = next((v for v in distribution.values if _same(_encode(v), value)), value)
             decoded[name] = _plain(value)

@@ -113,8 +113,8 @@ class OptunaStore:
         hyperparameters = self._spec.defaults() if number == 0 else self._draw()
         started_at = self._now()
         attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
-        params = self._params(hyperparameters)
-        if self._space.decode(params) != hyperparameters:
+        params = self._space.encode(self._space.nearest(hyperparameters))
+        if self._space.decode(params) != hyperparameters:  # a default that lies outside of the space
             attrs[lives.HYPERPARAMETERS] = dict(hyperparameters)
         template = frozen_trial(self._space, params, started_at=started_at, user_attrs=attrs)
         with self._writing(in_batch=False):
@@ -307,12 +307,6 @@ class OptunaStore:
         if life.state.is_finished:
             raise StudyStoreError(f"trial {trial_number}: has ended as {life.state} and cannot take {what}.")
         return life
-
-    def _params(self, hyperparameters: Mapping[str, HyperparameterValue]) -> dict[str, Any]:
-        """What of the hyperparameters Optuna can hold: numbers as they are, choices that are offered."""
-        nearest = self._space.encode(self._space.nearest(hyperparameters))
-        exact = self._space.encode(hyperparameters)
-        return {name: exact[name] for name in nearest}
 
 
 def _unwritable(history: History, spec: StudySpec, err: BaseException) -> StudyStoreError:
