@@ -68,15 +68,17 @@ class _Worker:
 class RayExecutor:
     """Runs attempts on Ray actors; satisfies :class:`sweep.ports.Executor`.
 
-    A slot counts as free once its actor is up; ``wait`` returns early, without events, when one becomes so.
+    A slot counts as free once its actor is up; ``wait`` returns early, without events, when one becomes so. Attempts
+    are never queued for an actor that may not come.
 
     Args:
-        cluster: The cluster to run on; the executor shuts it down on close.
+        cluster: The cluster to run on.
         share: What one trial takes.
         objective: Name of the objective, as the loader knows it.
         parent: The driver's warm parent, which workers on this host use too; stays the caller's.
         loader: ``module:function`` that gives the objective of a name.
         modules: Modules the warm parents of other hosts import.
+        owns_cluster: Whether ``close`` shuts the cluster down.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class RayExecutor:
         parent: WarmParent | None,
         loader: str = LOADER,
         modules: Sequence[str] = WARM_MODULES,
+        owns_cluster: bool = False,
     ) -> None:
         self._cluster = cluster
+        self._owns_cluster = owns_cluster
         self._share = share
         self._settings = WorkerSettings(
             slot=0,
@@ -142,7 +146,9 @@ class RayExecutor:
         else:
             cluster = join_cluster(address, share, workers=workers)
         try:
-            return cls(cluster, share, objective, parent=parent, loader=loader, modules=modules)
+            return cls(
+                cluster, share, objective, parent=parent, loader=loader, modules=modules, owns_cluster=True
+            )
         except (ExecutionError, RayError) as error:
             cluster.shutdown()
             raise ExecutionError(f"workers cannot be made: {error}") from error
@@ -154,9 +160,19 @@ class RayExecutor:
 
     @property
     def free_slots(self) -> int:
-        """How many attempts could start now: workers that are up and idle."""
-        if any(worker.ready is not None for worker in self._workers):
-            self._collect(0)
+        """How many attempts could start now: workers that are up and idle.
+
+        An executor that runs nothing has at least one: this waits, bounded, while no worker is up yet.
+
+        Raises:
+            ExecutionError: If no worker comes up.
+        """
+        while any(worker.ready is not None for worker in self._workers):
+            nothing_is_up = all(worker.ready is not None for worker in self._workers)
+            self._collect(_POLL_SECONDS if nothing_is_up else 0)
+            self._give_up_the_silent()
+            if not nothing_is_up:
+                break
         return sum(worker.is_free for worker in self._workers)
 
     @property
@@ -225,7 +241,8 @@ class RayExecutor:
         for worker in self._workers:
             self._kill_actor(worker)
         self._workers = []
-        self._cluster.shutdown()
+        if self._owns_cluster:
+            self._cluster.shutdown()
 
     def _create(self, slot: int) -> _Worker:
         actor = TrialActor.options(num_cpus=self._share.cpus, num_gpus=self._share.gpus).remote(

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -167,7 +168,7 @@ class TrialProcess:
 
 
 class WarmParent:
-    """A fork server of our own: starts or finds it, asks it for processes.
+    """A fork server of our own: starts or finds it, asks it for processes. Safe to use from several threads.
 
     Args:
         modules: Modules it imports before the first request.
@@ -191,6 +192,7 @@ class WarmParent:
         self._folder: Path | None = None
         self._alive_writer: int | None = None
         self._attached = attach_to
+        self._lock = threading.RLock()
 
     @property
     def address(self) -> WarmAddress:
@@ -199,10 +201,11 @@ class WarmParent:
         Raises:
             ExecutionError: If it cannot be started.
         """
-        self.start()
-        if self._attached is not None:
-            return self._attached
-        return WarmAddress(host=host_identity(), path=str(self._socket_path))
+        with self._lock:
+            self.start()
+            if self._attached is not None:
+                return self._attached
+            return WarmAddress(host=host_identity(), path=str(self._socket_path))
 
     @property
     def pid(self) -> int | None:
@@ -215,14 +218,15 @@ class WarmParent:
         Raises:
             ExecutionError: If it cannot be started.
         """
-        if self._attached is not None:
-            if self._attached.is_here:
+        with self._lock:
+            if self._attached is not None:
+                if self._attached.is_here:
+                    return
+                self._attached = None
+            if self._process is not None and self._process.poll() is None:
                 return
-            self._attached = None
-        if self._process is not None and self._process.poll() is None:
-            return
-        self._clean_up()
-        self._launch()
+            self._clean_up()
+            self._launch()
 
     def spawn(
         self, entry: str, request: Mapping[str, Any], log: Path | None, env: Mapping[str, str]
@@ -249,7 +253,8 @@ class WarmParent:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                connection = self._place(json.dumps(order).encode() + b"\n", theirs.fileno())
+                with self._lock:
+                    connection = self._place(json.dumps(order).encode() + b"\n", theirs.fileno())
             except ExecutionError:
                 ours.close()
                 raise

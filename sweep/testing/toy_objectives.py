@@ -102,10 +102,12 @@ class ToyObjective:
             raise OutOfMemoryError("CUDA out of memory")
         if how == "exit":
             os._exit(9)
+        if how == "quit":
+            sys.exit(3)
         if how == "orphan" and os.fork() == 0:
             Path(request.artifacts).write_text(str(os.getpid()))
             time.sleep(600)
-        if how == "hang" or how == "orphan":
+        if how in ("hang", "orphan"):
             time.sleep(600)
 
 
