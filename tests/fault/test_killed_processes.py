@@ -1,0 +1,159 @@
+"""Real SIGKILLs: a trial process, a worker, the driver. Every configuration is finished exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.integration.journey.conftest import Shell, descendants, end, wait_for
+
+TRIALS = 4
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def first_reports(shell: Shell, count: int = 1) -> bool:
+    return shell.errors().count(": step ") >= count
+
+
+def trial_processes(driver: int) -> list[psutil.Process]:
+    """Children of a warm parent: the processes that train."""
+    found = []
+    for process in descendants(driver):
+        try:
+            if "warm_parent" in " ".join(process.cmdline()):
+                found += process.children()
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def workers(driver: int) -> list[psutil.Process]:
+    found = []
+    for process in descendants(driver):
+        try:
+            if "TrialActor" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def assert_each_trial_finished_once(shell: Shell, trials: int = TRIALS) -> None:
+    status = shell.json("status", "quick")
+    assert status["state"] == "COMPLETE"
+    assert sum(status["trials"].values()) == trials
+    assert set(status["trials"]) <= {"COMPLETE", "PRUNED"}
+    assert status["undelivered"] == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{shell.folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("quick")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == trials + 1
+    assert "RUNNING" not in {run.info.status for run in runs}
+    numbers = Counter(run.data.tags["sweep.trial_number"] for run in runs if "sweep.trial_number" in run.data.tags)
+    assert numbers == Counter(str(number) for number in range(trials))
+    for run in runs:
+        points = client.get_metric_history(run.info.run_id, "accuracy")
+        assert len({point.step for point in points}) == len(points), "one value per step"
+
+
+@pytest.mark.parametrize("victim", ["trial process", "worker"])
+def test_a_killed_trial_process_or_worker_ends_the_attempt_not_the_trial(shell: Shell, victim: str) -> None:
+    spec = shell.write_spec(trials=TRIALS, rows=240)
+    driver = shell.start("run", str(spec))
+    try:
+        wait_for("a report", lambda: first_reports(shell))
+        find = trial_processes if victim == "trial process" else workers
+        found = wait_for(f"a {victim}", lambda: find(driver.pid), seconds=20)
+        os.kill(found[0].pid, signal.SIGKILL)
+        assert driver.wait(150) == 0, shell.errors()
+    finally:
+        end(driver)
+    assert "lost" in shell.errors()
+    assert_each_trial_finished_once(shell)
+
+
+def test_a_killed_driver_leaves_no_process_and_resume_finishes_every_trial_once(shell: Shell) -> None:
+    spec = shell.write_spec(trials=TRIALS, rows=240)
+    driver = shell.start("run", str(spec))
+    try:
+        wait_for("two reports", lambda: first_reports(shell, 2))
+        family = descendants(driver.pid)
+        assert trial_processes(driver.pid)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        wait_for("no process left", lambda: not [p for p in family if _lives(p)], seconds=45)
+        status = shell.json("status", "quick")
+        assert status["state"] == "PAUSED"
+        assert "RUNNING" not in status["trials"]
+    finally:
+        end(driver)
+    shell("resume", "quick")
+    assert_each_trial_finished_once(shell)
+    shell("resume", "quick", "--trials", str(TRIALS + 1))
+    assert_each_trial_finished_once(shell, TRIALS + 1)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_ctrl_c_pauses_and_resume_goes_on_from_the_checkpoints(shell: Shell) -> None:
+    spec = shell.write_spec(trials=TRIALS, rows=240)
+    driver = shell.start("run", str(spec))
+    try:
+        wait_for("a report", lambda: first_reports(shell))
+        family = descendants(driver.pid)
+        os.killpg(driver.pid, signal.SIGINT)
+        assert driver.wait(90) == 130, shell.errors()
+        assert "sweep resume quick" in shell.errors()
+        wait_for("no process left", lambda: not [p for p in family if _lives(p)], seconds=30)
+    finally:
+        end(driver)
+    status = shell.json("status", "quick")
+    assert status["state"] == "PAUSED"
+    before = {row["trial_number"]: row["step"] for row in _reports(shell)}
+    shell("resume", "quick")
+    assert_each_trial_finished_once(shell)
+    after = {row["trial_number"] for row in _reports(shell)}
+    assert before.keys() <= after
+
+
+def _reports(shell: Shell) -> list[dict[str, int]]:
+    rows = []
+    for path in sorted((shell.folder / "mlruns/studies/quick/spool").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            start = line.find("{")
+            record = json.loads(line[start : line.rfind("}") + 1])
+            if record.get("kind") == "Report":
+                rows.append(record)
+    steps = Counter((row["trial_number"], row["step"]) for row in rows)
+    assert not [key for key, count in steps.items() if count > 1], "no step is trained or recorded twice"
+    return rows
+
+
+def test_stop_now_from_another_terminal_ends_the_driver_within_seconds(shell: Shell) -> None:
+    spec = shell.write_spec(trials=TRIALS, rows=1200)
+    driver = shell.start("run", str(spec))
+    try:
+        wait_for("trials", lambda: trial_processes(driver.pid) and (shell.folder / "mlruns/studies/quick").exists())
+        wait_for("the driver to hold the study", lambda: shell.json("status", "quick")["driver"])
+        shell("stop", "quick", "--now", "--wait", "40")
+        driver.wait(40)
+    finally:
+        end(driver)
+    assert shell.json("status", "quick")["state"] == "PAUSED"
