@@ -9,7 +9,7 @@ from pathlib import Path
 from sweep.domain import Report
 from sweep.tracking import words
 
-_PANELS = (("accuracy", "macro_f1", "mcc"), ("loss", "train_loss"), ("learning_rate",))
+_PANELS = (("accuracy", "macro_f1", "mcc"), ("loss", "train_loss"))
 
 
 def write_table(history: Sequence[Report], path: Path) -> None:
@@ -24,7 +24,7 @@ def write_table(history: Sequence[Report], path: Path) -> None:
 
 
 def draw(history: Sequence[Report], path: Path, *, title: str, metric: str) -> None:
-    """A small picture: what is optimised and its kin, losses, learning rate; one panel each.
+    """A small picture: what is optimised and its kin, and the losses; one panel each.
 
     Args:
         history: Evaluations by step; at least one.
@@ -44,7 +44,9 @@ def draw(history: Sequence[Report], path: Path, *, title: str, metric: str) -> N
     panels = [panel for panel in shown if panel]
     if not panels:
         return
-    figure = Figure(figsize=(4 * len(panels), 3), dpi=80, layout="constrained")
+    # A layout engine would double the time, and there is a picture for every trial.
+    figure = Figure(figsize=(4 * len(panels), 3), dpi=80)
+    figure.subplots_adjust(left=0.24 / len(panels), right=0.97, bottom=0.16, top=0.88, wspace=0.25)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
     for position, names in enumerate(panels, start=1):

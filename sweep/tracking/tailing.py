@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -80,6 +81,8 @@ class Tailing:
 
     def _connect(self, acked: Acknowledged) -> Delivery:
         path = sqlite_path(self._uri)
+        # MLflow adds an empty experiment "Default" to a new store; its place must not depend on where we were started.
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(self._layout.tracking_artifacts)
         if path is not None:
             prepare_sqlite(path, cache_folder())
         tracker = self._tracker(acked)
@@ -95,6 +98,7 @@ class Tailing:
                 memory.learn(entry.record)
             if isinstance(entry.record, TrialOver):
                 memory.forget_curves(entry.record.trial_number)
+        _log.info("connected to %s", self._uri)
         return Delivery(tracker, acked, memory, self._layout.spool)
 
     def _tracker(self, acked: Acknowledged) -> Tracker:
@@ -109,9 +113,11 @@ class Tailing:
         )
 
     def _deliver(self, delivery: Delivery, acked: Acknowledged, items: Sequence[Item]) -> None:
+        began = time.monotonic()
         delivery.deliver(items)
         acked.offset = items[-1].entry.end
         acked.save(self._layout.spool)
+        _log.info("delivered %d records in %.2f s", len(items), time.monotonic() - began)
 
     def _patiently(self, action: Callable[[], _Result]) -> _Result:
         """Repeat until it works; this process is ended from outside when time is up."""

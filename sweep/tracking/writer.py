@@ -74,6 +74,7 @@ def main() -> int:
     ending = Ending(sys.stdin.buffer, options.driver)
     layout = StudyLayout(options.storage, options.study)
     with _take_lock(layout):
+        _log.info("started for process %d", options.driver)
         # Training comes first where cores are short.
         os.nice(5)
         from sweep.tracking.settings import quiet_mlflow
