@@ -26,16 +26,19 @@ def ladder_to(
     lowest = first_rung * max_fidelity
     if unit == "steps":
         lowest = max(1.0, float(round(lowest)))
-    if lowest >= max_fidelity * (1 - _EXACT):
+    if not 0 < lowest < max_fidelity * (1 - _EXACT):
         return None
     return RungLadder(min_fidelity=lowest, max_fidelity=max_fidelity, reduction_factor=reduction_factor)
 
 
 def interval(max_fidelity: float, every: float | None, unit: Literal["epochs", "steps"]) -> float:
-    """Fidelity between two evaluations: as asked for, or one epoch, or a quarter of the steps."""
+    """Fidelity between two evaluations: as asked for, or one epoch, or a quarter of the steps.
+
+    Very long runs are evaluated ``MAX_EVALUATIONS`` times where nothing else is asked for.
+    """
     if every is not None:
         return every
-    return 1.0 if unit == "epochs" else max_fidelity / 4
+    return max(1.0, max_fidelity / MAX_EVALUATIONS) if unit == "epochs" else max_fidelity / 4
 
 
 def evaluations(
@@ -45,14 +48,16 @@ def evaluations(
 
     Args:
         max_fidelity: A full run.
-        every: Fidelity between evaluations; at most ``MAX_EVALUATIONS`` of them fit into a full run.
-        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within 10 % of one gives way to it.
+        every: Fidelity between evaluations; after ``MAX_EVALUATIONS`` of them only the rungs are left.
+        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within 10 % (and half of
+            ``every``) of one, or of the full run, gives way to it.
         whole: Whether fidelities are whole numbers.
     """
     fixed = [*(ladder.rungs if ladder else ()), max_fidelity]
-    count = int(max_fidelity / every * (1 + _EXACT))
+    count = int(min(max_fidelity / every * (1 + _EXACT), MAX_EVALUATIONS))
     multiples = [index * every for index in range(1, count + 1)]
     if whole:
         multiples = sorted({float(max(1, round(multiple))) for multiple in multiples})
-    apart = [m for m in multiples if all(abs(m - level) > _NEAR * level for level in fixed)]
+    # Half an interval: in long runs 10 % would swallow several epochs.
+    apart = [m for m in multiples if all(abs(m - level) > min(_NEAR * level, every / 2) for level in fixed)]
     return tuple(sorted({*fixed, *(m for m in apart if m < max_fidelity)}))

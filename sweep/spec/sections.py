@@ -138,7 +138,7 @@ class PrunerSpec(Part):
     """
 
     name: Literal["successive-halving", "median", "none"] = "successive-halving"
-    first_rung: float = Field(default=0.0625, gt=0, lt=1)
+    first_rung: float = Field(default=0.0625, ge=0.001, lt=1)
     reduction_factor: int = Field(default=3, ge=2)
 
 

@@ -135,8 +135,9 @@ def test_rungs_in_steps_are_whole() -> None:
         ("pruner: none", "epochs: 2.5", (1, 2, 2.5)),
         ("pruner: none", "epochs: 3.1", (1, 2, 3.1)),  # 3 gives way to the full run
         ("pruner: none", "epochs: 0.5", (0.5,)),
+        ("pruner: none", "epochs: 12", tuple(range(1, 13))),
         ("pruner: none", "epochs: 1, evaluate_every: 0.25", (0.25, 0.5, 0.75, 1)),
-        ("pruner: none", "epochs: 1, evaluate_every: 0.1", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1)),
+        ("pruner: none", "epochs: 1, evaluate_every: 0.1", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)),
         ("pruner: none", "steps: 100", (25, 50, 75, 100)),
         ("pruner: none", "steps: 10", (2, 5, 8, 10)),
         ("pruner: none", "steps: 100, evaluate_every: 40", (40, 80, 100)),
@@ -154,6 +155,13 @@ def test_evaluations_are_the_rungs_and_the_epochs(
     spec = small(f"dropout: 0..0.5, {search}", training.strip("{}"))
     assert spec.evaluate_at == pytest.approx(fidelities)
     assert spec.evaluate_at[-1] == spec.max_fidelity
+
+
+def test_a_very_long_run_is_evaluated_a_thousand_times_at_most() -> None:
+    for epochs in ("1e30", "1e308", "5000"):
+        spec = small("dropout: 0..0.5, pruner: none", f"epochs: {epochs}")
+        assert len(spec.evaluate_at) == 1000
+        assert spec.evaluate_at[-1] == spec.max_fidelity
 
 
 def test_searched_length_tells_unit_and_top() -> None:
