@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
+from sweep.execution import ray_guard
 from sweep.execution.ray_private import private_ray, quiet_ray
 
 _PROBE_SECONDS = 5.0
+_JOIN_SECONDS = 12.0
+_GUARD_SECONDS = 2.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # only small messages go through it; Ray's least is 75 MB
 
 
@@ -49,21 +52,50 @@ class RayCluster:
 
     Attributes:
         workers: Workers of the asked share to run on it.
-        is_embedded: Whether it was started here and ends with ``shutdown``.
-        folder: Its own temporary folder, if embedded.
+        guard: Ends what is left of an embedded cluster; None for a joined one.
     """
 
     workers: int
-    is_embedded: bool
-    folder: Path | None
+    guard: Guard | None = None
 
     def shutdown(self) -> None:
         """Disconnect, and end the cluster if it is embedded; bounded; idempotent."""
         import ray
 
         ray.shutdown()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.guard is not None:
+            self.guard.release()
+
+
+class Guard:
+    """A small process that ends an embedded cluster for certain once this process is gone, or lets go.
+
+    Attributes:
+        folder: The cluster's own folder; removed at the end.
+    """
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="sweep-ray-")
+        reader, self._writer = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", ray_guard.__file__, str(reader), self.folder],
+                pass_fds=(reader,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(reader)
+
+    def release(self) -> None:
+        """Have it clean up now, and wait for it, bounded; idempotent."""
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GUARD_SECONDS)
 
 
 def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int | None = None) -> RayCluster:
@@ -83,27 +115,20 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
         )
     cpus = usable_cpus()
     announced = max(cpus, math.ceil((workers or 1) * share.cpus))
-    folder = Path(tempfile.mkdtemp(prefix="sweep-ray-"))
+    guard = Guard()
     try:
         _init(
-            private_ray(),
             address="local",
             num_cpus=announced,
             num_gpus=logical_gpus,
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
-            _temp_dir=str(folder),
+            _temp_dir=guard.folder,
         )
+        return RayCluster(workers=_fitting(share, workers), guard=guard)
     except ExecutionError:
-        shutil.rmtree(folder, ignore_errors=True)
+        RayCluster(workers=0, guard=guard).shutdown()
         raise
-    started = RayCluster(workers=0, is_embedded=True, folder=folder)
-    try:
-        fitting = _fitting(share, workers)
-    except ExecutionError:
-        started.shutdown()
-        raise
-    return RayCluster(workers=fitting, is_embedded=True, folder=folder)
 
 
 def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> RayCluster:
@@ -118,14 +143,27 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
         ExecutionError: If it cannot be reached, or not one trial fits.
     """
     _probe(address)
-    _init(contextlib.nullcontext(), address=address)
-    joined = RayCluster(workers=0, is_embedded=False, folder=None)
+    failures: list[ExecutionError] = []
+
+    def join() -> None:
+        try:
+            _init(address=address)
+        except ExecutionError as error:
+            failures.append(error)
+
+    # Ray waits for minutes for a head that accepts connections but does not answer.
+    joining = threading.Thread(target=join, daemon=True, name="join-ray")
+    joining.start()
+    joining.join(_JOIN_SECONDS)
+    if joining.is_alive():
+        raise ExecutionError(f"the Ray cluster at {address!r} did not answer within {_JOIN_SECONDS:.0f} s")
+    if failures:
+        raise failures[0]
     try:
-        fitting = _fitting(share, workers)
+        return RayCluster(workers=_fitting(share, workers))
     except ExecutionError:
-        joined.shutdown()
+        RayCluster(workers=0).shutdown()
         raise
-    return RayCluster(workers=fitting, is_embedded=False, folder=None)
 
 
 def usable_cpus() -> int:
@@ -138,14 +176,15 @@ def usable_cpus() -> int:
     return affinity
 
 
-def _init(guard: AbstractContextManager[None], **arguments: Any) -> None:
+def _init(**arguments: Any) -> None:
     quiet_ray()
     import ray
 
     if ray.is_initialized():
         raise ExecutionError("Ray is already running in this process; close the other executor first")
+    privately = private_ray() if arguments["address"] == "local" else contextlib.nullcontext()
     try:
-        with guard:
+        with privately:
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
     except (OSError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         place = arguments["address"]

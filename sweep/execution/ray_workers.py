@@ -186,9 +186,9 @@ class RayExecutor:
         Raises:
             ExecutionError: If no slot is free.
         """
-        worker = next((worker for worker in self._workers if worker.is_free), None)
-        if worker is None:
+        if not self.free_slots:
             raise ExecutionError(f"all {self.slots} slots are taken; wait for an attempt to end")
+        worker = next(worker for worker in self._workers if worker.is_free)
         worker.is_killed = False
         worker.attempt = (request.assignment.trial_number, request.assignment.attempt)
         self._watch(worker, worker.actor.begin.remote(request_to_json(request), str(log), _POLL_SECONDS))

@@ -4,6 +4,7 @@ The subclass gives two fixtures: ``executor``, an idle executor of at least two 
 of :mod:`sweep.testing.toy_objectives`, and ``folder``, an empty folder. Attempts of different tests never share a
 trial number, so that one executor may serve them all.
 """
+# ruff: noqa: D102  # the names of tests are sentences
 
 from __future__ import annotations
 
@@ -111,7 +112,7 @@ class ExecutorConformance:
         assert events[-1] == Ended(trial_number=number, attempt=1, end=AttemptEnd.FINISHED)
         assert executor.free_slots == executor.slots
 
-    @pytest.mark.parametrize("decision, end", [(Decision.STOP, "STOPPED"), (Decision.PAUSE, "PAUSED")])
+    @pytest.mark.parametrize(("decision", "end"), [(Decision.STOP, "STOPPED"), (Decision.PAUSE, "PAUSED")])
     def test_a_decision_is_obeyed(
         self, executor: Executor, folder: Path, decision: Decision, end: str
     ) -> None:
@@ -121,7 +122,7 @@ class ExecutorConformance:
         assert "generator closed" in (folder / "log").read_text()
 
     @pytest.mark.parametrize(
-        "how, end, words",
+        ("how", "end", "words"),
         [
             ("diverge", AttemptEnd.DIVERGED, "loss became NaN at step 3"),
             ("fail", AttemptEnd.FAILED, "ValueError: a bug in the objective"),

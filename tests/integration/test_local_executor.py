@@ -75,7 +75,7 @@ def test_a_job_returns_what_the_objective_returns(parent: WarmParent, folder: Pa
 
 
 @pytest.mark.parametrize(
-    "cause, kind, words",
+    ("cause", "kind", "words"),
     [
         ("data", InvalidDataError, r"^data/train.csv: 0 rows; give at least 2$"),
         ("spec", InvalidSpecError, "^one\ntwo$"),

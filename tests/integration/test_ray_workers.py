@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from sweep.domain import AttemptEnd
+from sweep.errors import ExecutionError
+from sweep.execution.ray_cluster import RayCluster, TrialShare, start_cluster
+from sweep.execution.ray_workers import RayExecutor
+from sweep.execution.warm_client import WarmParent
+from sweep.ports import Ended, Event, Reported, Started
+from sweep.testing.executor import ExecutorConformance, gather, gone_within, run, the_end, toy_request
+from sweep.testing.toy_objectives import LOADER
+
+TOYS = ("sweep.testing.toy_objectives",)
+
+
+@pytest.fixture(scope="module")
+def parent() -> Iterator[WarmParent]:
+    parent = WarmParent(TOYS)
+    parent.start()
+    yield parent
+    parent.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    cluster = start_cluster(TrialShare(cpus=1.0), workers=4, logical_gpus=2)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gpu_executor(cluster: RayCluster, parent: WarmParent) -> Iterator[RayExecutor]:
+    two = RayCluster(workers=2)
+    executor = RayExecutor(two, TrialShare(gpus=1.0), "toy", parent=parent, loader=LOADER, modules=TOYS)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def executor(gpu_executor: RayExecutor) -> RayExecutor:
+    while gpu_executor.free_slots < gpu_executor.slots:
+        gpu_executor.wait(0.5)
+    return gpu_executor
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def ended(seen: object) -> bool:
+    return any(isinstance(event, Ended) for event in seen)  # type: ignore[attr-defined]
+
+
+def begin(executor: RayExecutor, folder: Path) -> Started:
+    executor.start(toy_request(folder, reports=0, then="hang"), folder / "log")
+    (started,) = gather(executor, lambda seen: any(isinstance(event, Started) for event in seen))
+    assert isinstance(started, Started)
+    return started
+
+
+class TestRayExecutor(ExecutorConformance):
+    pass
+
+
+def test_trials_side_by_side_get_devices_of_their_own(executor: RayExecutor, folder: Path) -> None:
+    for _ in range(2):
+        executor.start(toy_request(folder, reports=1, sleep_seconds=0.1), folder / "log")
+    events = gather(executor, lambda seen: sum(isinstance(event, Ended) for event in seen) == 2)
+    devices = {event.report.metrics["device"] for event in events if isinstance(event, Reported)}
+    assert devices == {0.0, 1.0}
+
+
+def test_trials_without_gpus_see_none(cluster: RayCluster, parent: WarmParent, folder: Path) -> None:
+    one = RayCluster(workers=1)
+    executor = RayExecutor(one, TrialShare(cpus=0.5), "toy", parent=parent, loader=LOADER, modules=TOYS)
+    try:
+        run(executor, toy_request(folder), folder / "log")
+        assert "devices ''" in (folder / "log").read_text()
+    finally:
+        executor.close()
+
+
+def test_a_killed_worker_loses_its_attempt_and_is_replaced(executor: RayExecutor, folder: Path) -> None:
+    started = begin(executor, folder)
+    actor = executor.worker_pids[int(started.worker.rsplit("-", 1)[1])]
+    os.kill(actor, signal.SIGKILL)
+    events = gather(executor, ended)
+    assert the_end(events).end is AttemptEnd.LOST
+    assert gone_within(5, started.pid, actor)
+    seen: list[Event] = []
+    while executor.free_slots < executor.slots:
+        seen += executor.wait(0.5)
+    assert seen == []
+    for _ in range(executor.slots):
+        executor.start(toy_request(folder), folder / "log")
+    again = gather(executor, lambda seen: sum(isinstance(event, Ended) for event in seen) == executor.slots)
+    assert {event.end for event in again if isinstance(event, Ended)} == {AttemptEnd.FINISHED}
+
+
+def test_an_idle_worker_that_dies_is_replaced_before_it_is_needed(
+    executor: RayExecutor, folder: Path
+) -> None:
+    victims = list(executor.worker_pids)
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    assert gone_within(5, *victims)
+    while any(pid in victims for pid in executor.worker_pids) or executor.free_slots < executor.slots:
+        assert list(executor.wait(0.5)) == []
+    assert the_end(run(executor, toy_request(folder), folder / "log")).end is AttemptEnd.FINISHED
+
+
+def test_workers_without_the_drivers_warm_parent_start_their_own(cluster: RayCluster, folder: Path) -> None:
+    one = RayCluster(workers=1)
+    executor = RayExecutor(one, TrialShare(cpus=0.5), "toy", parent=None, loader=LOADER, modules=TOYS)
+    try:
+        started = begin(executor, folder)
+        own_parent = psutil.Process(started.pid).ppid()
+        executor.close()
+        assert gone_within(5, started.pid, own_parent)
+    finally:
+        executor.close()
+
+
+def test_a_broken_warm_parent_is_told_as_an_error(cluster: RayCluster, folder: Path) -> None:
+    broken = WarmParent(("sweep.no_such_module",))
+    one = RayCluster(workers=1)
+    executor = RayExecutor(one, TrialShare(cpus=0.5), "toy", parent=broken, loader=LOADER)
+    try:
+        assert executor.free_slots == 1
+        executor.start(toy_request(folder), folder / "log")
+        with pytest.raises(ExecutionError, match=r"cannot import sweep\.no_such_module"):
+            gather(executor, ended)
+    finally:
+        executor.close()
+        broken.close()
+
+
+def test_an_interrupt_of_the_terminal_leaves_ray_and_the_trial_alone(
+    executor: RayExecutor, folder: Path
+) -> None:
+    executor.start(toy_request(folder, reports=1), folder / "log")
+    events = gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen), decision=None)
+    in_reach = [
+        child for child in psutil.Process().children(recursive=True) if os.getpgid(child.pid) == os.getpgrp()
+    ]
+    assert in_reach  # Ray's daemons live in the driver's process group
+    for child in in_reach:
+        child.send_signal(signal.SIGINT)
+    (report,) = [event.report for event in events if isinstance(event, Reported)]
+    executor.decide(report.trial_number, report.attempt, "CONTINUE")  # type: ignore[arg-type]
+    assert the_end(gather(executor, ended)).end is AttemptEnd.FINISHED
+    assert [child for child in in_reach if gone_within(0, child.pid)] == []
+
+
+def test_nothing_of_ray_listens_to_the_network(cluster: RayCluster) -> None:
+    listening = [
+        connection.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_running_cluster_is_joined_and_left_running(cluster: RayCluster, folder: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from sweep.execution.ray_workers import RayExecutor\n"
+        "from sweep.testing.executor import run, toy_request\n"
+        "executor = RayExecutor.open('toy', parent=None, address=sys.argv[1], cpus_per_trial=0.5, workers=1,\n"
+        "                            loader=sys.argv[2], modules=('sweep.testing.toy_objectives',))\n"
+        "folder = Path(sys.argv[3])\n"
+        "print(run(executor, toy_request(folder), folder / 'log')[-1].end)\n"
+        "executor.close()\n"
+    )
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", script, address, LOADER, str(folder)]
+    # Without it, Ray looks for a local address on the network, where this cluster does not listen.
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert (answer.stdout, answer.stderr) == ("FINISHED\n", "")
+    assert ray.cluster_resources()["CPU"] >= 4
+
+
+def test_a_head_that_never_answers_is_given_up() -> None:
+    script = (
+        "import sweep.execution.ray_cluster as ray_cluster, os, sys\n"
+        "ray_cluster._JOIN_SECONDS = 1.0\n"
+        "try:\n"
+        "    ray_cluster.join_cluster(sys.argv[1], ray_cluster.TrialShare(), workers=None)\n"
+        "except ray_cluster.ExecutionError as error:\n"
+        "    print(error, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        answer = subprocess.run(
+            [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert answer.stdout == f"the Ray cluster at {address!r} did not answer within 1 s\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("127.0.0.1:9", "no Ray cluster answers at '127.0.0.1:9'"), ("nonsense", "is not host:port")],
+)
+def test_an_address_without_a_cluster_is_told_at_once(address: str, words: str) -> None:
+    with pytest.raises(ExecutionError, match=words):
+        RayExecutor.open("toy", parent=None, address=address)
+
+
+def test_a_trial_that_fits_nowhere_is_told(tmp_path: Path) -> None:
+    script = (
+        "from sweep.execution.ray_workers import RayExecutor\n"
+        "from sweep.errors import ExecutionError\n"
+        "try:\n"
+        "    RayExecutor.open('toy', parent=None, gpus_per_trial=1.0, logical_gpus=0)\n"
+        "except ExecutionError as error:\n"
+        "    print(error)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert answer.stdout.startswith("a trial needs 1 CPUs and 1 GPUs on one node, but the nodes have")
+    assert answer.stderr == ""
