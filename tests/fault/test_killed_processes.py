@@ -42,7 +42,7 @@ def workers(driver: int) -> list[psutil.Process]:
     found = []
     for process in descendants(driver):
         try:
-            if "TrialActor" in " ".join(process.cmdline()):
+            if "ray::TrialWorker" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
