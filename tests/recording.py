@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sweep.domain import Report, TrialState
 from sweep.layout import StudyLayout
 from sweep.ports import AttemptBegun, ModelKept, Record, StudyBegun, StudyOver, TrialOver
@@ -164,3 +166,11 @@ class Store:
     def models(self) -> list[tuple[str, int]]:
         """Name and status of LoggedModels; status 2 is READY."""
         return self.rows("SELECT name, status FROM logged_models ORDER BY name")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of prepared stores for the whole test run, so that no test writes into the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
