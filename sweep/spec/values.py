@@ -94,8 +94,6 @@ def to_int(text: str) -> int:
     value = to_float(text)
     if abs(value) >= _LARGEST_WHOLE:
         raise BrokenRule("is too large a number", "Write a smaller one")
-    if _WHOLE.fullmatch(text.strip()):
-        return int(text)
     exact = Decimal(text.strip())
     if not value.is_integer() or exact != int(exact):
         raise BrokenRule("is not a whole number", "Write a whole number")

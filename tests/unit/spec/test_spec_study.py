@@ -184,6 +184,7 @@ def test_searched_length_tells_unit_and_top() -> None:
         ("dropout: 0..0.5", "", 0.1),
         ("dropout: 0.2..0.5", "", 0.2),
         ("dropout: 0..0.5 step 0.25", "", 0.0),
+        ("dropout: 0..0.5 step 0.25", "dropout: 0.4", 0.5),
         ("dropout: [0.2, 0.3]", "", 0.2),
         ("dropout: [0.2, null]", "", None),
         ("batch_size: 8..12 step 4", "", 12),

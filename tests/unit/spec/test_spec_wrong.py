@@ -366,6 +366,11 @@ WRONG = [
     Wrong("budget: {trials: 12}", "keep: 0", "10: keep=0 is below 1. Use 1 or more."),
     # YAML
     Wrong("budget: {trials: 12}", "study: twice", "10: study is given twice, first in line 1. Remove one."),
+    Wrong(
+        "{trials: 12}",
+        "{trials: 12, trials: 12, trials: 12}",
+        "10: trials is given twice, first in line 10. Remove one.",
+    ),
     Wrong("{trials: 12}", "&b {trials: 12}\nkeep: *b", "11: alias *b is not supported. Write the value out."),
     Wrong(
         "{trials: 12}",
