@@ -15,6 +15,8 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer
 from transformers import AutoModelForSequenceClassification, BertConfig, PreTrainedTokenizerFast
 
+from objectives.finetune.quiet import silence_libraries
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 _WORDS: Mapping[str, Sequence[str]] = {
@@ -35,7 +37,7 @@ TRAINING: Mapping[str, Any] = {
     "freeze": (),
     "train_rows": None,
     "precision": "fp32",
-    "learning_rate": 3e-3,
+    "learning_rate": 1e-2,
     "dropout": None,
     "weight_decay": 0.01,
     "warmup": 0.1,
@@ -48,7 +50,7 @@ TRAINING: Mapping[str, Any] = {
 
 
 def tiny_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Rows of ``text`` and ``label`` in three classes that single words give away."""
+    """Rows of ``text`` and ``label`` in three classes that half of the words give away."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(words: Sequence[str]) -> str:
@@ -57,11 +59,9 @@ def tiny_rows(count: int, seed: int = 0) -> list[dict[str, str]]:
     rows = []
     for number in range(count):
         label = sorted(_WORDS)[number % len(_WORDS)]
-        length = 2 + int(torch.randint(8, (), generator=generator))
-        words = [draw(_FILLERS) for _ in range(length)] + [draw(_WORDS[label])]
-        rows.append(
-            {"text": " ".join([*words[length // 2 :], *words[: length // 2], f"n{number}"]), "label": label}
-        )
+        length = 2 + int(torch.randint(4, (), generator=generator))
+        words = [draw(_WORDS[label] if place % 2 else _FILLERS) for place in range(2 * length)]
+        rows.append({"text": " ".join([*words, f"n{number}"]), "label": label})
     return rows
 
 
@@ -94,6 +94,7 @@ def tiny_tokenizer(folder: Path, texts: Sequence[str] = ()) -> PreTrainedTokeniz
 
 def tiny_model(folder: Path, texts: Sequence[str] = (), layers: int = 2) -> Path:
     """A BERT of about 20,000 parameters with a tokenizer, saved to a folder."""
+    silence_libraries()
     tokenizer = tiny_tokenizer(folder, texts)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -103,6 +104,7 @@ def tiny_model(folder: Path, texts: Sequence[str] = (), layers: int = 2) -> Path
         intermediate_size=64,
         max_position_embeddings=64,
         pad_token_id=0,
+        initializer_range=0.1,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -110,11 +112,17 @@ def tiny_model(folder: Path, texts: Sequence[str] = (), layers: int = 2) -> Path
     return folder
 
 
-def tiny_settings(model: Path, train: Path, **data: Any) -> dict[str, Any]:
-    """Objective settings over a tiny model and a file."""
+def tiny_settings(model: Path, file: Path, **data: Any) -> dict[str, Any]:
+    """Objective settings over a tiny model and a training file.
+
+    Args:
+        model: Folder of the model.
+        file: The training file.
+        **data: Values over those of the ``data`` part.
+    """
     chosen = {
         "source": None,
-        "train": (str(train),),
+        "train": (str(file),),
         "validation": (),
         "test": (),
         "text": "text",

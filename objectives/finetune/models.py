@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from objectives.bundled.model import MODEL_NAME, bundled_model
@@ -155,7 +156,7 @@ def _shaped(model: torch.nn.Module, settings: Mapping[str, Any]) -> torch.nn.Mod
 def _loading(reference: str, part: str, load: Callable[[], T]) -> T:
     try:
         return load()
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AttributeError) as err:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AttributeError, SafetensorError) as err:
         reason = " ".join(str(err).split())[:400]
         raise ModelError(
             f"model: the {part} of {reference!r} cannot be loaded: {type(err).__name__}: {reason} "

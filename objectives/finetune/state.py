@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from objectives.finetune.loop import Loop
@@ -84,7 +85,7 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state(random["cuda"])
-    except (OSError, KeyError, ValueError) as err:
+    except (OSError, KeyError, ValueError, SafetensorError) as err:
         raise CheckpointError(
             f"{folder}: cannot go on from this state ({err!r}). Use a checkpoint that kept its {STATE_PREFIX}."
         ) from err

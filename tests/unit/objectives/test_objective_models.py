@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
+    ModernBertConfig,
+)
+
+from objectives.finetune.dropout import FIELDS, set_dropout
+from objectives.finetune.layers import keep_layers
+from objectives.finetune.models import load_classifier, load_config, load_tokenizer, locate_model, outline
+from objectives.finetune.precision import choose_precision
+from objectives.finetune.regularisation import decay_groups, freeze
+from objectives.loading import load_objective, task_names
+from objectives.tasks.text_classification import TextClassification
+from objectives.testing import tiny_model
+from sweep.errors import ModelError, UserError
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+}
+STACKS = {
+    "bert": lambda: AutoConfig.for_model("bert", **SMALL),
+    "roberta": lambda: AutoConfig.for_model("roberta", **SMALL),
+    "electra": lambda: AutoConfig.for_model("electra", **SMALL, embedding_size=16),
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=40,
+        dim=16,
+        n_layers=4,
+        n_heads=2,
+        hidden_dim=24,
+        max_position_embeddings=32,
+        pad_token_id=0,
+    ),
+    "modernbert": lambda: ModernBertConfig(
+        **SMALL, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2
+    ),
+    "gpt2": lambda: GPT2Config(vocab_size=40, n_embd=16, n_layer=4, n_head=2, n_positions=32, pad_token_id=0),
+    "llama": lambda: LlamaConfig(**SMALL, num_key_value_heads=2),
+    "qwen2": lambda: AutoConfig.for_model("qwen2", **SMALL, num_key_value_heads=2),
+    "qwen3": lambda: AutoConfig.for_model("qwen3", **SMALL, num_key_value_heads=2, head_dim=8),
+    "mistral": lambda: AutoConfig.for_model("mistral", **SMALL, num_key_value_heads=2),
+}
+IDS = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 9, 2, 0]])
+MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+
+
+def _logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = model.eval()(input_ids=IDS, attention_mask=MASK).logits
+    return logits
+
+
+@pytest.mark.parametrize("family", sorted(FIELDS))
+def test_dropout_sets_every_field_of_the_family(family: str) -> None:
+    config = AutoConfig.for_model(family)
+    set_dropout(config, 0.25)
+    assert [getattr(config, name) for name in FIELDS[family]] == [0.25] * len(FIELDS[family])
+
+
+@pytest.mark.parametrize("family", sorted(STACKS))
+def test_dropout_reaches_the_training_forward_pass(family: str) -> None:
+    outputs = []
+    for dropout in (0.0, 0.5):
+        config = STACKS[family]()
+        set_dropout(config, dropout)
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").train()
+        runs = [model(input_ids=IDS, attention_mask=MASK).logits for _ in range(2)]
+        outputs.append(torch.equal(*runs))
+    assert outputs == [True, False]
+
+
+def test_unknown_family_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=r"'bloom' are unknown; known are albert, bert"):
+        set_dropout(AutoConfig.for_model("bloom"), 0.1)
+
+
+def test_dropout_out_of_range_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"1.0 is not in \[0, 1\)"):
+        set_dropout(AutoConfig.for_model("bert"), 1.0)
+
+
+@pytest.mark.parametrize("family", sorted(STACKS))
+def test_kept_layers_compute_the_same_after_saving_and_loading(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(STACKS[family]())
+    whole = _logits(model)
+    keep_layers(model, (0, 3))
+    cut = _logits(model)
+    assert not torch.equal(whole, cut)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert again.config.num_hidden_layers == 2
+    torch.testing.assert_close(_logits(again), cut, rtol=0, atol=1e-6)
+
+
+def test_kept_layers_are_the_chosen_ones() -> None:
+    model = AutoModelForSequenceClassification.from_config(STACKS["bert"]())
+    chosen = [model.bert.encoder.layer[i] for i in (1, 3)]
+    keep_layers(model, (1, 3))
+    assert list(model.bert.encoder.layer) == chosen
+    assert [layer.attention.self.layer_idx for layer in model.bert.encoder.layer] == [0, 1]
+
+
+@pytest.mark.parametrize("kept", [(), (0, 4), (-1, 2), (1, 1), (2, 0)])
+def test_layers_that_do_not_exist_are_refused(kept: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=r"keep_layers: .* from 0 and below 4"):
+        outline(STACKS["bert"](), {"keep_layers": kept})
+
+
+def test_layers_of_an_unknown_architecture_are_refused() -> None:
+    config = AutoConfig.for_model("t5", d_model=16, d_ff=24, num_layers=2, num_heads=2, d_kv=8, vocab_size=40)
+    with pytest.raises(ModelError, match=r"keep_layers: the layers of .* are not found"):
+        outline(config, {"keep_layers": (0,)})
+
+
+@pytest.mark.parametrize("family", sorted(STACKS))
+def test_frozen_embeddings_get_no_gradient_and_no_optimizer_state(family: str) -> None:
+    model = AutoModelForSequenceClassification.from_config(STACKS[family]())
+    freeze(model, ("embeddings",))
+    model(input_ids=IDS, attention_mask=MASK).logits.sum().backward()
+    table = model.get_input_embeddings().weight
+    trained = [p for group in decay_groups(model, 0.1) for p in group["params"]]
+    assert table.grad is None
+    assert all(p is not table for p in trained)
+    assert trained
+
+
+def test_unknown_part_to_freeze_is_refused() -> None:
+    with pytest.raises(ModelError, match="freeze: 'encoder' is unknown"):
+        freeze(torch.nn.Linear(1, 1), ("encoder",))
+
+
+def test_biases_and_normalisation_do_not_decay() -> None:
+    model = AutoModelForSequenceClassification.from_config(STACKS["bert"]())
+    decaying, other = decay_groups(model, 0.3)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert (decaying["weight_decay"], other["weight_decay"]) == (0.3, 0.0)
+    assert all(
+        names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"]
+    )
+    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
+    assert len(decaying["params"]) + len(other["params"]) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("bundled:minilm", "Did you mean 'bundled:minilm-l6'?"),
+        ("./nowhere/at-all", "is no folder here"),
+        ("models:/x@best", "is no folder here"),
+        (
+            "no-such-model-anywhere",
+            r"'no-such-model-anywhere' cannot be loaded: \w+: .* or give a local folder",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_one_clear_error(reference: str, message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_config(reference)
+    assert caught.match(message.replace("?", r"\?") if "Did" in message else message)
+
+
+def test_folder_without_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        locate_model(str(tmp_path))
+
+
+def test_damaged_weights_are_one_clear_error(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"classifier of .* cannot be loaded"):
+        load_classifier(str(tmp_path), ["a", "b"], 0, {})
+
+
+def test_tokenizer_without_padding_pads_with_its_end_token(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    tokenizer.pad_token = None
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).pad_token == "[SEP]"
+
+
+def test_half_precision_needs_a_gpu() -> None:
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        choose_precision("fp16", torch.device("cpu"))
+
+
+def test_tasks_are_found_by_name_or_by_class() -> None:
+    assert "text-classification" in task_names()
+    assert isinstance(load_objective("text-classification"), TextClassification)
+    named = "objectives.tasks.text_classification:TextClassification"
+    assert isinstance(load_objective(named), TextClassification)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text-clasification", "Did you mean 'text-classification'"),
+        ("no.such:Thing", r"module 'no\.such' cannot be imported"),
+        ("objectives.tasks.text_classification:TextClasification", "Did you mean 'TextClassification'"),
+    ],
+)
+def test_unknown_task_is_refused_with_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_objective(name)
