@@ -16,7 +16,7 @@ import pytest
 from sweep.domain import TrialState
 from sweep.errors import StudyStoreError
 from sweep.search import OptunaStore, read_trials
-from sweep.search.storages import mend_torn_tail
+from sweep.search.journal import mend_torn_tail
 from sweep.spec.model import DataSpec, ObjectiveSpec, SearchSpec, StudySpec, TrainingSpec
 from sweep.spec.space import FloatRange
 from sweep.testing.study_store import evaluation

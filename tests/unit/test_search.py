@@ -48,6 +48,7 @@ def spec_in(
     space: dict[str, Distribution] | None = None,
     sampler: Any = "sobol",
     pruner: Any = "successive-halving",
+    first_rung: float = 0.0625,
     seed: int = 0,
     training: dict[str, Any] | None = None,
     direction: Any = "maximize",
@@ -64,7 +65,7 @@ def spec_in(
             space=SPACE if space is None else space,
             seed=seed,
             sampler=SamplerSpec(name=sampler),
-            pruner=PrunerSpec(name=pruner),
+            pruner=PrunerSpec(name=pruner, first_rung=first_rung),
         ),
         metric=MetricSpec(direction=direction),
         storage=str(storage),
@@ -296,19 +297,18 @@ def test_batch_sizes_with_the_same_curves_get_the_same_verdicts(tmp_path: Path, 
     assert any(any(v) for v in verdicts[0])
 
 
-def test_neither_the_baseline_nor_a_finished_run_is_pruned(tmp_path: Path) -> None:
-    spec = spec_in(tmp_path)
+@pytest.mark.parametrize("pruner", ["successive-halving", "median"])
+def test_a_finished_run_is_not_pruned_at_its_last_evaluation(tmp_path: Path, pruner: str) -> None:
+    # A full run of 9 first rungs ends on a rung itself.
+    spec = spec_in(tmp_path, pruner=pruner, first_rung=1 / 9, training={"epochs": 9.0})
     store = OptunaStore.create(spec)
-    levels = spec.evaluate_at
-    curve(store, 0, 94, dict.fromkeys(levels, 0.1))
-    for number in range(1, 9):
-        curve(store, number, 94, dict.fromkeys(levels, 0.5 + number / 100))
-    assert not any(curve(store, 9, 94, dict.fromkeys(levels, 0.9)))
-    losing = curve(store, 10, 94, dict.fromkeys(levels, 0.2))
-    assert losing[0]
-    assert not losing[-1]
-    reopened = OptunaStore.open(spec)
-    assert not reopened.should_prune(0)
+    for number in range(1 + 6):
+        curve(store, number, 94, dict.fromkeys(spec.evaluate_at, 0.5 + number / 100))
+        store.tell(number, TrialState.COMPLETE, store.reports(number)[-1])
+    worst = curve(store, 7, 94, dict.fromkeys(spec.evaluate_at, 0.2))
+    assert any(worst)
+    assert not worst[-1]
+    assert not OptunaStore.open(spec).should_prune(7)
 
 
 def test_a_baseline_worse_than_all_is_never_pruned(tmp_path: Path) -> None:
