@@ -30,7 +30,7 @@ from sweep.finale import Finale
 from sweep.layout import StudyLayout
 from sweep.ports import Executor, StudyBegun
 from sweep.search import OptunaStore
-from sweep.spec import spec_from_resolved
+from sweep.spec import spec_from_resolved, spec_text
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
@@ -56,15 +56,21 @@ class StudyResult:
     undelivered: int
 
 
-def read_spec(layout: StudyLayout) -> StudySpec:
+def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
     """The resolved spec of a study on disk, with its storage where it lies now.
 
+    Args:
+        layout: The study's paths.
+        changes: New values by section, e.g. ``budget={"trials": 24}``.
+
     Raises:
+        InvalidSpecError: If a change is not allowed.
         SweepError: If it cannot be read.
     """
     try:
         data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
-        return spec_from_resolved({**data, "storage": str(layout.storage), "study": layout.study})
+        changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
+        return spec_from_resolved({**data, **changed, "storage": str(layout.storage), "study": layout.study})
     except (OSError, yaml.YAMLError, TypeError) as err:
         raise SweepError(
             f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts."
@@ -307,7 +313,7 @@ def _write_facts(spec: StudySpec, data: Mapping[str, Any], environment: Mapping[
     # The spec comes last: a study exists once its spec does.
     write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))
     write_atomically(layout.folder / "environment.json", json.dumps(environment, indent=2))
-    write_atomically(layout.spec, yaml.safe_dump(spec.resolved(), sort_keys=False, allow_unicode=True))
+    write_atomically(layout.spec, spec_text(spec))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ def init(
 
     Example: `sweep init intents.yaml --data train.csv --label category`
     """
-    from sweep.spec import template
+    from sweep.spec import study_name_from, template
     from sweep.wiring import write_atomically
 
     if file.exists() and not force:
@@ -38,10 +38,5 @@ def init(
         train = (
             str(data.absolute().relative_to(folder)) if data.absolute().is_relative_to(folder) else str(data.absolute())
         )
-    write_atomically(file, template(study=_study_name(file), train=train, text=text, label=label))
+    write_atomically(file, template(study=study_name_from(file.stem), train=train, text=text, label=label))
     typer.echo(f"Wrote {file}. Edit it, then `sweep check {file}` and `sweep run {file}`.")
-
-
-def _study_name(file: Path) -> str:
-    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in file.stem).strip("-._")
-    return name[:64] or "study"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study
-from sweep.cli.run import AddressOption, HoursOption, TrialsOption, WorkersOption, overrides_of
+from sweep.cli.run import AddressOption, HoursOption, TrialsOption, WorkersOption
 
 
 def resume(
@@ -22,11 +22,13 @@ def resume(
     Example: `sweep resume intents --trials 24`
     """
     from sweep.cli.driving import drive_and_tell
-    from sweep.spec import load_spec
     from sweep.wiring import read_spec
 
-    layout = find_study(study, storage)
-    overrides = overrides_of(None, trials=trials, hours=hours, workers=workers, address=address)
-    read_spec(layout)
-    place = f"storage={layout.storage}"
-    drive_and_tell(load_spec(layout.spec, [*overrides, place]), resuming=True, as_json=as_json)
+    budget = {"trials": trials, "hours": hours}
+    resources = {"workers": workers, "address": address}
+    spec = read_spec(
+        find_study(study, storage),
+        budget={key: value for key, value in budget.items() if value is not None},
+        resources={key: value for key, value in resources.items() if value is not None},
+    )
+    drive_and_tell(spec, resuming=True, as_json=as_json)

@@ -8,7 +8,8 @@ from sweep.domain import RungLadder
 
 DEFAULT_EPOCHS = 3.0
 MAX_EVALUATIONS = 1000
-_NEAR = 0.1
+_NEAR_RUNG = 1 / 3
+_NEAR_END = 0.1
 _EXACT = 1e-9
 
 
@@ -41,23 +42,24 @@ def interval(max_fidelity: float, every: float | None, unit: Literal["epochs", "
     return max(1.0, max_fidelity / MAX_EVALUATIONS) if unit == "epochs" else max_fidelity / 4
 
 
-def evaluations(
-    max_fidelity: float, every: float, ladder: RungLadder | None, whole: bool
-) -> tuple[float, ...]:
+def evaluations(max_fidelity: float, every: float, ladder: RungLadder | None, whole: bool) -> tuple[float, ...]:
     """Fidelities to evaluate at, ascending; the last is the full run.
 
     Args:
         max_fidelity: A full run.
         every: Fidelity between evaluations; after ``MAX_EVALUATIONS`` of them only the rungs are left.
-        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within 10 % (and half of
-            ``every``) of one, or of the full run, gives way to it.
+        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within a third of one (10 % of the full run) and
+            half of ``every`` gives way to it.
         whole: Whether fidelities are whole numbers.
     """
-    fixed = [*(ladder.rungs if ladder else ()), max_fidelity]
+    near = dict.fromkeys(ladder.rungs if ladder else (), _NEAR_RUNG) | {max_fidelity: _NEAR_END}
     count = int(min(max_fidelity / every * (1 + _EXACT), MAX_EVALUATIONS))
     multiples = [index * every for index in range(1, count + 1)]
     if whole:
         multiples = sorted({float(max(1, round(multiple))) for multiple in multiples})
-    # Half an interval: in long runs 10 % would swallow several epochs.
-    apart = [m for m in multiples if all(abs(m - level) > min(_NEAR * level, every / 2) for level in fixed)]
-    return tuple(sorted({*fixed, *(m for m in apart if m < max_fidelity)}))
+    # An evaluation with its checkpoint costs a good part of an epoch: none where a rung has just been.
+    # Half an interval at most: in long runs a share of the level would swallow several epochs.
+    apart = [
+        m for m in multiples if all(abs(m - level) > min(share * level, every / 2) for level, share in near.items())
+    ]
+    return tuple(sorted({*near, *(m for m in apart if m < max_fidelity)}))

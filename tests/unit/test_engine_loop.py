@@ -179,7 +179,7 @@ def test_trials_that_all_fail_alike_stop_the_study(tmp_path: Path) -> None:
 
 
 def test_the_hours_budget_pauses_what_runs(tmp_path: Path) -> None:
-    study = Study(tmp_path, "budget.hours=0.1")
+    study = Study(tmp_path, "budget.hours=0.05")
     result = study.run()
     assert result.state == "PAUSED"
     assert "hours" in (result.reason or "")

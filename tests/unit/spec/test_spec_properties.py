@@ -16,9 +16,7 @@ from sweep.spec import StudySpec, load_spec, parse_spec, spec_from_resolved, tem
 
 GOOD = template()
 LINES = GOOD.splitlines()
-BOUNDED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+BOUNDED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SNIPPETS = [
     "..", "1..2", "1e-5..1e-3 log", "0..1 step 0.1", "log", "null", "~", "yes", "-1", "0", "1e999", ".inf", "1_0",
     "[", "]", "{", "}", ": ", "- ", "# ", "&a ", "*a", "!!int ", "!x ", '"', "'", "|", ">", "%", "@", "\t", "\r", "\n",
@@ -108,9 +106,7 @@ JSON = st.recursive(
 def paths(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if not isinstance(value, dict):
         return [path]
-    return [path, *(below for key, item in value.items() for below in paths(item, (*path, key)))][
-        0 if path else 1 :
-    ]
+    return [path, *(below for key, item in value.items() for below in paths(item, (*path, key)))][0 if path else 1 :]
 
 
 RESOLVED = parse_spec(GOOD, place="study.yaml", folder=Path("/nowhere")).resolved()

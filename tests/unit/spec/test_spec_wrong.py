@@ -51,9 +51,7 @@ WRONG = [
     ),
     Wrong("budget:", "budgte:", "10: budgte is not a known key. Did you mean budget?"),
     Wrong("budget: {trials: 12}", "trials: 12", "10: trials is not a known key. Move it to budget."),
-    Wrong(
-        "{epochs: 4, ", "{epoch: 4, ", "6: objective.training.epoch is not a known key. Did you mean epochs?"
-    ),
+    Wrong("{epochs: 4, ", "{epoch: 4, ", "6: objective.training.epoch is not a known key. Did you mean epochs?"),
     Wrong("label: category", "lable: x", "5: objective.data.lable is not a known key. Did you mean label?"),
     Wrong("{trials: 12}", "{zzz: 1}", "10: budget.zzz is not a known key. Known keys: trials, hours."),
     # task and model
@@ -80,8 +78,7 @@ WRONG = [
     Wrong(
         "bundled:minilm-l6",
         "/nowhere/model",
-        "4: objective.model=/nowhere/model does not exist. "
-        "Name the folder that holds config.json and the weights.",
+        "4: objective.model=/nowhere/model does not exist. Name the folder that holds config.json and the weights.",
     ),
     Wrong(
         "bundled:minilm-l6",
@@ -89,9 +86,7 @@ WRONG = [
         "4: objective.model=a/b/c is neither a Hub id nor an existing folder. "
         "Write owner/name, the path of a folder, or bundled:minilm-l6.",
     ),
-    Wrong(
-        "  model: bundled:minilm-l6\n", "", "2: objective.model is missing. Add 'model: bundled:minilm-l6'."
-    ),
+    Wrong("  model: bundled:minilm-l6\n", "", "2: objective.model is missing. Add 'model: bundled:minilm-l6'."),
     # data
     Wrong(
         "  data: {train: train.csv, text: text, label: category}\n",
@@ -101,8 +96,7 @@ WRONG = [
     Wrong(
         DATA,
         "{train: nosuch.csv",
-        "5: objective.data.train=nosuch.csv does not exist (<folder>/nosuch.csv). "
-        "Paths start from the spec's folder.",
+        "5: objective.data.train=nosuch.csv does not exist (<folder>/nosuch.csv). Paths start from the spec's folder.",
     ),
     Wrong(
         DATA,
@@ -113,8 +107,7 @@ WRONG = [
     Wrong(
         DATA,
         "{train: [train.csv, gone.csv]",
-        "5: objective.data.train[1]=gone.csv does not exist (<folder>/gone.csv). "
-        "Paths start from the spec's folder.",
+        "5: objective.data.train[1]=gone.csv does not exist (<folder>/gone.csv). Paths start from the spec's folder.",
     ),
     Wrong(
         DATA,
@@ -206,8 +199,7 @@ WRONG = [
     Wrong(
         TRAINING,
         "{evaluate_every: 1e-9}",
-        "6: objective.training.evaluate_every=1e-9 asks for more than 1000 evaluations in 3 epochs. "
-        "Use 0.003 or more.",
+        "6: objective.training.evaluate_every=1e-9 asks for more than 1000 evaluations in 3 epochs. Use 0.003 or more.",
     ),
     # search
     Wrong(
@@ -220,9 +212,7 @@ WRONG = [
         "learning_rate: {low: 1e-2, high: 1e-4}",
         "8: search.learning_rate.low=1e-2 is above high=1e-4. Swap them.",
     ),
-    Wrong(
-        RATE, "learning_rate: 0..1e-3", "8: search.learning_rate.low=0 is not above 0. Use a value above 0."
-    ),
+    Wrong(RATE, "learning_rate: 0..1e-3", "8: search.learning_rate.low=0 is not above 0. Use a value above 0."),
     Wrong(
         RATE,
         "weight_decay: 0..0.3 log",
@@ -275,8 +265,7 @@ WRONG = [
     Wrong(
         RATE,
         "schedule: 1..2",
-        "8: search.schedule=1..2 is a range, where only choices make sense. "
-        "Write choices, such as [linear, constant].",
+        "8: search.schedule=1..2 is a range, where only choices make sense. Write choices, such as [linear, constant].",
     ),
     Wrong(
         RATE,
@@ -399,9 +388,7 @@ def test_the_good_spec_of_the_table_loads(folder: Path) -> None:
     assert parse_spec(GOOD, place="study.yaml", folder=folder).study == "intents"
 
 
-@pytest.mark.parametrize(
-    "wrong", WRONG, ids=lambda wrong: wrong.becomes.replace("\n", " ")[:50] or "left out"
-)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.becomes.replace("\n", " ")[:50] or "left out")
 def test_a_wrong_spec_tells_its_one_problem(wrong: Wrong, folder: Path) -> None:
     assert GOOD.count(wrong.was) == 1
     expected = [f"study.yaml:{line}" for line in wrong.problem.replace("<folder>", str(folder)).split("\n")]
