@@ -48,7 +48,7 @@ def evaluations(max_fidelity: float, every: float, ladder: RungLadder | None, wh
     Args:
         max_fidelity: A full run.
         every: Fidelity between evaluations; after ``MAX_EVALUATIONS`` of them only the rungs are left.
-        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within a third of one (10 % of the full run) and
+        ladder: Its rungs are evaluated exactly; a multiple of ``every`` within a third of one (10 % of the end) and
             half of ``every`` gives way to it.
         whole: Whether fidelities are whole numbers.
     """
