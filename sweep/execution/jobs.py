@@ -10,8 +10,9 @@ from typing import Any
 
 from sweep import errors
 from sweep.errors import ExecutionError, SweepError
+from sweep.execution.child import TrialProcess
 from sweep.execution.messages import argument_to_json
-from sweep.execution.warm_client import TRIAL_MODULE, TrialProcess, WarmParent
+from sweep.execution.warm_client import TRIAL_MODULE, WarmParent
 
 LOADER = "objectives.loading:load_objective"
 

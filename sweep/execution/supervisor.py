@@ -9,8 +9,9 @@ from typing import Any
 
 from sweep.domain import AttemptEnd, Decision
 from sweep.errors import ExecutionError
+from sweep.execution.child import TrialProcess
 from sweep.execution.messages import Json, report_from_json
-from sweep.execution.warm_client import TRIAL_MODULE, TrialProcess, WarmParent
+from sweep.execution.warm_client import TRIAL_MODULE, WarmParent
 from sweep.ports import Ended, Event, Progressed, Reported, Started
 
 KILLED = "killed by the driver"
