@@ -83,7 +83,7 @@ def kept(layout: StudyLayout, number: int, **changes: Any) -> ModelKept:
     folder = layout.exports / f"trial-{number:04d}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"w" * 1000)
+    (folder / "model.safetensors").write_bytes(b"w" * 2_000_000)
     fields: dict[str, Any] = {
         "trial_number": number,
         "step": STEPS[-1],

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import urllib.parse
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from sweep.tracking.memory import TrialMemory
 from sweep.tracking.tracker import Tracker
 
 _DIGEST_LENGTH = 36
+_SHARED_BYTES = 1 << 20
 
 
 def dataset_inputs(data: Mapping[str, Any], name: str) -> list[DatasetInput]:
@@ -58,9 +63,28 @@ def keep_model(
         if not folder.is_dir():
             tracker.client.finalize_logged_model(model_id, "FAILED")
             raise FileNotFoundError(f"{folder}: the kept model is gone")
-        tracker.client.log_model_artifacts(model_id, str(folder))
+        _place(tracker, folder, model_id, str(model.artifact_location))
         tracker.client.finalize_logged_model(model_id, "READY")
         tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=kept.step)])
+
+
+def _place(tracker: Tracker, folder: Path, model_id: str, location: str) -> None:
+    target = urllib.parse.urlparse(location)
+    if tracker.artifacts is None or target.scheme not in ("", "file"):
+        tracker.client.log_model_artifacts(model_id, str(folder))
+        return
+    path = urllib.parse.unquote(target.path)
+    shutil.copytree(folder, path, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    """Weights never change, so both places can share them on disk."""
+    Path(target).unlink(missing_ok=True)
+    if os.stat(source).st_size >= _SHARED_BYTES:
+        with suppress(OSError):
+            os.link(source, target)
+            return target
+    return str(shutil.copy2(source, target))
 
 
 def _find(tracker: Tracker, acked: Acknowledged, kept: ModelKept) -> str | None:

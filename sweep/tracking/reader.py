@@ -41,10 +41,14 @@ def resolve_model(uri: str, tracking_uri: str) -> Path:
     from sweep.tracking.settings import quiet_mlflow
 
     quiet_mlflow()
+    import mlflow
     import mlflow.artifacts
     import requests
     from mlflow.exceptions import MlflowException
 
+    # Some of MLflow's own calls know no other address than the process-wide one, and would make ./mlflow.db.
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
     try:
         folder = Path(
             mlflow.artifacts.download_artifacts(

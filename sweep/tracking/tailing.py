@@ -82,6 +82,8 @@ class Tailing:
     def _connect(self, acked: Acknowledged) -> Delivery:
         path = sqlite_path(self._uri)
         # MLflow adds an empty experiment "Default" to a new store; its place must not depend on where we were started.
+        # Nor must some call of MLflow's that knows no other address make ./mlflow.db.
+        os.environ["MLFLOW_TRACKING_URI"] = self._uri
         os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(self._layout.tracking_artifacts)
         if path is not None:
             prepare_sqlite(path, cache_folder())

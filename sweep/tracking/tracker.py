@@ -27,6 +27,7 @@ class Tracker:
         client: MLflow's client.
         study: The study's name.
         uid: The spool's name, which tells this study from another of the same name.
+        artifacts: Where a new experiment's artifacts go; None leaves it to the server.
         tags: What each run is known to be tagged with, for the tags that move (rank, best, name).
     """
 
@@ -40,14 +41,14 @@ class Tracker:
             acked: What was made before; kept up to date here.
             study: The study's name.
             uid: The spool's name.
-            artifacts: Where a new experiment's artifacts go; None leaves it to the server.
+            artifacts: Where artifacts go, or None.
         """
         self.client = client
         self.tags: dict[int, dict[str, str]] = {}
         self._acked = acked
         self.study = study
         self.uid = uid
-        self._artifacts = artifacts
+        self.artifacts = artifacts
         self._looked = False
 
     def doubt(self) -> None:
@@ -167,7 +168,7 @@ class Tracker:
                 self.client.delete_run(run_id)
 
     def _make_experiment(self) -> str:
-        location = None if self._artifacts is None else str(self._artifacts)
+        location = None if self.artifacts is None else str(self.artifacts)
         try:
             made: str = self.client.create_experiment(self.study, artifact_location=location)
         except MlflowException:

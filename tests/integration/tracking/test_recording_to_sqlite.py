@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sweep.domain import TrialState
+from sweep.errors import ModelError
 from sweep.layout import StudyLayout
 from sweep.ports import AttemptOver
-from sweep.tracking import SpoolRecorder, drain, run_ids, undelivered
+from sweep.tracking import SpoolRecorder, drain, resolve_model, run_ids, undelivered
 from tests.recording import BEGAN, STEPS, Store, attempt, begun, kept, over, report, study_over
 
 STATES = {
@@ -198,7 +199,10 @@ def test_a_refused_record_is_set_aside_with_the_reason_and_the_rest_arrives(stud
 def test_kept_models_are_ready_once_with_metrics_and_files(study: Study) -> None:
     assert study.store.models() == [("trial-0000", 2), ("trial-0001", 2), ("trial-0003", 2)]
     ((location,),) = study.store.rows("SELECT artifact_location FROM logged_models WHERE name = 'trial-0003'")
-    assert (Path(location) / "model.safetensors").stat().st_size == 1000
+    weights = Path(location) / "model.safetensors"
+    assert weights.read_bytes() == b"w" * 2_000_000
+    assert weights.samefile(study.layout.exports / "trial-0003" / "model.safetensors"), "kept on disk once"
+    assert not (Path(location) / "config.json").samefile(study.layout.exports / "trial-0003" / "config.json")
     tested = study.store.rows(
         "SELECT metric_value FROM logged_model_metrics WHERE metric_name = 'test_accuracy'"
     )
@@ -223,3 +227,22 @@ def test_nothing_is_written_into_the_working_directory(study: Study, request: py
     assert not (request.config.invocation_params.dir / "mlflow.db").exists()
     ((location,),) = study.store.rows("SELECT artifact_location FROM experiments WHERE name = 'Default'")
     assert location.startswith(str(study.layout.tracking_artifacts))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_registered_model_is_found_by_its_alias_and_an_unknown_one_is_told(study: Study) -> None:
+    import mlflow
+    from mlflow import MlflowClient
+
+    uri = study.layout.tracking_uri
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    ((model_id,),) = study.store.rows("SELECT model_id FROM logged_models WHERE name = 'trial-0003'")
+    client.create_registered_model("intents")
+    version = client.create_model_version("intents", source=f"models:/{model_id}", model_id=model_id)
+    client.set_registered_model_alias("intents", "champion", version.version)
+    assert (resolve_model("models:/intents@champion", uri) / "config.json").read_text() == "{}"
+    assert (resolve_model(f"models:/{model_id}", uri) / "model.safetensors").is_file()
+    for unknown in ("models:/intents@nobody", "models:/nothing/1"):
+        with pytest.raises(ModelError, match="Check the name and the alias"):
+            resolve_model(unknown, uri)
