@@ -1,6 +1,7 @@
 """Everything a trial needs, imported: the warm parent preloads this module, its children start at once.
 
-Starts no thread and touches no CUDA, so that forking stays safe.
+Starts no thread and touches no CUDA, so that forking stays safe. The ``datasets`` library is left out: only
+preparing a data set of the Hub needs it, and Arrow's allocator keeps a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
-import datasets
-import datasets.utils.logging
 import safetensors.torch  # noqa: F401
 import torch  # noqa: F401
 from transformers import (  # noqa: F401
@@ -27,5 +26,3 @@ import objectives.tasks.text_classification  # noqa: F401
 from objectives.finetune.quiet import silence_libraries
 
 silence_libraries()
-datasets.disable_progress_bars()
-datasets.utils.logging.set_verbosity_error()

@@ -193,8 +193,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         elif layout.spec.exists():
             raise already_exists(spec)
         note("starting workers, preparing data")
-        parent = stack.enter_context(warm_parent())
+        # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
+        parent = stack.enter_context(warm_parent())
         # Ray must start in the main thread (the kernel ties its daemons to it), so the data is prepared beside it.
         preparing = pool.submit(_prepare_and_check, spec, parent)
         executor = start_executor(spec, parent)

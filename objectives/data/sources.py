@@ -109,6 +109,7 @@ def _near_file(path: Path) -> str:
 def _hub(source: str, text: str, label: str) -> Source:
     import datasets
 
+    datasets.disable_progress_bars()
     name, _, configuration = source.partition(":")
     try:
         loaded = datasets.load_dataset(name, configuration or None)

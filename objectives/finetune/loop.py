@@ -75,6 +75,7 @@ class Loop:
         self._trainable = [p for p in lesson.model.parameters() if p.requires_grad]
         self._epoch: tuple[int, Sequence[Sequence[Indices]]] = (-1, ())
         self._told_at = 0.0
+        self._newest_loss: torch.Tensor | None = None
         groups = decay_groups(lesson.model, float(settings["weight_decay"]))
         self.optimizer = torch.optim.AdamW(groups, lr=self._peak, fused=True)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales)
@@ -107,6 +108,14 @@ class Loop:
         self.loss_steps = 0
         return mean
 
+    def sign_of_life(self) -> None:
+        """Tell of progress, unless it was told within half a second or no step has been taken."""
+        now = time.monotonic()
+        if self._progress is None or self._newest_loss is None or now - self._told_at < _PROGRESS_SECONDS:
+            return
+        self._told_at = now
+        self._progress(self.step, self._plan.total_steps, float(self._newest_loss))
+
     def _micro_batches(self) -> Sequence[Indices]:
         epoch, index = divmod(self.step, self._plan.steps_per_epoch)
         if self._epoch[0] != epoch:
@@ -137,7 +146,8 @@ class Loop:
         # Reading a loss waits for a GPU, so there it is read now and then.
         if total.device.type == "cpu" or self.step % _DEVICE_CHECK_STEPS == 0:
             self._check_finite()
-            self._tell(total)
+            self._newest_loss = total
+            self.sign_of_life()
 
     def _check_finite(self) -> None:
         if not math.isfinite(value := float(self.loss_sum)):
@@ -145,9 +155,3 @@ class Loop:
                 f"step {self.step}: the training loss is {value}, at learning rate {self.learning_rate:.3g}. "
                 "Lower learning_rate, or raise warmup."
             )
-
-    def _tell(self, loss: torch.Tensor) -> None:
-        now = time.monotonic()
-        if self._progress is not None and now - self._told_at >= _PROGRESS_SECONDS:
-            self._told_at = now
-            self._progress(self.step, self._plan.total_steps, float(loss))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ def examine(
     batch_size: int,
     pad_id: int,
     device: torch.device,
+    alive: Callable[[], None] | None = None,
 ) -> Examination:
     """Evaluate a model on a split, without dropout or autocast; puts the model into evaluation mode.
 
@@ -59,6 +61,7 @@ def examine(
         batch_size: Rows a batch; does not change the result beyond rounding.
         pad_id: Padding token.
         device: Where the model is.
+        alive: Called after each batch.
     """
     model.eval()
     predicted = np.empty(len(rows), dtype=np.int64)
@@ -70,4 +73,6 @@ def examine(
             targets = torch.from_numpy(truth[batch]).to(device)
             loss += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
             predicted[batch] = logits.argmax(-1).cpu().numpy()
+            if alive is not None:
+                alive()
     return Examination(confusion=confusion_matrix(truth, predicted, classes), loss=loss / len(rows))

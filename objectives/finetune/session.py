@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,8 @@ class Course(Lesson, Protocol):
     tokenizer: Path
     max_length: int
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics on the validation split, in fp32; draws no random number."""
+    def evaluate(self, alive: Callable[[], None]) -> dict[str, float]:
+        """Metrics on the validation split, in fp32; draws no random number; calls ``alive`` now and then."""
         ...
 
     def show(self, folder: Path) -> None:
@@ -126,7 +126,7 @@ class Session:
     def _report(self, examples_per_second: float) -> Report:
         step = self._loop.step
         rate, loss = self._loop.learning_rate, self._loop.take_loss()
-        metrics = self._course.evaluate()
+        metrics = self._course.evaluate(self._loop.sign_of_life)
         metrics |= {
             "train_loss": loss,
             "learning_rate": rate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,9 @@ class Classification:
         smoothing = float(self._settings["label_smoothing"])
         return torch.nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics on the validation split."""
-        self._newest = self._examine(self._validation)
+    def evaluate(self, alive: Callable[[], None]) -> dict[str, float]:
+        """Metrics on the validation split; ``alive`` is called after each batch."""
+        self._newest = self._examine(self._validation, alive)
         return self._newest.metrics
 
     def rehearse(self) -> dict[str, float]:
@@ -112,7 +112,7 @@ class Classification:
     def _logits(self, rows: TokenRows, batch: Indices) -> torch.Tensor:
         return logits_of(self.model, rows, batch, self.max_length, self._prepared.pad_id, self._device)
 
-    def _examine(self, rows: TokenRows) -> Examination:
+    def _examine(self, rows: TokenRows, alive: Callable[[], None] | None = None) -> Examination:
         return examine(
             self.model,
             rows,
@@ -121,6 +121,7 @@ class Classification:
             batch_size=int(self._settings["evaluation_batch_size"]),
             pad_id=self._prepared.pad_id,
             device=self._device,
+            alive=alive,
         )
 
 

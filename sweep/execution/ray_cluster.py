@@ -123,6 +123,8 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
             num_gpus=logical_gpus,
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
+            # Ray would end our light workers for memory that others take; the kernel ends who takes it.
+            _system_config={"memory_monitor_refresh_ms": 0},
             _temp_dir=guard.folder,
         )
         return RayCluster(workers=_fitting(share, workers), guard=guard)

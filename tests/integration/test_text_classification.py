@@ -109,7 +109,7 @@ def test_same_seed_gives_the_same_trial_and_another_seed_another(request_: Train
         {"precision": "bf16", "gradient_clipping": None, "accumulation": 1},
     ],
 )
-@pytest.mark.parametrize("stopped_after", [1, 2, 4])
+@pytest.mark.parametrize("stopped_after", [1, 3])
 def test_resumed_training_is_bit_identical(
     request_: TrainRequest, changes: Mapping[str, Any], stopped_after: int
 ) -> None:
