@@ -59,9 +59,7 @@ class Shell:
             text=True,
             timeout=PATIENCE_SECONDS,
         )
-        assert result.returncode == expect, (
-            f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
-        )
+        assert result.returncode == expect, f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stderr
         return result
 

@@ -48,9 +48,7 @@ def test_status_and_best_tell_the_study(finished: Shell) -> None:
     assert status["undelivered"] == 0
     best = finished.json("best", "quick", "-k", "10")
     assert best[0] == status["best"]
-    assert {"trial_number", "value", "hyperparameters", "state", "run_id", "checkpoint", "test"} <= best[
-        0
-    ].keys()
+    assert {"trial_number", "value", "hyperparameters", "state", "run_id", "checkpoint", "test"} <= best[0].keys()
     assert [row["value"] for row in best] == sorted((row["value"] for row in best), reverse=True)
     assert best[0]["test"]["accuracy"] > 0.5
     assert Path(best[0]["checkpoint"]).is_dir()
@@ -90,9 +88,7 @@ def test_mlflow_and_the_study_name_the_same_winner(finished: Shell) -> None:
     best = finished.json("best", "quick", "-k", "10")
     ranks = {run.data.tags.get("sweep.rank"): run.info.run_id for run in runs}
     assert [ranks[str(rank)] for rank in range(1, len(best) + 1)] == [row["run_id"] for row in best]
-    assert [run.info.run_id for run in runs if run.data.tags.get("sweep.best") == "true"] == [
-        best[0]["run_id"]
-    ]
+    assert [run.info.run_id for run in runs if run.data.tags.get("sweep.best") == "true"] == [best[0]["run_id"]]
     mlflow.set_tracking_uri(f"sqlite:///{finished.folder}/mlruns/mlflow.db")
     models = mlflow.search_logged_models(
         experiment_ids=[runs[0].info.experiment_id],
@@ -136,9 +132,7 @@ def test_verify_notices_a_changed_weight_and_a_wrong_record(finished: Shell, tmp
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert (
-        "differs from its recorded sha256" in finished("verify", str(tmp_path / "weights"), expect=1).stderr
-    )
+    assert "differs from its recorded sha256" in finished("verify", str(tmp_path / "weights"), expect=1).stderr
     finished("export", "quick", "--to", str(tmp_path / "record"))
     lineage = json.loads((tmp_path / "record" / "sweep.json").read_text(encoding="utf-8"))
     lineage["validation"]["accuracy"] += 0.01
@@ -154,7 +148,4 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes(finished: Shell) ->
 
 def test_a_study_is_found_by_name_from_another_folder(finished: Shell, tmp_path: Path) -> None:
     elsewhere = Shell(tmp_path)
-    assert (
-        elsewhere.json("best", "quick", "--storage", str(finished.folder / "mlruns"))[0]["state"]
-        == "COMPLETE"
-    )
+    assert elsewhere.json("best", "quick", "--storage", str(finished.folder / "mlruns"))[0]["state"] == "COMPLETE"
