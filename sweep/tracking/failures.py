@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import requests
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
 _REFUSED = frozenset(
@@ -40,7 +40,7 @@ FAILURES: tuple[type[Exception], ...] = (
 def is_refusal(error: Exception) -> bool:
     """Whether repeating the request cannot help: the record is set aside then, and tried no more."""
     if isinstance(error, MlflowException):
-        return str(error.error_code) in _REFUSED
+        return not _is_from_a_proxy(error) and str(error.error_code) in _REFUSED
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in _REFUSED_STATUS
     if isinstance(error, requests.RequestException | SQLAlchemyError):
@@ -53,8 +53,14 @@ def is_refusal(error: Exception) -> bool:
 
 def is_missing(error: Exception) -> bool:
     """Whether the tracker says that what was asked for does not exist."""
-    code = str(error.error_code) if isinstance(error, MlflowException) else ""
-    return code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+    if not isinstance(error, MlflowException) or _is_from_a_proxy(error):
+        return False
+    return str(error.error_code) in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+
+
+def _is_from_a_proxy(error: MlflowException) -> bool:
+    """Whether the answer was none of MLflow's: a gateway's 404 page says nothing about the record."""
+    return str(error).startswith("API request to") and not isinstance(error, RestException)
 
 
 def reason(error: Exception) -> str:
