@@ -153,7 +153,10 @@ class StudyLoop:
     def _adopt(self) -> None:
         for trial in self.store.trials():
             self._trials[trial.number] = trial
-            if not trial.state.is_finished:
+            if trial.state.is_finished:
+                # Again: a driver may have died between telling the store and recording; records are idempotent.
+                self._record_end(trial)
+            else:
                 self._trials[trial.number] = replace(trial, state=TrialState.PENDING)
                 self._waiting.append(trial)
         self._trim_models()
@@ -313,21 +316,24 @@ class StudyLoop:
             metrics=chosen.metrics if chosen else {},
             checkpoint=chosen.checkpoint if chosen else None,
         )
-        self.recorder.record(
-            TrialOver(
-                trial_number=number,
-                state=state,
-                value=self._trials[number].value,
-                step=self._trials[number].step,
-                error=error,
-                artifacts=str(self.artifacts_of(number)),
-                log=str(self.log_of(number)),
-                at=now,
-            )
-        )
+        self._record_end(self._trials[number])
         self._trim_models(number)
         self.observer.trial_over(self._trials[number], self.snapshot())
         self._stop_if_all_fail_alike(state, error)
+
+    def _record_end(self, trial: Trial) -> None:
+        self.recorder.record(
+            TrialOver(
+                trial_number=trial.number,
+                state=trial.state,
+                value=trial.value,
+                step=trial.step,
+                error=trial.error,
+                artifacts=str(self.artifacts_of(trial.number)),
+                log=str(self.log_of(trial.number)),
+                at=trial.ended_at or self.clock.now(),
+            )
+        )
 
     def _stop_if_all_fail_alike(self, state: TrialState, error: str | None) -> None:
         if state is not TrialState.FAILED:

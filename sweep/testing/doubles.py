@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 
 from sweep.domain import Report, Trial
 from sweep.engine.view import StudySnapshot
-from sweep.ports import Record
+from sweep.ports import Record, TrialOver
 
 
 @dataclass(slots=True)
 class MemoryRecorder:
-    """Keeps records in a list."""
+    """Keeps records in a list; the end of a trial once, as the spool does."""
 
     records: list[Record] = field(default_factory=list)
 
     def record(self, record: Record) -> None:
-        """Append."""
-        self.records.append(record)
+        """Append what is new."""
+        ended = {known.trial_number for known in self.records if isinstance(known, TrialOver)}
+        if not (isinstance(record, TrialOver) and record.trial_number in ended):
+            self.records.append(record)
 
     def close(self, timeout_seconds: float) -> int:
         """Nothing is ever undelivered."""

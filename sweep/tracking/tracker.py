@@ -177,7 +177,17 @@ class Tracker:
             if found is None:
                 raise
             return self._revive(found)
+        if self.artifacts is not None:
+            self._hide_default()
         return made
+
+    def _hide_default(self) -> None:
+        """Take MLflow's own empty experiment out of sight of a storage's store: it holds studies alone."""
+        default = self.client.get_experiment_by_name("Default")
+        if default is None or default.lifecycle_stage == "deleted":
+            return
+        if not self.client.search_runs([default.experiment_id], max_results=1):
+            self.client.delete_experiment(default.experiment_id)
 
     def _revive(self, experiment: Experiment) -> str:
         if experiment.lifecycle_stage == "deleted":
