@@ -45,7 +45,7 @@ def ui(
     try:
         address = f"http://{host}:{port}"
         _wait_until_up(server, address)
-        typer.echo(f"MLflow    {address}/")
+        typer.echo(f"MLflow    {address}/{_ranked_view(spec)}")
         if _journal(spec) is not None:
             typer.echo(f"Optuna    {address}/optuna   (study {spec.study}, read-only)")
         typer.echo("Ctrl-C ends it.")
@@ -60,6 +60,17 @@ def ui(
                 server.wait(10)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
+
+
+def _ranked_view(spec: StudySpec) -> str:
+    """MLflow's page of the study's runs, the best first."""
+    from sweep.tracking import experiment_id
+
+    experiment = experiment_id(spec.layout)
+    if experiment is None:
+        return ""
+    order = "orderByKey=metrics.%60objective_value%60&orderByAsc=" + str(spec.rule.direction == "minimize").lower()
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{order}"
 
 
 def _journal(spec: StudySpec) -> str | None:

@@ -3,8 +3,8 @@
 Importing this package imports no MLflow.
 """
 
-from sweep.tracking.reader import resolve_model, run_ids, undelivered
+from sweep.tracking.reader import experiment_id, resolve_model, run_ids, undelivered
 from sweep.tracking.recorder import SpoolRecorder
 from sweep.tracking.sync import drain
 
-__all__ = ["SpoolRecorder", "drain", "resolve_model", "run_ids", "undelivered"]
+__all__ = ["SpoolRecorder", "drain", "experiment_id", "resolve_model", "run_ids", "undelivered"]

@@ -53,9 +53,7 @@ def draw(history: Sequence[Report], path: Path, *, title: str, metric: str) -> N
         axes = figure.add_subplot(1, len(panels), position)
         for name in names:
             points = [
-                (report.step, values[name])
-                for report, values in zip(history, series, strict=True)
-                if name in values
+                (report.step, values[name]) for report, values in zip(history, series, strict=True) if name in values
             ]
             axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set_xlabel("step", fontsize=8)

@@ -185,9 +185,7 @@ class Delivery:
         self._attempt(record, lambda: describe_study(self._tracker, record))
         inputs = self._inputs()
         if inputs:
-            self._attempt(
-                record, lambda: self._tracker.client.log_inputs(self._tracker.parent(), datasets=inputs)
-            )
+            self._attempt(record, lambda: self._tracker.client.log_inputs(self._tracker.parent(), datasets=inputs))
         self._attempt(record, lambda: log_study_files(self._tracker, record))
 
     def _attempt_begun(self, record: AttemptBegun) -> None:

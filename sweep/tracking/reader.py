@@ -19,6 +19,15 @@ def run_ids(layout: StudyLayout) -> dict[int, str]:
     return Acknowledged.load(layout.spool).runs
 
 
+def experiment_id(layout: StudyLayout) -> str | None:
+    """MLflow's id of the study's experiment, once it is made. Does not import MLflow.
+
+    Raises:
+        RecordingError: If delivery's notes cannot be read.
+    """
+    return Acknowledged.load(layout.spool).experiment_id
+
+
 def undelivered(layout: StudyLayout) -> int:
     """How many records wait in the spool. Does not import MLflow.
 
@@ -51,9 +60,7 @@ def resolve_model(uri: str, tracking_uri: str) -> Path:
     mlflow.set_registry_uri(tracking_uri)
     try:
         folder = Path(
-            mlflow.artifacts.download_artifacts(
-                artifact_uri=uri, tracking_uri=tracking_uri, registry_uri=tracking_uri
-            )
+            mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=tracking_uri, registry_uri=tracking_uri)
         )
     except (MlflowException, OSError, requests.RequestException) as err:
         raise ModelError(

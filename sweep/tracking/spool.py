@@ -76,9 +76,7 @@ class Spool:
             if intact < size:
                 os.truncate(path, intact)
             uid = spool_uid(folder)
-            known = {
-                key for entry in read_entries(folder) if entry.record and (key := identity(entry.record))
-            }
+            known = {key for entry in read_entries(folder) if entry.record and (key := identity(entry.record))}
             spool = cls(path, uid or uuid.uuid4().hex, intact, known)
             if uid is None:
                 spool._write([f'{_HEADER},"version":{VERSION},"uid":"{spool.uid}"}}'])

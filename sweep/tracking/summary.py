@@ -56,9 +56,7 @@ def end_study(tracker: Tracker, memory: StudyMemory, record: StudyOver) -> None:
     tags = {words.STATE: record.state, _NOTE: text}
     if record.ranking:
         tags["sweep.best_trial"] = str(record.ranking[0])
-    tracker.log(
-        parent, metrics=[Metric(key, value, at, finished) for key, value in numbers.items()], tags=tags
-    )
+    tracker.log(parent, metrics=[Metric(key, value, at, finished) for key, value in numbers.items()], tags=tags)
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         _write_leaderboard(memory, record, Path(scratch))
         tracker.client.log_artifacts(parent, scratch)

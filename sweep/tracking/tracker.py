@@ -157,9 +157,7 @@ class Tracker:
                 number = int(run.data.tags[words.TRIAL])
                 keeper = self._acked.runs.setdefault(number, run_id)
                 if keeper == run_id:
-                    moving = {
-                        key: run.data.tags[key] for key in (words.RANK, words.BEST) if key in run.data.tags
-                    }
+                    moving = {key: run.data.tags[key] for key in (words.RANK, words.BEST) if key in run.data.tags}
                     self.tags[number] = {**moving, "name": run.info.run_name or ""}
             else:
                 continue
