@@ -180,14 +180,26 @@ def test_only_trainable_parameters_have_optimizer_state(request_: TrainRequest) 
 
 
 def test_files_to_show_belong_to_the_chosen_evaluation(request_: TrainRequest) -> None:
-    reports = _train(_with(request_, epochs=4.0))
-    chosen = request_.metric.chosen(reports)
-    assert chosen is not None
+    first_wins = MetricRule(name="epoch", direction="minimize")
+    reports = _train(dataclasses.replace(_with(request_, epochs=4.0), metric=first_wins))
+    chosen = first_wins.chosen(reports)
+    assert chosen is reports[0]
+    assert chosen.metrics["accuracy"] != reports[-1].metrics["accuracy"]
     matrix = json.loads((Path(request_.artifacts) / "confusion_matrix.json").read_text())["matrix"]
     right = sum(matrix[i][i] for i in range(3)) / sum(map(sum, matrix))
     assert right == chosen.metrics["accuracy"]
     assert (Path(request_.artifacts) / "confusion_matrix.csv").is_file()
     assert (Path(request_.artifacts) / "classification_report.json").is_file()
+
+
+def test_dropout_takes_effect_before_and_after_an_evaluation(request_: TrainRequest) -> None:
+    without = _train(_with(request_, "-without", dropout=0.0))
+    with_some = _train(_with(request_, "-with", dropout=0.5))
+    assert with_some[0].metrics["train_loss"] != without[0].metrics["train_loss"]
+    start = _starting(_with(request_, "-with", dropout=0.5), start_from=without[0].checkpoint)
+    assert (
+        _train(start)[1].metrics["train_loss"] == without[1].metrics["train_loss"]
+    )  # the checkpoint's dropout
 
 
 def test_searched_length_and_rows_take_effect(request_: TrainRequest) -> None:
