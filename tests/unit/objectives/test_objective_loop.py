@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from objectives.data.batching import Indices
+from objectives.finetune.loop import Loop
+from objectives.finetune.precision import choose_precision
+from objectives.finetune.schedule import Plan
+from objectives.testing import TRAINING
+from sweep.ports import DivergedError
+
+INPUTS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5], [-2.0, 1.0]])
+TARGETS = torch.tensor([1.0, 0.0, 2.0, -1.0])
+
+
+class Line:
+    """A linear model whose one step covers four rows, cut into the given micro-batches."""
+
+    def __init__(self, *sizes: int) -> None:
+        torch.manual_seed(0)
+        self.model: torch.nn.Module = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Dropout(0.0))
+        self._batches = np.split(np.arange(4), np.cumsum(sizes)[:-1])
+
+    def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
+        return [self._batches]
+
+    def loss(self, batch: Indices) -> torch.Tensor:
+        rows = torch.from_numpy(batch)
+        return torch.nn.functional.mse_loss(self.model(INPUTS[rows]).squeeze(-1), TARGETS[rows])
+
+
+def _loop(lesson: Line, **settings: float | None) -> Loop:
+    plan = Plan(steps_per_epoch=1, total_steps=4, unit="steps", evaluate_at=(4,))
+    precision = choose_precision("fp32", torch.device("cpu"))
+    return Loop(lesson, {**TRAINING, "gradient_clipping": None, **settings}, plan, precision)
+
+
+def test_accumulated_micro_batches_of_unequal_size_weigh_by_their_rows() -> None:
+    whole, cut = Line(4), Line(3, 1)
+    losses = []
+    for lesson in (whole, cut):
+        loop = _loop(lesson)
+        loop.advance(1)
+        losses.append(loop.take_loss())
+        loop.advance(4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for one, other in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_training_puts_the_model_into_training_mode() -> None:
+    lesson = Line(4)
+    lesson.model.eval()
+    _loop(lesson).advance(1)
+    assert lesson.model.training
+
+
+def test_learning_rate_warms_up_and_ends_above_zero() -> None:
+    loop = _loop(Line(4), warmup=0.5, learning_rate=0.1)
+    rates = []
+    for step in range(1, 5):
+        loop.advance(step)
+        rates.append(loop.learning_rate)
+        assert all(group["lr"] == loop.learning_rate for group in loop.optimizer.param_groups)
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.05])
+
+
+def test_gradients_are_clipped_to_their_norm() -> None:
+    lesson = Line(4)
+    loop = _loop(lesson, gradient_clipping=1e-9)
+    loop.advance(1)
+    moments = [state["exp_avg"].norm() for state in loop.optimizer.state.values()]
+    assert 0 < max(float(norm) for norm in moments) <= 1e-9
+
+
+def test_loss_that_is_not_a_number_names_the_step() -> None:
+    lesson = Line(4)
+    loop = _loop(lesson)
+    loop.advance(1)
+    with torch.no_grad():
+        next(iter(lesson.model.parameters())).fill_(float("nan"))
+    with pytest.raises(DivergedError, match=r"step 2: the training loss is nan"):
+        loop.advance(4)
