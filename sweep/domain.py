@@ -259,6 +259,4 @@ def trial_seed(study_seed: int, trial_number: int) -> int:
 def ranked(trials: Sequence[Trial], rule: MetricRule) -> list[Trial]:
     """Complete trials, best first; ties go to the lower trial number."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
-    return sorted(
-        complete, key=lambda t: (rule.rank_key(t.value if t.value is not None else math.nan), t.number)
-    )
+    return sorted(complete, key=lambda t: (rule.rank_key(t.value if t.value is not None else math.nan), t.number))

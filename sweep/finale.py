@@ -102,9 +102,7 @@ class Finale:
                 continue
             folder = self.spec.layout.exports / f"trial-{trial.number:04d}"
             now = self.clock.now()
-            lineage = lineage_of(
-                self.spec, trial, data=self.data, environment=self.environment, run_id=None, now=now
-            )
+            lineage = lineage_of(self.spec, trial, data=self.data, environment=self.environment, run_id=None, now=now)
             export_model(_model(trial), lineage, folder, link=True)
             self.recorder.record(
                 ModelKept(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,14 @@ class Clock(Protocol):
 
 
 class Objective(Protocol):
-    """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow."""
+    """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow.
+
+    Attributes:
+        progress: Set by whoever runs it; takes (step, total steps, training loss) as a sign of life between
+            reports. Calling it is optional.
+    """
+
+    progress: Callable[[int, int, float], None] | None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Load, split and tokenise the data once for a study.
@@ -74,9 +81,7 @@ class Objective(Protocol):
         """
         ...
 
-    def evaluate(
-        self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]
-    ) -> Mapping[str, float]:
+    def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model (a folder transformers can load) on a split of the prepared data."""
         ...
 
@@ -145,7 +150,7 @@ class Executor(Protocol):
 
     @property
     def free_slots(self) -> int:
-        """How many attempts could start now."""
+        """How many attempts could start now; at least one while nothing runs (or ``ExecutionError``)."""
         ...
 
     @property
@@ -162,7 +167,7 @@ class Executor(Protocol):
         ...
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:
-        """Events since the last call, in the order they came; empty after the timeout."""
+        """Events since the last call, in the order they came; empty after the timeout, or once a slot is free."""
         ...
 
     def decide(self, trial_number: int, attempt: int, decision: Decision) -> None:
@@ -206,9 +211,7 @@ class StudyStore(Protocol):
         """Mark as PAUSED: unfinished, with nothing running; ``begin_attempt`` wakes it."""
         ...
 
-    def tell(
-        self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None
-    ) -> None:
+    def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
         """Finish a trial. ``chosen`` is the evaluation that stands for it, by the metric rule.
 
         Telling a finished trial again with the same state is ignored.

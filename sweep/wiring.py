@@ -72,9 +72,7 @@ def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
         return spec_from_resolved({**data, **changed, "storage": str(layout.storage), "study": layout.study})
     except (OSError, yaml.YAMLError, TypeError) as err:
-        raise SweepError(
-            f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts."
-        ) from err
+        raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
 
 
 def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
@@ -146,9 +144,7 @@ def request_maker(
     return make
 
 
-def check(
-    spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any], data: Mapping[str, Any]
-) -> dict[str, Any]:
+def check(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """One real batch of the default configuration through training and evaluation."""
     assignment = Assignment(
         trial_number=0, attempt=1, hyperparameters=spec.defaults(), seed=trial_seed(spec.search.seed, 0)
@@ -248,9 +244,7 @@ def _drive_prepared(
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec))
         recorder.record(
-            StudyBegun(
-                study=spec.study, spec=spec.resolved(), data=data, environment=environment, at=clock.now()
-            )
+            StudyBegun(study=spec.study, spec=spec.resolved(), data=data, environment=environment, at=clock.now())
         )
         loop = StudyLoop(
             spec=spec,
@@ -269,9 +263,7 @@ def _drive_prepared(
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
-        finale = Finale(
-            spec=spec, store=store, recorder=recorder, clock=clock, data=data, environment=environment
-        )
+        finale = Finale(spec=spec, store=store, recorder=recorder, clock=clock, data=data, environment=environment)
         finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else CLOSE_TIMEOUT_SECONDS)
         closing.join()

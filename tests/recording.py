@@ -95,9 +95,7 @@ def kept(layout: StudyLayout, number: int, **changes: Any) -> ModelKept:
     return ModelKept(**{**fields, **changes})
 
 
-def study_over(
-    ranking: list[int], state: str = "COMPLETE", at: float = BEGAN + 6000, **counts: int
-) -> StudyOver:
+def study_over(ranking: list[int], state: str = "COMPLETE", at: float = BEGAN + 6000, **counts: int) -> StudyOver:
     return StudyOver(state=state, ranking=ranking, counts=counts, at=at)
 
 
@@ -159,9 +157,7 @@ class Store:
 
     def doubles(self) -> list[tuple[Any, ...]]:
         """Metrics that have more than one value at a step."""
-        return self.rows(
-            "SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1"
-        )
+        return self.rows("SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1")
 
     def models(self) -> list[tuple[str, int]]:
         """Name and status of LoggedModels; status 2 is READY."""

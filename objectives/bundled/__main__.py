@@ -36,9 +36,7 @@ def main() -> int:
     except SweepError as err:
         sys.stderr.write(f"{err}\n")
         return err.exit_code
-    sys.stdout.write(
-        f"{MODEL_NAME} at {model}; {DATA_NAME} with {len(read_tweets(tweets)[0])} rows at {tweets}\n"
-    )
+    sys.stdout.write(f"{MODEL_NAME} at {model}; {DATA_NAME} with {len(read_tweets(tweets)[0])} rows at {tweets}\n")
     return 0
 
 

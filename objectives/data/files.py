@@ -69,9 +69,7 @@ def _read(path: Path) -> Columns:
     except IsADirectoryError as err:
         raise InvalidDataError(f"{path}: is a folder. Name the files in it.") from err
     except OSError as err:
-        raise InvalidDataError(
-            f"{path}: cannot be read ({err.strerror or err}). Check path and rights."
-        ) from err
+        raise InvalidDataError(f"{path}: cannot be read ({err.strerror or err}). Check path and rights.") from err
     if not any(columns.values()):
         raise InvalidDataError(f"{path}: no rows. Give a file with at least two rows of each class.")
     return columns
@@ -80,9 +78,7 @@ def _read(path: Path) -> Columns:
 def _decoded(path: Path) -> str:
     raw = path.read_bytes()
     if not raw.strip():
-        raise InvalidDataError(
-            f"{path}: the file is empty. Give a file with at least two rows of each class."
-        )
+        raise InvalidDataError(f"{path}: the file is empty. Give a file with at least two rows of each class.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -139,9 +135,7 @@ def _json_lines(path: Path) -> Columns:
         try:
             records.append(json.loads(line))
         except ValueError as err:
-            raise InvalidDataError(
-                f"{path}:{number}: not JSON ({err}). Write one JSON object a line."
-            ) from err
+            raise InvalidDataError(f"{path}:{number}: not JSON ({err}). Write one JSON object a line.") from err
         if not isinstance(records[-1], dict):
             raise InvalidDataError(f"{path}:{number}: not a JSON object. Write one JSON object a line.")
     return _columns(records)
@@ -165,9 +159,7 @@ def _json(path: Path) -> Columns:
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
-        raise InvalidDataError(
-            f"{path}: neither a list of objects nor an object of columns. Write a list of objects."
-        )
+        raise InvalidDataError(f"{path}: neither a list of objects nor an object of columns. Write a list of objects.")
     return _columns(value)
 
 

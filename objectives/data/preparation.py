@@ -49,9 +49,7 @@ class PreparedData:
         try:
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as err:
-            raise InvalidDataError(
-                f"{folder}: no prepared data ({err}). Prepare the study's data again."
-            ) from err
+            raise InvalidDataError(f"{folder}: no prepared data ({err}). Prepare the study's data again.") from err
         return cls(folder=folder, meta=meta)
 
     @property
@@ -76,9 +74,7 @@ class PreparedData:
             InvalidDataError: If there is no such split.
         """
         if split not in self.meta["rows"]:
-            raise InvalidDataError(
-                f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}."
-            )
+            raise InvalidDataError(f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}.")
         parts = {name: np.load(self.folder / f"{split}.{name}.npy", mmap_mode="r") for name in _PARTS}
         return TokenRows(**parts, suffix=int(self.meta["suffix"]))
 
@@ -86,9 +82,7 @@ class PreparedData:
 _PARTS = ("ids", "offsets", "labels")
 
 
-def prepare_data(
-    data: Mapping[str, Any], tokenizer: Any, max_length: int, folder: Path
-) -> tuple[PreparedData, bool]:
+def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folder: Path) -> tuple[PreparedData, bool]:
     """Prepare data, or find it prepared.
 
     Args:
@@ -105,13 +99,9 @@ def prepare_data(
     """
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
-        files = {
-            p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()
-        }
+        files = {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
     source = open_source(data)
-    chosen = {
-        name: data[name] for name in ("text", "label", "validation_fraction", "test_fraction", "split_seed")
-    }
+    chosen = {name: data[name] for name in ("text", "label", "validation_fraction", "test_fraction", "split_seed")}
     identity = {
         "format": FORMAT,
         "data": source.digest,
@@ -131,13 +121,8 @@ def prepare_data(
         for name, content in files.items():
             (new / TOKENIZER_FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
             (new / TOKENIZER_FOLDER / name).write_bytes(content)
-        written = {
-            name: _write_split(new, name, rows, labels, tokenizer, max_length)
-            for name, rows in splits.items()
-        }
-        unknown = sum(w["unknown"] for w in written.values()) / max(
-            1, sum(w["tokens"] for w in written.values())
-        )
+        written = {name: _write_split(new, name, rows, labels, tokenizer, max_length) for name, rows in splits.items()}
+        unknown = sum(w["unknown"] for w in written.values()) / max(1, sum(w["tokens"] for w in written.values()))
         if unknown >= _UNKNOWN_SHARE:
             warnings.append(
                 f"the tokenizer knows too little of this text: {unknown:.0%} of the tokens are unknown. "
@@ -194,9 +179,7 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
     for name in ("validation", "test"):
         double = sum(text in seen for text in splits[name].texts) if name in splits else 0
         if double:
-            warnings.append(
-                f"{double} {name} rows have a text that is also a training text: scores will flatter."
-            )
+            warnings.append(f"{double} {name} rows have a text that is also a training text: scores will flatter.")
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
 
 
@@ -207,20 +190,14 @@ def _write_split(
     chunks: list[list[int]] = []
     for start in range(0, len(rows), _CHUNK_ROWS):
         texts = list(rows.texts[start : start + _CHUNK_ROWS])
-        chunks += tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)[
-            "input_ids"
-        ]
+        chunks += tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
     lengths = np.array([len(chunk) for chunk in chunks], dtype=np.int64)
     ids = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
     if lengths.min() == 0:
-        raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {rows.texts[int(lengths.argmin())]!r}."
-        )
+        raise InvalidDataError(f"{rows.origin}: the tokenizer makes no token of {rows.texts[int(lengths.argmin())]!r}.")
     np.save(folder / f"{split}.ids.npy", ids)
     np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    np.save(
-        folder / f"{split}.labels.npy", np.array([number[label] for label in rows.labels], dtype=np.int64)
-    )
+    np.save(folder / f"{split}.labels.npy", np.array([number[label] for label in rows.labels], dtype=np.int64))
     with (folder / f"{split}.texts.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as stream:
         for text, label in zip(rows.texts, rows.labels, strict=True):
             stream.write(json.dumps({"text": text, "label": label}) + "\n")

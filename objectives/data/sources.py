@@ -53,9 +53,7 @@ def open_source(data: Mapping[str, Any]) -> Source:
     if source != DATA_NAME:
         near = difflib.get_close_matches(str(source), [DATA_NAME], n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InvalidDataError(
-            f"data.source: {source!r} is not bundled.{hint} The bundled data is {DATA_NAME!r}."
-        )
+        raise InvalidDataError(f"data.source: {source!r} is not bundled.{hint} The bundled data is {DATA_NAME!r}.")
     return _tweets()
 
 
@@ -82,9 +80,7 @@ def _files(data: Mapping[str, Any]) -> Source:
         for path in paths:
             try:
                 with Path(path).open("rb") as stream:
-                    parts.append(
-                        f"{split}:{Path(path).suffix}:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-                    )
+                    parts.append(f"{split}:{Path(path).suffix}:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
             except OSError as err:
                 near = _near_file(Path(path))
                 raise InvalidDataError(
@@ -94,9 +90,7 @@ def _files(data: Mapping[str, Any]) -> Source:
     def read() -> Mapping[str, Rows]:
         return {s: read_files(p, data["text"], data["label"]) for s, p in files.items() if p}
 
-    name = Path(files["train"][0]).name + (
-        f" and {len(files['train']) - 1} more" if files["train"][1:] else ""
-    )
+    name = Path(files["train"][0]).name + (f" and {len(files['train']) - 1} more" if files["train"][1:] else "")
     return Source(name=name, digest=_digest(parts), read=read)
 
 
@@ -122,10 +116,7 @@ def _hub(source: str, text: str, label: str) -> Source:
     splits = {}
     for split, names in _SPLIT_NAMES.items():
         found = next((n for n in names if n in loaded), None)
-        if (
-            found is not None
-            and (rows := _hub_rows(loaded[found], text, label, f"{source}[{found}]")) is not None
-        ):
+        if found is not None and (rows := _hub_rows(loaded[found], text, label, f"{source}[{found}]")) is not None:
             splits[split] = rows
     if "train" not in splits:
         raise InvalidDataError(f"data.source: {source!r} has no split `train`; found: {', '.join(loaded)}.")

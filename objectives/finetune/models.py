@@ -35,9 +35,7 @@ def locate_model(reference: str, verify: bool = False) -> str:
         if reference != MODEL_NAME:
             near = difflib.get_close_matches(reference, [MODEL_NAME], n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ModelError(
-                f"model: {reference!r} is not bundled.{hint} The bundled model is {MODEL_NAME!r}."
-            )
+            raise ModelError(f"model: {reference!r} is not bundled.{hint} The bundled model is {MODEL_NAME!r}.")
         return str(bundled_model(verify))
     folder = Path(reference)
     if folder.is_dir():
@@ -74,9 +72,7 @@ def load_tokenizer(reference: str) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
-        raise ModelError(
-            f"model: {reference}: its tokenizer has no padding, end or unknown token to pad with."
-        )
+        raise ModelError(f"model: {reference}: its tokenizer has no padding, end or unknown token to pad with.")
     return tokenizer
 
 
@@ -96,9 +92,7 @@ def classifier_config(config: Any, labels: Sequence[str], pad_id: int, settings:
     return config
 
 
-def load_classifier(
-    reference: str, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any]
-) -> torch.nn.Module:
+def load_classifier(reference: str, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any]) -> torch.nn.Module:
     """The model with a classification head, layers cut and parts frozen, in fp32 on the CPU.
 
     A head that the model lacks is drawn from torch's global generator: seed it before.

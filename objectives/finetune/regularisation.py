@@ -26,9 +26,7 @@ def freeze(model: torch.nn.Module, parts: Sequence[str]) -> None:
         if part != "embeddings":
             raise ModelError(f"freeze: {part!r} is unknown. Use `embeddings`.")
         base: Any = getattr(model, "base_model", model)
-        found = [
-            m for name in _EMBEDDING_PARTS if isinstance(m := getattr(base, name, None), torch.nn.Module)
-        ]
+        found = [m for name in _EMBEDDING_PARTS if isinstance(m := getattr(base, name, None), torch.nn.Module)]
         if not found:
             raise ModelError(
                 f"freeze: {type(model).__name__} has none of {', '.join(_EMBEDDING_PARTS)}. Leave freeze out."

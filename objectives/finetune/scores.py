@@ -12,9 +12,7 @@ import numpy.typing as npt
 Confusion = npt.NDArray[np.int64]
 
 
-def confusion_matrix(
-    truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int
-) -> Confusion:
+def confusion_matrix(truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: int) -> Confusion:
     """Counts ``[true class, predicted class]``."""
     flat = np.bincount(truth * classes + predicted, minlength=classes * classes)
     return flat.reshape(classes, classes).astype(np.int64)

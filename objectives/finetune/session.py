@@ -62,9 +62,7 @@ class Session:
         device: Where it runs.
     """
 
-    def __init__(
-        self, request: TrainRequest, course: Course, loop: Loop, plan: Plan, device: torch.device
-    ) -> None:
+    def __init__(self, request: TrainRequest, course: Course, loop: Loop, plan: Plan, device: torch.device) -> None:
         self._request = request
         self._course = course
         self._loop = loop
@@ -107,9 +105,7 @@ class Session:
         meta = read_manifest(checkpoint, verify=False).meta
         self._history = [Report(**entry) for entry in meta["history"]]
         if not self._history:
-            raise CheckpointError(
-                f"{checkpoint}: its manifest has no history. Start the trial from the beginning."
-            )
+            raise CheckpointError(f"{checkpoint}: its manifest has no history. Start the trial from the beginning.")
         restore_state(checkpoint, self._loop, self._course.model)
         self._seconds_before = self._history[-1].wall_seconds
         return self._own(self._history[-1], checkpoint)
@@ -150,9 +146,7 @@ class Session:
         )
         history = [*self._history, report]
         with committing(target, self._meta(report, history)) as folder:
-            save_model(
-                model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length
-            )
+            save_model(model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length)
             save_state(folder, self._loop, self._course.model)
         # A step committed by an earlier attempt stands, and so does the time of its report.
         report = self._own(Report(**read_manifest(target, verify=False).meta["history"][-1]), target)

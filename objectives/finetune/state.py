@@ -74,9 +74,7 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
             if parameter.requires_grad and f"{name}.step" in moments:
                 step, *means = (moments[f"{name}.{moment}"] for moment in _MOMENTS)
                 means = [mean.to(parameter.device) for mean in means]
-                loop.optimizer.state[parameter] = dict(
-                    zip(_MOMENTS, (step.to(parameter.device), *means), strict=True)
-                )
+                loop.optimizer.state[parameter] = dict(zip(_MOMENTS, (step.to(parameter.device), *means), strict=True))
         loop.step = int(position["step"])
         loop.loss_steps = int(position["loss_steps"])
         if position["scaler"]:

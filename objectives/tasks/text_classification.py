@@ -94,14 +94,10 @@ class Classification:
     def rehearse(self) -> dict[str, float]:
         """Metrics on one batch of the validation split."""
         rows = self._validation
-        longest = sorted_batches(rows.lengths(self.max_length), int(self._settings["evaluation_batch_size"]))[
-            -1
-        ]
+        longest = sorted_batches(rows.lengths(self.max_length), int(self._settings["evaluation_batch_size"]))[-1]
         ids = [rows.tokens(int(i), self.max_length) for i in longest]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
-        few = TokenRows(
-            ids=np.concatenate(ids), offsets=offsets, labels=rows.labels[longest], suffix=rows.suffix
-        )
+        few = TokenRows(ids=np.concatenate(ids), offsets=offsets, labels=rows.labels[longest], suffix=rows.suffix)
         return self._examine(few).metrics
 
     def show(self, folder: Path) -> None:
@@ -148,9 +144,7 @@ class TextClassification:
                 f"max_length: {max_length} is above the {limit} tokens that {reference!r} can take. Lower it."
             )
         if max_length <= tokenizer.num_special_tokens_to_add():
-            raise UserError(
-                f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more."
-            )
+            raise UserError(f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more.")
         prepared, fresh = prepare_data(settings["data"], tokenizer, max_length, folder)
         sizes = []
         for layers in _values("keep_layers", training, space):
@@ -162,9 +156,7 @@ class TextClassification:
         drawn = _largest("train_rows", training, space)
         warnings = list(meta["warnings"])
         if drawn is not None and drawn > meta["rows"]["train"]:
-            warnings.append(
-                f"train_rows {drawn} is more than the {meta['rows']['train']} there are; all are used."
-            )
+            warnings.append(f"train_rows {drawn} is more than the {meta['rows']['train']} there are; all are used.")
         return {
             "folder": str(prepared.folder),
             "data_hash": meta["data_hash"],
@@ -211,9 +203,7 @@ class TextClassification:
         course, loop, plan, device = self._begin(request, self.progress)
         yield from Session(request, course, loop, plan, device).reports()
 
-    def evaluate(
-        self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]
-    ) -> Mapping[str, float]:
+    def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model on a split, in fp32 on the CPU."""
         data = PreparedData.open(prepared)
         found = load_config(str(model))

@@ -53,9 +53,7 @@ def committing(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
         CheckpointError: If the disk is full, read-only or failing, or the block leaves something that is
             not a plain file or folder.
     """
-    temporary = (
-        target.parent / f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}-{_host()}-{uuid.uuid4().hex[:8]}"
-    )
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}-{_host()}-{uuid.uuid4().hex[:8]}"
     try:
         try:
             _make_parents(target.parent)
@@ -139,9 +137,7 @@ def _walk(temporary: Path) -> tuple[list[Path], list[str]]:
         for name in [*inner, *files]:
             path = Path(root) / name
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise CheckpointError(
-                    f"{path}: a checkpoint holds plain files only. Copy the content instead."
-                )
+                raise CheckpointError(f"{path}: a checkpoint holds plain files only. Copy the content instead.")
         names.extend((Path(root) / name).relative_to(temporary).as_posix() for name in files)
     if MANIFEST_NAME in names:
         raise CheckpointError(f"{temporary / MANIFEST_NAME}: this name is the commit marker's. Use another.")

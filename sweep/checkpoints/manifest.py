@@ -175,10 +175,7 @@ def _decode(path: Path, raw: bytes) -> tuple[dict[str, Any], dict[str, FileEntry
         raise CheckpointError(torn) from err
     try:
         meta = dict(body["meta"])
-        files = {
-            name: FileEntry(sha256=entry["sha256"], bytes=entry["bytes"])
-            for name, entry in body["files"].items()
-        }
+        files = {name: FileEntry(sha256=entry["sha256"], bytes=entry["bytes"]) for name, entry in body["files"].items()}
         # The seal covers what the files' digests do not: the metadata and the list itself.
         unaltered = raw == _encode(meta, files)
     except (KeyError, TypeError, AttributeError, ValueError) as err:

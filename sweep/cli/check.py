@@ -77,17 +77,21 @@ def _warnings(spec: StudySpec, needed: int, free: int) -> list[str]:
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     data, model, disk = result["data"], result["model"], result["disk"]
     rows = ", ".join(f"{split} {count}" for split, count in data["rows"].items())
-    shown = ", ".join(str(label) for label in data["labels"][:8])
+    training_rows = int(data.get("training_rows", data["rows"]["train"]))
+    trained = f"; trains on {training_rows}" if training_rows != data["rows"]["train"] else ""
+    labels = ", ".join(str(label) for label in data["labels"][:8]) + (" …" if len(data["labels"]) > 8 else "")
     points = ", ".join(f"{point:g}" for point in result["evaluate_at"])
+    seconds = model["step_seconds"]
     lines = [
         f"study      {spec.study}: {spec.budget.trials} trials, {spec.search.sampler.name}, {spec.search.pruner.name}",
-        f"data       {data.get('data_name', '')}: rows {rows}",
-        f"labels     {len(data['labels'])}: {shown}{' …' if len(data['labels']) > 8 else ''}",
+        f"data       {data.get('data_name', '')}: rows {rows}{trained}",
+        f"labels     {len(data['labels'])}: {labels}",
         f"model      {spec.objective.model}: {model['parameters']:,} parameters",
-        f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source} (reported: {', '.join(model['metrics'])})",
+        f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source}",
+        f"reported   {', '.join(model['metrics'])}",
         f"defaults   {settings(result['defaults'])}",
         f"evaluated  at {points} {spec.fidelity_unit}",
-        f"speed      {duration(model['step_seconds']) if model['step_seconds'] >= 1 else format(model['step_seconds'] * 1000, '.0f') + ' ms'} per step",
+        f"speed      {duration(seconds) if seconds >= 1 else f'{seconds * 1000:.0f} ms'} per step",
         f"disk       about {size(disk['needed_bytes'])} needed, {size(disk['free_bytes'])} free in {disk['folder']}",
     ]
     lines += [f"warning    {warning}" for warning in result["warnings"]]

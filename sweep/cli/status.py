@@ -39,10 +39,7 @@ def status_of(layout: StudyLayout) -> dict[str, Any]:
     finished = sum(trial.state.is_finished for trial in trials)
     summary = summarise(trials, spec.rule)
     runs = run_ids(layout)
-    if holder is not None:
-        state = "RUNNING"
-    else:
-        state = "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
+    state = "RUNNING" if holder is not None else "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
     return {
         "study": spec.study,
         "state": state,

@@ -31,13 +31,22 @@ def model_card(lineage: Lineage) -> str:
         "tags": ["sweep", f"study:{lineage.study}"],
     }
     head = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
-    test = (
-        _table(_scores(lineage.test))
-        if lineage.test
-        else "The test split has not been opened for this model."
-    )
+    test = _table(_scores(lineage.test)) if lineage.test else "The test split has not been opened for this model."
     labels = ", ".join(str(label) for label in data.get("labels", []))
     versions = {name: value for name, value in lineage.environment.items() if not isinstance(value, Mapping)}
+    about_data = {
+        "source": data.get("data_name", ""),
+        "sha256": data.get("data_hash", ""),
+        **{f"{split} rows": count for split, count in dict(data.get("rows", {})).items()},
+        "labels": labels,
+    }
+    origin = {
+        "study": lineage.study,
+        "trial": lineage.trial_number,
+        "MLflow run": lineage.run_id or "",
+        "created": lineage.created_at,
+        **versions,
+    }
     return f"""---
 {head}
 ---
@@ -69,7 +78,7 @@ Test:
 
 ## Data
 
-{_table({"source": data.get("data_name", ""), "sha256": data.get("data_hash", ""), **{f"{k} rows": v for k, v in dict(data.get("rows", {})).items()}, "labels": labels})}
+{_table(about_data)}
 
 ## Training
 
@@ -83,7 +92,7 @@ All settings:
 
 ## Origin
 
-{_table({"study": lineage.study, "trial": lineage.trial_number, "MLflow run": lineage.run_id or "", "created": lineage.created_at, **versions})}
+{_table(origin)}
 
 ## Limits
 

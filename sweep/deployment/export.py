@@ -39,14 +39,8 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
         to.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
         try:
-            shutil.copytree(
-                model, temporary, dirs_exist_ok=True, copy_function=_link if link else shutil.copy2
-            )
-            files = {
-                str(f.relative_to(temporary)): sha256_of(f)
-                for f in sorted(temporary.rglob("*"))
-                if f.is_file()
-            }
+            shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=_link if link else shutil.copy2)
+            files = {str(f.relative_to(temporary)): sha256_of(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
             complete = replace(lineage, files=files)
             (temporary / "README.md").write_text(model_card(complete), encoding="utf-8")
             complete.write(temporary)

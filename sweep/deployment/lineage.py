@@ -62,8 +62,6 @@ def read_lineage(folder: Path) -> Lineage:
     try:
         return Lineage(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as err:
-        raise VerificationError(
-            f"{path}: not found. Only folders written by `sweep export` can be verified."
-        ) from err
+        raise VerificationError(f"{path}: not found. Only folders written by `sweep export` can be verified.") from err
     except (ValueError, TypeError) as err:
         raise VerificationError(f"{path}: not a readable lineage ({err}). Export the model again.") from err

@@ -197,9 +197,7 @@ class StudyLoop:
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
         self._trials[trial.number] = trial
-        view = RunningTrial(
-            number=trial.number, attempt=attempt, value=trial.value, since=self.clock.monotonic()
-        )
+        view = RunningTrial(number=trial.number, attempt=attempt, value=trial.value, since=self.clock.monotonic())
         history = list(self.store.reports(trial.number)) if attempt > 1 else []
         self._live[trial.number] = _Live(trial=trial, attempt=attempt, view=view, history=history)
         self.executor.start(self.request_for(assignment), self.log_of(trial.number))
@@ -217,9 +215,7 @@ class StudyLoop:
                 if live and isinstance(event, Started):
                     live.view = replace(live.view, worker=event.worker)
                 elif live and isinstance(event, Progressed):
-                    live.view = replace(
-                        live.view, step=event.step, total_steps=event.total_steps, loss=event.loss
-                    )
+                    live.view = replace(live.view, step=event.step, total_steps=event.total_steps, loss=event.loss)
 
     def _current(self, trial_number: int, attempt: int) -> _Live | None:
         live = self._live.get(trial_number)

@@ -21,9 +21,7 @@ class TrialProcess:
     Nothing here waits unless it says so: the process may still be waiting for its parent to warm up.
     """
 
-    def __init__(
-        self, status: MessageChannel, messages: MessageChannel, last_words: Callable[[], str]
-    ) -> None:
+    def __init__(self, status: MessageChannel, messages: MessageChannel, last_words: Callable[[], str]) -> None:
         self._status = status
         self._last_words = last_words
         self.messages = messages
@@ -107,9 +105,7 @@ class TrialProcess:
         self.messages.close()
 
     def _lose_parent(self) -> None:
-        self._lost_parent = (
-            f"trial process lost: the warm parent it came from died. {self._last_words()}".strip()
-        )
+        self._lost_parent = f"trial process lost: the warm parent it came from died. {self._last_words()}".strip()
         if self.pid is not None:  # the kernel kills the leader; this ends what it started
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

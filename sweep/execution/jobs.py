@@ -94,6 +94,4 @@ def _error(job: str, description: Mapping[str, Any]) -> SweepError:
     kind = getattr(errors, description["type"], None)
     if description["traceback"] is None and isinstance(kind, type) and issubclass(kind, SweepError):
         return kind(description["message"])
-    return ExecutionError(
-        f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}"
-    )
+    return ExecutionError(f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}")

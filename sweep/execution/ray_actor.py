@@ -107,9 +107,7 @@ class TrialWorker:
             "loader": settings.loader,
             "train_request": train_request,
         }
-        self._supervisor = Supervisor.begin(
-            self._parent, order, Path(log), env=self._devices(), worker=self._name
-        )
+        self._supervisor = Supervisor.begin(self._parent, order, Path(log), env=self._devices(), worker=self._name)
         return self.poll(None, timeout_seconds)
 
     def poll(self, decision: Decision | None, timeout_seconds: float) -> list[Event]:

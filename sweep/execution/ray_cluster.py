@@ -110,9 +110,7 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
         ExecutionError: If Ray does not start, or not one trial fits.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise ExecutionError(
-            "Ray must be started from the main thread: its processes live as long as that thread"
-        )
+        raise ExecutionError("Ray must be started from the main thread: its processes live as long as that thread")
     cpus = usable_cpus()
     announced = max(cpus, math.ceil((workers or 1) * share.cpus))
     guard = Guard()

@@ -146,9 +146,7 @@ class RayExecutor:
         else:
             cluster = join_cluster(address, share, workers=workers)
         try:
-            return cls(
-                cluster, share, objective, parent=parent, loader=loader, modules=modules, owns_cluster=True
-            )
+            return cls(cluster, share, objective, parent=parent, loader=loader, modules=modules, owns_cluster=True)
         except (ExecutionError, RayError) as error:
             cluster.shutdown()
             raise ExecutionError(f"workers cannot be made: {error}") from error
@@ -302,9 +300,7 @@ class RayExecutor:
         if worker.attempt is not None:
             trial_number, attempt = worker.attempt
             detail = f"worker lost: {why}"
-            self._events.append(
-                Ended(trial_number=trial_number, attempt=attempt, end=AttemptEnd.LOST, detail=detail)
-            )
+            self._events.append(Ended(trial_number=trial_number, attempt=attempt, end=AttemptEnd.LOST, detail=detail))
         failed_starts = worker.failed_starts + 1 if worker.ready is not None else 0
         self._last_failure = why
         place = self._workers.index(worker)
@@ -322,10 +318,7 @@ class RayExecutor:
         for worker in list(self._workers):
             if worker.poll is not None and now - worker.polled_at > _POLL_SECONDS + _SILENCE_SECONDS:
                 self._replace(worker, f"silent for {_SILENCE_SECONDS:.0f} s")
-        if (
-            all(worker.ready is not None for worker in self._workers)
-            and now - self._started_at > _START_SECONDS
-        ):
+        if all(worker.ready is not None for worker in self._workers) and now - self._started_at > _START_SECONDS:
             raise ExecutionError(
                 f"no worker came up within {_START_SECONDS:.0f} s: each needs {self._share.cpus:g} CPUs and "
                 f"{self._share.gpus:g} GPUs, free on one node. {self._last_failure}".strip()

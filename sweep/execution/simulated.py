@@ -76,17 +76,13 @@ class SimulatedExecutor:
     def start(self, request: TrainRequest, log: Path) -> None:
         """Begin an attempt at the point its trial committed last."""
         if self.free_slots < 1:
-            raise ExecutionError(
-                f"all {self.slots} slots are busy. Start attempts only while free_slots > 0."
-            )
+            raise ExecutionError(f"all {self.slots} slots are busy. Start attempts only while free_slots > 0.")
         number, attempt = request.assignment.trial_number, request.assignment.attempt
         points = [point for point in request.evaluate_at if point < self.max_fidelity]
         points.append(self.max_fidelity)
         begin = max(0, self._committed.get(number, 0) - 1)
         self._attempts[number, attempt] = _Attempt(request, points, begin)
-        self._put(
-            0.0, (number, attempt), Started(trial_number=number, attempt=attempt, worker="simulated", pid=0)
-        )
+        self._put(0.0, (number, attempt), Started(trial_number=number, attempt=attempt, worker="simulated", pid=0))
         self._advance((number, attempt))
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:
@@ -156,11 +152,7 @@ class SimulatedExecutor:
         self._put(seconds, key, Reported(report=report))
 
     def _end(self, key: tuple[int, int], end: AttemptEnd, after: float = 0.0) -> None:
-        detail = (
-            None
-            if end in {AttemptEnd.FINISHED, AttemptEnd.STOPPED, AttemptEnd.PAUSED}
-            else f"simulated {end}"
-        )
+        detail = None if end in {AttemptEnd.FINISHED, AttemptEnd.STOPPED, AttemptEnd.PAUSED} else f"simulated {end}"
         self._put(after, key, Ended(trial_number=key[0], attempt=key[1], end=end, detail=detail))
 
     def _put(self, after: float, key: tuple[int, int], event: Event) -> None:

@@ -56,9 +56,7 @@ class Supervisor:
         """
         process = parent.spawn(f"{TRIAL_MODULE}:train", order, log, env)
         assignment = order["train_request"]["assignment"]
-        return cls(
-            process, trial_number=assignment["trial_number"], attempt=assignment["attempt"], worker=worker
-        )
+        return cls(process, trial_number=assignment["trial_number"], attempt=assignment["attempt"], worker=worker)
 
     def filenos(self) -> tuple[int, ...]:
         """Descriptors to select on."""

@@ -90,7 +90,7 @@ def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
     def progress(step: int, total_steps: int, loss: float | None = None) -> None:
         _say(channel, {"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
 
-    objective.progress = progress  # type: ignore[attr-defined]
+    objective.progress = progress
     return objective
 
 

@@ -126,9 +126,7 @@ class WarmParent:
             self._clean_up()
             self._launch()
 
-    def spawn(
-        self, entry: str, request: Mapping[str, Any], log: Path | None, env: Mapping[str, str]
-    ) -> TrialProcess:
+    def spawn(self, entry: str, request: Mapping[str, Any], log: Path | None, env: Mapping[str, str]) -> TrialProcess:
         """Ask for a process that runs ``entry`` and receives ``request`` as its first message.
 
         Returns at once; the process begins as soon as the parent is warm.
@@ -196,9 +194,7 @@ class WarmParent:
                 self._abandon()
             else:
                 return connection
-        raise ExecutionError(
-            f"the warm parent cannot be reached: {failure}. {self._last_words()}"
-        ) from failure
+        raise ExecutionError(f"the warm parent cannot be reached: {failure}. {self._last_words()}") from failure
 
     def _abandon(self) -> None:
         """Turn away from a warm parent that does not answer; the next ``start`` makes another."""

@@ -94,9 +94,7 @@ def _warm(config: WarmConfig) -> str | None:
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  # whatever a module raises while imported goes to the client
-            failure = (
-                f"cannot import {name}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-5)}"
-            )
+            failure = f"cannot import {name}: {type(error).__name__}: {error}\n{traceback.format_exc(limit=-5)}"
             break
     os.close(stop_writer)
     watcher.join()  # no second thread may live while we fork

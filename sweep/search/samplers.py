@@ -133,9 +133,7 @@ class StudySampler(BaseSampler):
 
     def _modelled(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         """A draw from a model of the objective, or nothing while there is too little to learn from."""
-        learnt_from = (
-            [TrialState.COMPLETE, TrialState.PRUNED] if self._name == "tpe" else [TrialState.COMPLETE]
-        )
+        learnt_from = [TrialState.COMPLETE, TrialState.PRUNED] if self._name == "tpe" else [TrialState.COMPLETE]
         if len(study.get_trials(deepcopy=False, states=learnt_from)) < STARTUP_TRIALS:
             return {}
         open_space = {name: d for name, d in self._space.optuna.items() if not d.single()}

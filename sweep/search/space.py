@@ -58,18 +58,13 @@ class SearchSpace:
     def contains(self, values: Mapping[str, HyperparameterValue]) -> bool:
         """Whether every value lies on its distribution, grid included."""
         return all(
-            name in values and _same(_nearest(d, values[name]), values[name])
-            for name, d in self.distributions.items()
+            name in values and _same(_nearest(d, values[name]), values[name]) for name, d in self.distributions.items()
         )
 
     def nearest(self, values: Mapping[str, HyperparameterValue]) -> dict[str, HyperparameterValue]:
         """The closest values within the space; a choice that is not offered has none and is left out."""
         found = {name: _nearest(d, values[name]) for name, d in self.distributions.items() if name in values}
-        return {
-            name: value
-            for name, value in found.items()
-            if value is not None or self._offers(name, values[name])
-        }
+        return {name: value for name, value in found.items() if value is not None or self._offers(name, values[name])}
 
     def key(self, values: Mapping[str, HyperparameterValue]) -> Key:
         """What two equal configurations have in common."""
@@ -82,9 +77,7 @@ class SearchSpace:
     def decode(self, params: Mapping[str, Any]) -> dict[str, HyperparameterValue]:
         """The inverse of :meth:`encode`, in the order of the spec."""
         decoded: dict[str, HyperparameterValue] = {}
-        for name in sorted(
-            params, key=lambda n: self._names.index(n) if n in self._names else len(self._names)
-        ):
+        for name in sorted(params, key=lambda n: self._names.index(n) if n in self._names else len(self._names)):
             value, distribution = params[name], self.distributions.get(name)
             if isinstance(distribution, Choices):
                 value = next((v for v in distribution.values if _same(_encode(v), value)), value)

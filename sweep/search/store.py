@@ -32,9 +32,7 @@ class OptunaStore:
     Made by :meth:`create` or :meth:`open`; not thread-safe.
     """
 
-    def __init__(
-        self, spec: StudySpec, history: History, study_id: int, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, spec: StudySpec, history: History, study_id: int, now: Callable[[], float] = time.time) -> None:
         self._spec = spec
         self._rule = spec.rule
         self._history = history
@@ -55,9 +53,7 @@ class OptunaStore:
             StudyStoreError: If the storage cannot be used.
         """
         history = open_history(spec, is_new=True)
-        direction = (
-            StudyDirection.MAXIMIZE if spec.metric.direction == "maximize" else StudyDirection.MINIMIZE
-        )
+        direction = StudyDirection.MAXIMIZE if spec.metric.direction == "maximize" else StudyDirection.MINIMIZE
         try:
             study_id = history.storage.create_new_study([direction], spec.study)
         except optuna.exceptions.DuplicatedStudyError as err:
@@ -165,9 +161,7 @@ class OptunaStore:
             self._set(life, lives.STATE, TrialState.PAUSED.value)
         life.state = TrialState.PAUSED
 
-    def tell(
-        self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None
-    ) -> None:
+    def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
         """Finish a trial. Telling it again with the same state is ignored.
 
         Raises:
@@ -204,9 +198,7 @@ class OptunaStore:
         """
         life = self._life(trial_number)
         if not life.state.is_finished:
-            raise StudyStoreError(
-                f"trial {trial_number}: is {life.state}. Open the test split after its end."
-            )
+            raise StudyStoreError(f"trial {trial_number}: is {life.state}. Open the test split after its end.")
         with self._writing():
             # Optuna does not let a finished trial be changed, so the study holds it.
             key = f"{lives.TEST}{trial_number}"
@@ -271,9 +263,7 @@ class OptunaStore:
         with self._writing():
             # The report first: from it, a lost intermediate value is mended.
             self._set(life, f"{lives.REPORT}{report.step}", evaluation.to_json())
-            self._history.storage.set_trial_intermediate_value(
-                life.trial_id, evaluation.milli_fidelity, value
-            )
+            self._history.storage.set_trial_intermediate_value(life.trial_id, evaluation.milli_fidelity, value)
         life.add(evaluation)
 
     def _set(self, life: Life, key: str, value: Any) -> None:
@@ -291,9 +281,7 @@ class OptunaStore:
 
     def _check_usable(self) -> None:
         if self._failure is not None:
-            raise StudyStoreError(
-                f"{self._history.place}: cannot be used, {self._failure}. Open the study again."
-            )
+            raise StudyStoreError(f"{self._history.place}: cannot be used, {self._failure}. Open the study again.")
 
     def _life(self, trial_number: int) -> Life:
         if not 0 <= trial_number < len(self._lives):

@@ -143,9 +143,7 @@ def _files(
         absolute.append(file)
         fault = _file_fault(name, file, around.must_exist)
         if fault is None and file in seen:
-            fault = BrokenRule(
-                f"is already in {seen[file]}", "Use each file once: shared rows make scores too good"
-            )
+            fault = BrokenRule(f"is already in {seen[file]}", "Use each file once: shared rows make scores too good")
         seen.setdefault(file, path)
         if fault is not None:
             reader.blame(below, fault, item)
@@ -166,8 +164,7 @@ def _file_fault(name: str, file: str, must_exist: bool) -> BrokenRule | None:
 
 def _length(training: dict[str, Any], space: dict[str, Any], reader: Reader) -> None:
     given = {
-        unit: [f"search.{unit}"] * (unit in space)
-        + [f"objective.training.{unit}"] * (training.get(unit) is not None)
+        unit: [f"search.{unit}"] * (unit in space) + [f"objective.training.{unit}"] * (training.get(unit) is not None)
         for unit in ("epochs", "steps")
     }
     if given["epochs"] and given["steps"]:
@@ -194,9 +191,7 @@ def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:
     name = metric.setdefault("name", "accuracy")
     path = "metric.name" if "metric.name" in reader.nodes else "metric"
     own = rules.is_own(task)
-    directions = (
-        {key: way for known in METRICS.values() for key, way in known.items()} if own else METRICS[task]
-    )
+    directions = {key: way for known in METRICS.values() for key, way in known.items()} if own else METRICS[task]
     natural = directions.get(name)
     if natural is None and not own:
         meant = nearest(name, directions)

@@ -55,9 +55,7 @@ def read_distribution(key: str, node: Node, path: str, blames: Blames) -> Distri
         if unknown:
             raise Told
         given = {
-            name: child
-            for name, child in node.entries.items()
-            if not isinstance(child, Scalar) or not child.is_null
+            name: child for name, child in node.entries.items() if not isinstance(child, Scalar) or not child.is_null
         }
         if "choices" in given:
             if len(given) > 1:
@@ -79,9 +77,7 @@ def read_distribution(key: str, node: Node, path: str, blames: Blames) -> Distri
     return _range(given, path, shape, metadata, blames)
 
 
-def _range(
-    given: Mapping[str, Node], path: str, shape: Shape, metadata: list[Any], blames: Blames
-) -> Distribution:
+def _range(given: Mapping[str, Node], path: str, shape: Shape, metadata: list[Any], blames: Blames) -> Distribution:
     if shape.kind in ("word", "list"):
         example = "[[0, 2, 5], [0, 5]]" if shape.kind == "list" else f"[{', '.join(shape.options)}]"
         raise BrokenRule("is a range, where only choices make sense", f"Write choices, such as {example}")

@@ -51,9 +51,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
     except IsADirectoryError as error:
         raise InvalidSpecError(f"{name}: is a folder. Name the YAML file in it.") from error
     except (OSError, ValueError) as error:
-        raise InvalidSpecError(
-            f"{name}: cannot be read: {one_line(str(error))}. Mind its permissions."
-        ) from error
+        raise InvalidSpecError(f"{name}: cannot be read: {one_line(str(error))}. Mind its permissions.") from error
     if len(content) > MAX_BYTES:
         raise InvalidSpecError(f"{name}: is larger than 1 MiB, which no spec is. Is this the right file?")
     try:

@@ -68,9 +68,7 @@ class StudySpec(Part):
     @classmethod
     def _full_run(cls, data: Any) -> Any:
         """Fill in the epochs where neither they nor steps are given or searched."""
-        objective, search = (
-            data.get(key) if isinstance(data, dict) else None for key in ("objective", "search")
-        )
+        objective, search = (data.get(key) if isinstance(data, dict) else None for key in ("objective", "search"))
         if not isinstance(objective, ObjectiveSpec) or not isinstance(search, SearchSpec):
             return data
         training = objective.training
@@ -109,9 +107,7 @@ class StudySpec(Part):
         pruner = self.search.pruner
         if pruner.name != "successive-halving":
             return None
-        return fidelity.ladder_to(
-            self.max_fidelity, pruner.first_rung, pruner.reduction_factor, self.fidelity_unit
-        )
+        return fidelity.ladder_to(self.max_fidelity, pruner.first_rung, pruner.reduction_factor, self.fidelity_unit)
 
     @property
     def evaluate_at(self) -> tuple[float, ...]:
@@ -124,9 +120,7 @@ class StudySpec(Part):
         """Hyperparameters of trial 0: the training value of each searched setting, or the nearest one drawn."""
         training = self.objective.training
         return {
-            name: within(
-                distribution, _default(name, getattr(training, name, training.extra.get(name)), distribution)
-            )
+            name: within(distribution, _default(name, getattr(training, name, training.extra.get(name)), distribution))
             for name, distribution in self.search.space.items()
         }
 

@@ -32,9 +32,7 @@ def plain_training(training: TrainingSpec) -> dict[str, Any]:
 def resolved(spec: StudySpec) -> dict[str, Any]:
     """A spec in the shape of its YAML, every default filled in, JSON-able."""
     space = {
-        name: {"choices": listed(distribution.values)}
-        if isinstance(distribution, Choices)
-        else asdict(distribution)
+        name: {"choices": listed(distribution.values)} if isinstance(distribution, Choices) else asdict(distribution)
         for name, distribution in spec.search.space.items()
     }
     return {

@@ -106,9 +106,7 @@ def data_source(value: str | None) -> str | None:
     if value.lower().endswith(DATA_EXTENSIONS):
         raise BrokenRule("is a file, not a data set's id", f"Write data: {{train: {value}}}")
     if not is_hub_id(value):
-        raise BrokenRule(
-            "is not a data set's id", "Write owner/name, bundled:tweets, or name files under train"
-        )
+        raise BrokenRule("is not a data set's id", "Write owner/name, bundled:tweets, or name files under train")
     return value
 
 

@@ -156,9 +156,7 @@ class MetricSpec(Part):
 
     name: str = "accuracy"
     direction: Literal["minimize", "maximize"] = "maximize"
-    source: Literal["best", "last"] = Field(
-        default="best", validation_alias="from", serialization_alias="from"
-    )
+    source: Literal["best", "last"] = Field(default="best", validation_alias="from", serialization_alias="from")
 
 
 class BudgetSpec(Part):

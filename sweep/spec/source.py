@@ -87,9 +87,7 @@ class _Composer(yaml.SafeLoader):
             raise _Refused(line, f"alias *{event.anchor} is not supported. Write the value out.")
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise _Refused(
-                line, f"more than {MAX_NODES} values are too many for a spec. Is this the right file?"
-            )
+            raise _Refused(line, f"more than {MAX_NODES} values are too many for a spec. Is this the right file?")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _Refused(line, f"nesting is deeper than {MAX_DEPTH}. A spec needs 5 levels at most.")
@@ -147,9 +145,7 @@ def _node(node: yaml.Node, place: Place, at: Any, problems: Problems) -> Node:
         problems.add(place, f"tag {shortened(node.tag)} is not supported. Leave it out.")
     if isinstance(node, yaml.ScalarNode):
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in node.value):
-            problems.add(
-                place, f"{shortened(node.value)} holds a character that text cannot have. Remove it."
-            )
+            problems.add(place, f"{shortened(node.value)} holds a character that text cannot have. Remove it.")
         return Scalar(place, node.value, quoted=node.style is not None)
     if isinstance(node, yaml.SequenceNode):
         children = (_node(item, at(item.start_mark.line + 1), at, problems) for item in node.value)
@@ -183,9 +179,7 @@ def tree_of(data: Any, place: Place) -> Node:
     return Scalar(place, str(data))
 
 
-def with_overrides(
-    tree: Table, overrides: Sequence[str], shorthands: Mapping[str, str], problems: Problems
-) -> Table:
+def with_overrides(tree: Table, overrides: Sequence[str], shorthands: Mapping[str, str], problems: Problems) -> Table:
     """Lay ``a.b=c`` overrides over a tree, in their order.
 
     Args:

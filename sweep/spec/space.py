@@ -124,9 +124,7 @@ def choices_fault(values: tuple[HyperparameterValue, ...]) -> BrokenRule | None:
     if not values:
         return BrokenRule("has no choices", "Give two or more")
     if len(values) == 1:
-        return BrokenRule(
-            "has one choice, which leaves nothing to search", "Fix it under objective.training instead"
-        )
+        return BrokenRule("has one choice, which leaves nothing to search", "Fix it under objective.training instead")
     for index, value in enumerate(values):
         if value in values[:index]:
             text = list(value) if isinstance(value, tuple) else value

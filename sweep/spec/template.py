@@ -99,9 +99,7 @@ def template(
         origin = _BUNDLED_ORIGIN.format(**columns)
     else:
         origin = _FILE_ORIGIN.format(train=_padded(train, 11), **columns)
-    return _TEMPLATE.format(
-        study=_scalar(study), origin=origin, test_fraction="0.0" if train is None else "0.1"
-    )
+    return _TEMPLATE.format(study=_scalar(study), origin=origin, test_fraction="0.0" if train is None else "0.1")
 
 
 def study_name_from(text: str) -> str:

@@ -20,9 +20,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][
 _LONGEST_NUMBER = 64
 _LARGEST_WHOLE = 2**63
 _TRUE, _FALSE = frozenset({"true", "True", "TRUE"}), frozenset({"false", "False", "FALSE"})
-_YES = frozenset(
-    form for word in ("yes", "on", "no", "off") for form in (word, word.capitalize(), word.upper())
-)
+_YES = frozenset(form for word in ("yes", "on", "no", "off") for form in (word, word.capitalize(), word.upper()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +216,7 @@ def untyped_value(node: Node) -> HyperparameterValue:
         BrokenRule: If it is a mapping, or an unclear word.
     """
     if isinstance(node, Scalar):
-        return (
-            to_text(node.text)
-            if node.quoted and node.text
-            else node.text
-            if node.quoted
-            else untyped(node.text)
-        )
+        return to_text(node.text) if node.quoted and node.text else node.text if node.quoted else untyped(node.text)
     if isinstance(node, Items):
         return tuple(untyped_value(item) for item in node.items)
     raise BrokenRule("is a mapping", "Write a single value or a list")

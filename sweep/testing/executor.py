@@ -26,9 +26,7 @@ _NUMBERS = itertools.count()
 _PATIENCE_SECONDS = 30.0
 
 
-def toy_request(
-    folder: Path, *, attempt: int = 1, number: int | None = None, **settings: Any
-) -> TrainRequest:
+def toy_request(folder: Path, *, attempt: int = 1, number: int | None = None, **settings: Any) -> TrainRequest:
     """A request for one attempt of a toy trial, with a trial number of its own."""
     return TrainRequest(
         assignment=Assignment(
@@ -67,9 +65,7 @@ def gather(
     return seen
 
 
-def run(
-    executor: Executor, request: TrainRequest, log: Path, decision: Decision = Decision.CONTINUE
-) -> list[Event]:
+def run(executor: Executor, request: TrainRequest, log: Path, decision: Decision = Decision.CONTINUE) -> list[Event]:
     """Run one attempt to its end on an executor that runs nothing else."""
     executor.start(request, log)
     return gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=decision)
@@ -113,9 +109,7 @@ class ExecutorConformance:
         assert executor.free_slots == executor.slots
 
     @pytest.mark.parametrize(("decision", "end"), [(Decision.STOP, "STOPPED"), (Decision.PAUSE, "PAUSED")])
-    def test_a_decision_is_obeyed(
-        self, executor: Executor, folder: Path, decision: Decision, end: str
-    ) -> None:
+    def test_a_decision_is_obeyed(self, executor: Executor, folder: Path, decision: Decision, end: str) -> None:
         events = run(executor, toy_request(folder, reports=3), folder / "log", decision)
         assert the_end(events).end == end
         assert sum(isinstance(event, Reported) for event in events) == 1
@@ -159,15 +153,11 @@ class ExecutorConformance:
             executor.start(toy_request(folder), folder / "log")
         for request in requests:
             executor.kill(request.assignment.trial_number, 1)
-        ends = gather(
-            executor, lambda seen: sum(isinstance(event, Ended) for event in seen) == executor.slots
-        )
+        ends = gather(executor, lambda seen: sum(isinstance(event, Ended) for event in seen) == executor.slots)
         assert {event.end for event in ends if isinstance(event, Ended)} == {AttemptEnd.LOST}
         assert executor.free_slots == executor.slots
 
-    def test_an_attempt_that_waits_for_a_decision_can_be_killed(
-        self, executor: Executor, folder: Path
-    ) -> None:
+    def test_an_attempt_that_waits_for_a_decision_can_be_killed(self, executor: Executor, folder: Path) -> None:
         request = toy_request(folder)
         executor.start(request, folder / "log")
         gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen), decision=None)

@@ -56,9 +56,7 @@ def check_life_of_a_trial(under_test: StoreUnderTest) -> None:
     paused = _same_after_reopening(under_test, store)[0]
     _expect(paused.state is TrialState.PAUSED and paused.value == 0.7 and paused.attempt == 1, paused)
     _expect(store.begin_attempt(0) == 2, "second attempt is 2")
-    _expect(
-        _same_after_reopening(under_test, store)[0].state is TrialState.RUNNING, "an attempt wakes a trial"
-    )
+    _expect(_same_after_reopening(under_test, store)[0].state is TrialState.RUNNING, "an attempt wakes a trial")
     store.report(second, 0.9)
     store.report(third, 0.9)
     running = _same_after_reopening(under_test, store)[0]
@@ -100,9 +98,7 @@ def check_tell_is_idempotent(under_test: StoreUnderTest) -> None:
         store.begin_attempt(number)
         store.tell(number, state, None, "why")
     store = under_test.reopen()
-    for number, state in enumerate(
-        (TrialState.FAILED, TrialState.OOM, TrialState.CANCELLED, TrialState.TIMEOUT)
-    ):
+    for number, state in enumerate((TrialState.FAILED, TrialState.OOM, TrialState.CANCELLED, TrialState.TIMEOUT)):
         store.tell(number, state, None, "another text")
         trial = store.trials()[number]
         _expect(trial.state is state and trial.error == "why" and trial.value is None, trial)

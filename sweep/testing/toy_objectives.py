@@ -49,9 +49,7 @@ class ToyObjective:
         """Tell what arrived."""
         return {"hyperparameters": request.assignment.hyperparameters, "metric": request.metric.name}
 
-    def evaluate(
-        self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]
-    ) -> Mapping[str, float]:
+    def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """A fixed score."""
         return {"accuracy": 0.5}
 

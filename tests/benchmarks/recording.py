@@ -89,13 +89,9 @@ def main() -> None:
     wait, naive_wait = statistics.median(waits), statistics.median(naive_waits)
     print(f"{len(made)} records, {values} values")
     print(f"driver waits, median:  {wait * 1e6:10.0f} us a record; naive {naive_wait * 1e6:10.0f} us")
-    print(
-        f"driver waits, worst:   {max(waits) * 1e6:10.0f} us a record; naive {max(naive_waits) * 1e6:10.0f} us"
-    )
+    print(f"driver waits, worst:   {max(waits) * 1e6:10.0f} us a record; naive {max(naive_waits) * 1e6:10.0f} us")
     print(f"values in MLflow:      {rate:10.0f} a second; naive {naive_rate:10.0f} a second")
-    print(
-        f"ratio:                 {naive_wait / wait:10.0f} x less waiting, {rate / naive_rate:.1f} x the rate"
-    )
+    print(f"ratio:                 {naive_wait / wait:10.0f} x less waiting, {rate / naive_rate:.1f} x the rate")
 
 
 if __name__ == "__main__":

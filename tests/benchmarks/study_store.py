@@ -141,9 +141,7 @@ def runs_in(root: Path, sampler: str, trials: int, postgres: str | None) -> dict
     }
     if trials <= 100:  # minutes otherwise
         runs["sqlite, this store"] = lambda: run_ours(sqlite, trials)
-        runs["sqlite, plain Optuna"] = lambda: run_plain(
-            journal, trials, RDBStorage(f"sqlite:///{root / 'plain.db'}")
-        )
+        runs["sqlite, plain Optuna"] = lambda: run_plain(journal, trials, RDBStorage(f"sqlite:///{root / 'plain.db'}"))
     if postgres:
         shared = spec_in(root, sampler, postgres).model_copy(update={"study": f"benchmark-{time.time_ns()}"})
         runs["postgresql, this store"] = lambda: run_ours(shared, trials)
@@ -168,9 +166,7 @@ def main() -> None:
                     timings = run()
                     medians = (statistics.median(timings.get(c, [math.nan])[-WINDOW:]) for c in columns)
                     cells = "".join(f"{median:13.2f}" for median in medians)
-                    print(
-                        f"{sampler:6}{trials:6}  {name:20}{cells}{fsync_milliseconds(root):9.2f}", flush=True
-                    )
+                    print(f"{sampler:6}{trials:6}  {name:20}{cells}{fsync_milliseconds(root):9.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -41,9 +41,7 @@ def test_a_killed_writer_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
             process.stdout.readline()
             time.sleep(generator.uniform(0.001, 0.12))
             process.send_signal(signal.SIGKILL)
-        steps = (
-            [path for path in folder.iterdir() if path.name.startswith("step-")] if folder.exists() else []
-        )
+        steps = [path for path in folder.iterdir() if path.name.startswith("step-")] if folder.exists() else []
         committed += len(steps)
         assert all(intact(path) for path in steps)
 

@@ -194,9 +194,7 @@ def test_a_killed_driver_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
             assert process.stdout.readline() == "ready\n"
             time.sleep(generator.uniform(0.01, 0.2))
             process.send_signal(signal.SIGKILL)
-            acknowledged = [
-                line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1
-            ]
+            acknowledged = [line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1]
         read = read_trials(spec)
         store = OptunaStore.open(spec)
         trials = store.trials()

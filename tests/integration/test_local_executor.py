@@ -125,9 +125,7 @@ def test_an_objective_of_the_working_folder_is_found(folder: Path, monkeypatch: 
     monkeypatch.chdir(folder)
     parent = WarmParent(TOYS)
     try:
-        result = run_job(
-            parent, "x", "prepare", {"settings": {}, "folder": folder}, loader="my_objective:load"
-        )
+        result = run_job(parent, "x", "prepare", {"settings": {}, "folder": folder}, loader="my_objective:load")
         assert result["folder"] == str(folder)
     finally:
         parent.close()

@@ -109,9 +109,7 @@ def test_a_killed_worker_loses_its_attempt_and_is_replaced(executor: RayExecutor
     assert {event.end for event in again if isinstance(event, Ended)} == {AttemptEnd.FINISHED}
 
 
-def test_an_idle_worker_that_dies_is_replaced_before_it_is_needed(
-    executor: RayExecutor, folder: Path
-) -> None:
+def test_an_idle_worker_that_dies_is_replaced_before_it_is_needed(executor: RayExecutor, folder: Path) -> None:
     victims = list(executor.worker_pids)
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
@@ -147,14 +145,10 @@ def test_a_broken_warm_parent_is_told_as_an_error(cluster: RayCluster, folder: P
         broken.close()
 
 
-def test_an_interrupt_of_the_terminal_leaves_ray_and_the_trial_alone(
-    executor: RayExecutor, folder: Path
-) -> None:
+def test_an_interrupt_of_the_terminal_leaves_ray_and_the_trial_alone(executor: RayExecutor, folder: Path) -> None:
     executor.start(toy_request(folder, reports=1), folder / "log")
     events = gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen), decision=None)
-    in_reach = [
-        child for child in psutil.Process().children(recursive=True) if os.getpgid(child.pid) == os.getpgrp()
-    ]
+    in_reach = [child for child in psutil.Process().children(recursive=True) if os.getpgid(child.pid) == os.getpgrp()]
     assert in_reach  # Ray's daemons live in the driver's process group
     for child in in_reach:
         child.send_signal(signal.SIGINT)
@@ -232,8 +226,6 @@ def test_a_trial_that_fits_nowhere_is_told(tmp_path: Path) -> None:
         "except ExecutionError as error:\n"
         "    print(error)\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
-    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert answer.stdout.startswith("a trial needs 1 CPUs and 1 GPUs on one node, but the nodes have")
     assert answer.stderr == ""

@@ -25,9 +25,7 @@ CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("tiny")
-    return tiny_settings(
-        tiny_model(folder / "model", layers=3), tiny_file(folder / "train.jsonl", tiny_rows(200))
-    )
+    return tiny_settings(tiny_model(folder / "model", layers=3), tiny_file(folder / "train.jsonl", tiny_rows(200)))
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +151,7 @@ def test_training_stops_at_the_assigned_step_and_goes_on_from_there(request_: Tr
     rest = _train(_starting(_with(request_, "-part"), start_from=until[-1].checkpoint))
     assert [r.step for r in rest] == [10, 12, 16]
     assert rest[-1].metrics["loss"] == whole[-1].metrics["loss"]
-    assert [r.step for r in _train(_starting(_with(request_, "-part"), start_from=rest[-1].checkpoint))] == [
-        16
-    ]
+    assert [r.step for r in _train(_starting(_with(request_, "-part"), start_from=rest[-1].checkpoint))] == [16]
 
 
 def test_checkpoint_without_its_state_cannot_be_resumed(request_: TrainRequest) -> None:
@@ -202,9 +198,7 @@ def test_dropout_takes_effect_before_and_after_the_first_evaluation(request_: Tr
 def test_searched_length_and_rows_take_effect(request_: TrainRequest) -> None:
     reports = _train(_with(request_, train_rows=32, max_length=6, accumulation=1, epochs=1.0))
     assert reports[-1].step == 4
-    config = json.loads(
-        (model_folder(Path(str(reports[-1].checkpoint))) / "tokenizer_config.json").read_text()
-    )
+    config = json.loads((model_folder(Path(str(reports[-1].checkpoint))) / "tokenizer_config.json").read_text())
     assert config["model_max_length"] == 6
 
 
@@ -282,9 +276,7 @@ def test_model_of_other_classes_is_not_evaluated(
     request_: TrainRequest, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match="are not the data's"):
-        TextClassification().evaluate(
-            Path(settings["model"]), Path(request_.prepared), "validation", request_.settings
-        )
+        TextClassification().evaluate(Path(settings["model"]), Path(request_.prepared), "validation", request_.settings)
 
 
 def test_bundled_model_learns_the_bundled_tweets(tmp_path: Path) -> None:

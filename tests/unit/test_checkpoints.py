@@ -53,9 +53,7 @@ def test_a_commit_shows_all_files_with_their_digests_and_leaves_nothing_else(tmp
     assert target.name == "step-00000012"
     assert step_of(target) == 12
     assert manifest.meta == {"step": 12, "metrics": {"accuracy": 0.5}}
-    assert {name: entry.bytes for name, entry in manifest.files.items()} == {
-        n: len(b) for n, b in FILES.items()
-    }
+    assert {name: entry.bytes for name, entry in manifest.files.items()} == {n: len(b) for n, b in FILES.items()}
     assert model_folder(target) == target / "model"
     assert [path.name for path in target.parent.iterdir()] == ["step-00000012"]
 
@@ -178,9 +176,7 @@ def test_a_manifest_cannot_point_outside_of_its_folder(tmp_path: Path, name: str
     (tmp_path / "t" / "outside").write_bytes(b"")
     body = {"format": 1, "meta": {}, "files": {name: {"sha256": hashlib.sha256(b"").hexdigest(), "bytes": 0}}}
     seal = hashlib.sha256(json.dumps(body, ensure_ascii=False).encode()).hexdigest()
-    (target / "manifest.json").write_text(
-        json.dumps(body | {"seal": seal}, ensure_ascii=False, indent=1) + "\n"
-    )
+    (target / "manifest.json").write_text(json.dumps(body | {"seal": seal}, ensure_ascii=False, indent=1) + "\n")
     with pytest.raises(CheckpointError, match="leaves the checkpoint"):
         read_manifest(target)
 
@@ -216,9 +212,7 @@ def test_newest_is_the_highest_step_and_falls_back_from_damaged_and_slim_ones(tm
     (folders[1] / "state/optimizer.safetensors").write_bytes(content)
     assert keeper.newest(0) == str(folders[2])
     keeper.keep(0, {2, 9, 10, 40}, {30})
-    assert {path.name for path in (tmp_path / "trial-0000").iterdir()} == {
-        f"step-{step:08d}" for step in (2, 9, 30)
-    }
+    assert {path.name for path in (tmp_path / "trial-0000").iterdir()} == {f"step-{step:08d}" for step in (2, 9, 30)}
 
 
 def test_keep_leaves_full_slim_and_nothing_as_asked(tmp_path: Path) -> None:
@@ -283,9 +277,7 @@ def test_any_history_leaves_what_was_kept_and_newest_is_always_resumable(
                 slim.discard(step)
             case ("crash", int(step)):
                 # Killed before the rename: a temporary folder of a process that is gone.
-                (folder / f".tmp-step-{step:08d}-{2**22 + 1}-host-abc" / "model").mkdir(
-                    parents=True, exist_ok=True
-                )
+                (folder / f".tmp-step-{step:08d}-{2**22 + 1}-host-abc" / "model").mkdir(parents=True, exist_ok=True)
             case ("damage", int(step)) if step in full | slim:
                 (step_folder(folder, step) / "model/m").write_bytes(b"")
                 full.discard(step)

@@ -97,10 +97,7 @@ def play(store: OptunaStore, spec: StudySpec, trials: int, *, crash_each: int | 
 
 
 def signature(trials: list[Trial]) -> list[tuple[object, ...]]:
-    return [
-        (t.number, t.state, tuple(t.hyperparameters.items()), t.value, tuple(t.values.items()))
-        for t in trials
-    ]
+    return [(t.number, t.state, tuple(t.hyperparameters.items()), t.value, tuple(t.values.items())) for t in trials]
 
 
 # Sampling
@@ -288,9 +285,7 @@ def test_batch_sizes_with_the_same_curves_get_the_same_verdicts(tmp_path: Path, 
         found = []
         for number in range(12):
             quality = (number * 5 % 12) / 12
-            found.append(
-                curve(store, number, rates[number % len(rates)], {f: quality + f / 100 for f in levels})
-            )
+            found.append(curve(store, number, rates[number % len(rates)], {f: quality + f / 100 for f in levels}))
             store.tell(number, TrialState.COMPLETE, store.reports(number)[-1])
         verdicts.append(found)
     assert verdicts[0] == verdicts[1] == verdicts[2]
@@ -349,9 +344,7 @@ def test_without_a_pruner_nothing_is_pruned(tmp_path: Path) -> None:
 
 @settings(max_examples=200)
 @given(rate=st.floats(3, 500), epochs=st.sampled_from([1.0, 3.0, 4.0, 10.0]), data=st.data())
-def test_a_report_made_for_a_level_counts_as_that_level(
-    rate: float, epochs: float, data: st.DataObject
-) -> None:
+def test_a_report_made_for_a_level_counts_as_that_level(rate: float, epochs: float, data: st.DataObject) -> None:
     levels = [epochs * 3**-k for k in (2, 1, 0)]
     level = data.draw(st.sampled_from(levels))
     step = max(1, round(level * rate))

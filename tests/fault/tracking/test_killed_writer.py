@@ -118,9 +118,7 @@ def test_a_store_that_was_deleted_gets_everything_again(fork: ForkServerContext,
     assert len(store.metric(store.run(0), "accuracy")) == 3
 
 
-def test_a_study_of_the_same_name_begun_anew_has_runs_of_its_own(
-    fork: ForkServerContext, tmp_path: Path
-) -> None:
+def test_a_study_of_the_same_name_begun_anew_has_runs_of_its_own(fork: ForkServerContext, tmp_path: Path) -> None:
     layout = StudyLayout(tmp_path, "demo")
     for _ in range(2):
         with Spool.open(layout.spool) as spool:

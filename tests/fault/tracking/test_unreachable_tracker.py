@@ -93,9 +93,7 @@ def _black_hole() -> Iterator[tuple[str, socket.socket]]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", listener
 
 
-def test_a_server_that_comes_late_and_dies_on_the_way_gets_every_record_once(
-    server: _Server, tmp_path: Path
-) -> None:
+def test_a_server_that_comes_late_and_dies_on_the_way_gets_every_record_once(server: _Server, tmp_path: Path) -> None:
     layout = StudyLayout(tmp_path / "storage", "demo")
     recorder = SpoolRecorder(layout, server.uri)
     recorder.record_all([begun(), *whole_trial(0)])

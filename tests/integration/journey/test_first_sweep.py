@@ -83,7 +83,7 @@ def test_mlflow_holds_one_experiment_one_parent_and_a_run_for_each_trial(finishe
 
 
 def test_mlflow_and_the_study_name_the_same_winner(finished: Shell) -> None:
-    client, runs = runs_of(finished)
+    _client, runs = runs_of(finished)
     best = finished.json("best", "quick", "-k", "10")
     ranks = {run.data.tags.get("sweep.rank"): run.info.run_id for run in runs}
     assert [ranks[str(rank)] for rank in range(1, len(best) + 1)] == [row["run_id"] for row in best]

@@ -34,9 +34,7 @@ class Study:
     left: tuple[int, int]
 
     def artifact(self, number: int, name: str) -> Path:
-        ((uri,),) = self.store.rows(
-            "SELECT artifact_uri FROM runs WHERE run_uuid = ?", self.store.run(number)
-        )
+        ((uri,),) = self.store.rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", self.store.run(number))
         return Path(uri) / name
 
 
@@ -59,9 +57,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     for number, state in STATES.items():
         recorder.record_all([attempt(number), report(number, 10), over(number, state, error="why", step=10)])
     recorder.record_all([attempt(3), report(3, 10), report(3, 10)])
-    recorder.record(
-        AttemptOver(trial_number=3, attempt=1, state=TrialState.PAUSED, reason="Ctrl-C", at=BEGAN + 350)
-    )
+    recorder.record(AttemptOver(trial_number=3, attempt=1, state=TrialState.PAUSED, reason="Ctrl-C", at=BEGAN + 350))
     recorder.record(study_over([1, 0], state="PAUSED", at=BEGAN + 400, COMPLETE=2, PAUSED=1))
     first = recorder.close(60)
     between = {number: store.info(store.run(number))["status"] for number in (0, 3)}
@@ -160,15 +156,11 @@ def test_the_parent_tells_what_was_gained_over_the_defaults(study: Study) -> Non
     (_, gain, _) = study.store.metric(parent, "gain")[-1]
     assert gain == pytest.approx(0.03)
     assert study.store.metric(parent, "baseline_value")[-1][1] == over(0).value
-    assert study.store.params(parent)["trials"] == "4", (
-        "MLflow takes a parameter once; a resumed study keeps it"
-    )
+    assert study.store.params(parent)["trials"] == "4", "MLflow takes a parameter once; a resumed study keeps it"
 
 
 def test_a_password_in_the_spec_reaches_nobody(study: Study) -> None:
-    found = [
-        p for p in study.layout.tracking_artifacts.rglob("*") if p.is_file() and b"secret" in p.read_bytes()
-    ]
+    found = [p for p in study.layout.tracking_artifacts.rglob("*") if p.is_file() and b"secret" in p.read_bytes()]
     assert found == []
     assert study.store.rows("SELECT value FROM experiment_tags WHERE value LIKE '%secret%'") == []
 
@@ -203,9 +195,7 @@ def test_kept_models_are_ready_once_with_metrics_and_files(study: Study) -> None
     assert weights.read_bytes() == b"w" * 2_000_000
     assert weights.samefile(study.layout.exports / "trial-0003" / "model.safetensors"), "kept on disk once"
     assert not (Path(location) / "config.json").samefile(study.layout.exports / "trial-0003" / "config.json")
-    tested = study.store.rows(
-        "SELECT metric_value FROM logged_model_metrics WHERE metric_name = 'test_accuracy'"
-    )
+    tested = study.store.rows("SELECT metric_value FROM logged_model_metrics WHERE metric_name = 'test_accuracy'")
     assert tested == [(0.99,)], "a model kept again for the same step is ignored"
 
 

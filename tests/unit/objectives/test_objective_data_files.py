@@ -18,9 +18,7 @@ def _write_parquet(path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(
-        pyarrow.table({"text": [t for t, _ in GOOD], "label": [la for _, la in GOOD]}), path
-    )
+    pyarrow.parquet.write_table(pyarrow.table({"text": [t for t, _ in GOOD], "label": [la for _, la in GOOD]}), path)
 
 
 @pytest.mark.parametrize(

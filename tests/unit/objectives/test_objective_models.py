@@ -46,9 +46,7 @@ STACKS = {
         max_position_embeddings=32,
         pad_token_id=0,
     ),
-    "modernbert": lambda: ModernBertConfig(
-        **SMALL, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2
-    ),
+    "modernbert": lambda: ModernBertConfig(**SMALL, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2),
     "gpt2": lambda: GPT2Config(vocab_size=40, n_embd=16, n_layer=4, n_head=2, n_positions=32, pad_token_id=0),
     "llama": lambda: LlamaConfig(**SMALL, num_key_value_heads=2),
     "qwen2": lambda: AutoConfig.for_model("qwen2", **SMALL, num_key_value_heads=2),
@@ -151,9 +149,7 @@ def test_biases_and_normalisation_do_not_decay() -> None:
     decaying, other = decay_groups(model, 0.3)
     names = {id(p): name for name, p in model.named_parameters()}
     assert (decaying["weight_decay"], other["weight_decay"]) == (0.3, 0.0)
-    assert all(
-        names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"]
-    )
+    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"])
     assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
     assert len(decaying["params"]) + len(other["params"]) == len(names)
 

@@ -53,9 +53,7 @@ def test_prepared_rows_give_back_the_texts(settings: dict[str, Any], tmp_path: P
     data = PreparedData.open(Path(_prepare(settings, tmp_path / "prepared")["folder"]))
     tokenizer = load_tokenizer(settings["model"])
     rows = data.rows("train")
-    texts = {
-        tuple(tokenizer(row["text"], truncation=True, max_length=16)["input_ids"]) for row in tiny_rows(60)
-    }
+    texts = {tuple(tokenizer(row["text"], truncation=True, max_length=16)["input_ids"]) for row in tiny_rows(60)}
     assert all(tuple(rows.tokens(i, 16).tolist()) in texts for i in range(len(rows)))
     assert isinstance(rows.ids, np.memmap)
     for length in (4, 8):
@@ -116,14 +114,11 @@ def test_doubles_between_splits_are_counted_in_a_warning(settings: dict[str, Any
     settings["data"]["validation"] = (str(tiny_file(tmp_path / "v.jsonl", tiny_rows(60)[:7])),)
     settings["data"]["test_fraction"] = 0.0
     assert any(
-        "7 validation rows have a text that is also" in w
-        for w in _prepare(settings, tmp_path / "p")["warnings"]
+        "7 validation rows have a text that is also" in w for w in _prepare(settings, tmp_path / "p")["warnings"]
     )
 
 
-def test_text_that_the_tokenizer_does_not_know_is_told_with_its_share(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_text_that_the_tokenizer_does_not_know_is_told_with_its_share(settings: dict[str, Any], tmp_path: Path) -> None:
     rows = [{"text": f"你好 世界 please {i}", "label": str(i % 2)} for i in range(40)]
     tiny_file(Path(settings["data"]["train"][0]), rows)
     assert any("75% of the tokens are unknown" in w for w in _prepare(settings, tmp_path / "p")["warnings"])
@@ -139,9 +134,7 @@ def test_rare_class_stays_in_training_and_is_told(settings: dict[str, Any], tmp_
 
 def test_empty_rows_are_told(settings: dict[str, Any], tmp_path: Path) -> None:
     tiny_file(Path(settings["data"]["train"][0]), [*tiny_rows(60), {"text": " ", "label": "food"}])
-    assert any(
-        "1 rows with an empty text or label" in w for w in _prepare(settings, tmp_path / "p")["warnings"]
-    )
+    assert any("1 rows with an empty text or label" in w for w in _prepare(settings, tmp_path / "p")["warnings"])
 
 
 @pytest.mark.parametrize(

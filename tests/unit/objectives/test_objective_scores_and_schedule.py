@@ -68,16 +68,12 @@ def test_fidelities_become_the_first_step_that_reaches_them() -> None:
 
 
 def test_a_run_in_steps_counts_fidelity_in_steps() -> None:
-    plan = plan_run(
-        batches_per_epoch=10, accumulation=1, epochs=None, steps=7, unit="steps", evaluate_at=[2, 6.5, 7]
-    )
+    plan = plan_run(batches_per_epoch=10, accumulation=1, epochs=None, steps=7, unit="steps", evaluate_at=[2, 6.5, 7])
     assert (plan.total_steps, plan.evaluate_at, plan.fidelity(7)) == (7, (2, 7), 7.0)
 
 
 @given(st.integers(1, 3000), st.integers(1, 400), st.integers(1, 300))
-def test_a_reported_fidelity_never_falls_short_of_its_rung(
-    denominator: int, batches: int, epochs: int
-) -> None:
+def test_a_reported_fidelity_never_falls_short_of_its_rung(denominator: int, batches: int, epochs: int) -> None:
     rung = epochs / denominator
     plan = plan_run(
         batches_per_epoch=batches,

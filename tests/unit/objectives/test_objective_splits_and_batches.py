@@ -31,9 +31,7 @@ def test_batches_depend_on_seed_and_epoch_alone(lengths: list[int], size: int, s
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     lengths = np.ones(200, dtype=np.int64)
-    orders = {
-        tuple(np.concatenate(epoch_batches(lengths, 8, s, e)).tolist()) for s, e in ((0, 0), (0, 1), (1, 0))
-    }
+    orders = {tuple(np.concatenate(epoch_batches(lengths, 8, s, e)).tolist()) for s, e in ((0, 0), (0, 1), (1, 0))}
     assert len(orders) == 3
 
 

@@ -45,9 +45,7 @@ _records: st.SearchStrategy[Record] = st.one_of(
         seed=_counts,
         at=_numbers,
     ),
-    st.builds(
-        AttemptOver, trial_number=_counts, attempt=_counts, state=_states, reason=st.text(), at=_numbers
-    ),
+    st.builds(AttemptOver, trial_number=_counts, attempt=_counts, state=_states, reason=st.text(), at=_numbers),
     st.builds(
         Report,
         trial_number=_counts,

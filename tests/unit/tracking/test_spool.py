@@ -91,9 +91,7 @@ def test_a_damaged_line_in_the_middle_costs_only_itself(tmp_path: Path) -> None:
     with Spool.open(tmp_path) as spool:
         assert spool.append([report(0, 10)]) == 1
     assert _held(tmp_path) == [THREE[0], THREE[2], report(0, 10)]
-    assert [entry.problem for entry in read_entries(tmp_path) if entry.problem] == [
-        "its checksum does not match"
-    ]
+    assert [entry.problem for entry in read_entries(tmp_path) if entry.problem] == ["its checksum does not match"]
 
 
 def test_the_name_of_a_spool_stays(tmp_path: Path) -> None:
