@@ -42,7 +42,8 @@ def lineage_of(
         validation=dict(trial.metrics),
         test=dict(trial.test) if trial.test is not None else None,
         data=dict(data),
-        objective=spec.objective_settings(),
+        objective={**spec.objective_settings(), "model": data.get("model", spec.objective.model)},
+        base_model=spec.objective.model,
         environment={k: v for k, v in environment.items() if k != "packages"},
         files={},
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
@@ -97,7 +98,8 @@ class Finale:
     def _keep_models(self) -> None:
         order = ranked(self.store.trials(), self.spec.rule)
         kept = [t for rank, t in enumerate(order) if rank < self.spec.keep or t.number == 0]
-        for trial in kept:
+        # The worst first: MLflow puts the newest first among equal scores.
+        for trial in reversed(kept):
             if not _has_model(trial):
                 continue
             folder = self.spec.layout.exports / f"trial-{trial.number:04d}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sweep.checkpoints import FolderKeeper
+from sweep.checkpoints import FolderKeeper, intact
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
 from sweep.engine.control import StopRequest, StopSignals
@@ -22,7 +22,7 @@ from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import StudyExistsError, SweepError
+from sweep.errors import InvalidDataError, StudyExistsError, SweepError
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -109,7 +109,7 @@ def objective_settings(spec: StudySpec) -> dict[str, Any]:
 
 
 def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Prepare the study's data, or find it prepared; returns the objective's summary."""
+    """Prepare the study's data, or find it prepared; returns the objective's summary and the model."""
     result: dict[str, Any] = run_job(
         parent,
         spec.objective.task,
@@ -117,12 +117,10 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         {"settings": settings, "folder": spec.layout.prepared},
         timeout_seconds=JOB_TIMEOUT_SECONDS,
     )
-    return result
+    return {**result, "model": settings["model"]}
 
 
-def request_maker(
-    spec: StudySpec, settings: Mapping[str, Any], data: Mapping[str, Any]
-) -> Callable[[Assignment], TrainRequest]:
+def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignment], TrainRequest]:
     """How an assignment becomes what a worker needs."""
     layout, evaluate_at = spec.layout, spec.evaluate_at
 
@@ -130,7 +128,7 @@ def request_maker(
         return TrainRequest(
             assignment=assignment,
             prepared=str(data["folder"]),
-            model=settings["model"],
+            model=str(data["model"]),
             settings=spec.settings(assignment.hyperparameters),
             metric=spec.rule,
             evaluate_at=evaluate_at,
@@ -144,12 +142,12 @@ def request_maker(
     return make
 
 
-def check(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[str, Any]:
     """One real batch of the default configuration through training and evaluation."""
     assignment = Assignment(
         trial_number=0, attempt=1, hyperparameters=spec.defaults(), seed=trial_seed(spec.search.seed, 0)
     )
-    request = request_maker(spec, settings, data)(assignment)
+    request = request_maker(spec, data)(assignment)
     result: dict[str, Any] = run_job(
         parent, spec.objective.task, "check", {"request": request}, timeout_seconds=JOB_TIMEOUT_SECONDS
     )
@@ -193,17 +191,17 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
         parent = stack.enter_context(warm_parent())
         # Ray must start in the main thread (the kernel ties its daemons to it), so the data is prepared beside it.
-        preparing = pool.submit(_prepare_and_check, spec, parent)
+        preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
         executor = start_executor(spec, parent)
         stack.callback(executor.close)
-        settings, data = preparing.result()
+        data = preparing.result()
         for warning in data.get("warnings", []):
             note(f"warning: {warning}")
         if not resuming:
             stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
             if layout.spec.exists():
                 raise already_exists(spec)
-        return _drive_prepared(spec, settings, data, parent, executor, observer, note, resuming=resuming)
+        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
 
 
 def already_exists(spec: StudySpec) -> StudyExistsError:
@@ -214,16 +212,31 @@ def already_exists(spec: StudySpec) -> StudyExistsError:
     )
 
 
-def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings = objective_settings(spec)
-    data = prepare(spec, parent, settings)
-    check(spec, parent, settings, data)
-    return settings, data
+def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
+    data = prepare(spec, parent, objective_settings(spec))
+    check(spec, parent, data)
+    return data
+
+
+def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
+    """The data and the base model the study began with, whatever became of their sources since."""
+    began = read_facts(spec.layout, "data")
+    if not began:
+        return _prepare_and_check(spec, parent)
+    if intact(Path(began["folder"])):
+        return began
+    data = prepare(spec, parent, {**spec.objective_settings(), "model": began["model"]})
+    if data["data_hash"] != began["data_hash"]:
+        raise InvalidDataError(
+            f"study {spec.study!r}: its data has changed since it began ({data['data_hash'][:12]} is not "
+            f"{began['data_hash'][:12]}), and trials on other data cannot be compared. Restore the data, or start "
+            f"another study with `--set study={spec.study}-2`."
+        )
+    return data
 
 
 def _drive_prepared(
     spec: StudySpec,
-    settings: Mapping[str, Any],
     data: Mapping[str, Any],
     parent: WarmParent,
     executor: Executor,
@@ -254,7 +267,7 @@ def _drive_prepared(
             keeper=FolderKeeper(layout.checkpoints),
             clock=clock,
             observer=observer,
-            request_for=request_maker(spec, settings, data),
+            request_for=request_maker(spec, data),
             log_of=layout.log,
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,

@@ -35,9 +35,8 @@ def check(
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
     with wiring.warm_parent() as parent:
-        prepared = wiring.objective_settings(spec)
-        data = wiring.prepare(spec, parent, prepared)
-        findings = wiring.check(spec, parent, prepared, data)
+        data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
+        findings = wiring.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:
         print_json(result)

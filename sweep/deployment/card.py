@@ -53,7 +53,7 @@ def model_card(lineage: Lineage) -> str:
 
 # {lineage.study}, trial {lineage.trial_number}
 
-Fine-tuned for {lineage.task} from `{lineage.objective["model"]}`; the choice of trial
+Fine-tuned for {lineage.task} from `{lineage.base_model}`; the choice of trial
 {lineage.trial_number} of study `{lineage.study}`, weights of optimizer step {lineage.step}.
 
 ```python

@@ -19,6 +19,7 @@ class Lineage:
 
     Attributes:
         task: Name of the objective.
+        base_model: The model it was fine-tuned from, as the spec names it.
         step: Optimizer step the weights were taken at.
         metric: ``{name, direction, source}``.
         validation: Metrics on the validation split at ``step``.
@@ -31,6 +32,7 @@ class Lineage:
 
     study: str
     task: str
+    base_model: str
     trial_number: int
     run_id: str | None
     step: int

@@ -8,8 +8,10 @@ and, last, ``{"end": AttemptEnd, "detail": text or null}``. Messages of ``call``
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
@@ -33,7 +35,9 @@ def train(connection: socket.socket) -> int:
     order = channel.receive()
     if order is None:
         return _DRIVER_GONE
-    end, detail = _guarded_attempt(channel, order)
+    log = _log_of_attempt(order["train_request"]["assignment"])
+    end, detail = _guarded_attempt(channel, order, log)
+    log.info("ended: %s%s", end, f"\n{detail}" if detail else "")
     _say(channel, {"end": end, "detail": detail})
     return 0
 
@@ -54,10 +58,35 @@ def call(connection: socket.socket) -> int:
     return 0
 
 
-def _guarded_attempt(channel: MessageChannel, order: Mapping[str, Any]) -> tuple[AttemptEnd, str | None]:
+def _log_of_attempt(assignment: Mapping[str, Any]) -> logging.Logger:
+    """A logger to standard output, which is the trial's log file."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("sweep.trial")
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    drawn = ", ".join(f"{name}={value}" for name, value in assignment["hyperparameters"].items())
+    origin = assignment["start_from"] or "the start"
+    log.info(
+        "trial %s, attempt %s on %s (process %s), from %s, seed %s: %s",
+        assignment["trial_number"],
+        assignment["attempt"],
+        socket.gethostname(),
+        os.getpid(),
+        origin,
+        assignment["seed"],
+        drawn,
+    )
+    return log
+
+
+def _guarded_attempt(
+    channel: MessageChannel, order: Mapping[str, Any], log: logging.Logger
+) -> tuple[AttemptEnd, str | None]:
     try:
         objective = _load(channel, order["loader"], order["objective"])
-        return _attempt(channel, objective, request_from_json(order["train_request"])), None
+        return _attempt(channel, objective, request_from_json(order["train_request"]), log), None
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
@@ -67,9 +96,11 @@ def _guarded_attempt(channel: MessageChannel, order: Mapping[str, Any]) -> tuple
         return end, _last_lines(error)
 
 
-def _attempt(channel: MessageChannel, objective: Objective, request: TrainRequest) -> AttemptEnd:
+def _attempt(channel: MessageChannel, objective: Objective, request: TrainRequest, log: logging.Logger) -> AttemptEnd:
     reports = objective.train(request)
     for report in reports:
+        metrics = ", ".join(f"{name} {value:.6g}" for name, value in report.metrics.items())
+        log.info("step %s (%.4g %s): %s", report.step, report.fidelity, request.fidelity_unit, metrics)
         _say(channel, {"report": report_to_json(report)})
         answer = channel.receive()
         if answer is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -126,11 +127,31 @@ def test_ctrl_c_pauses_and_resume_goes_on_from_the_checkpoints(shell: Shell) -> 
         end(driver)
     status = shell.json("status", "quick")
     assert status["state"] == "PAUSED"
-    before = {row["trial_number"]: row["step"] for row in _reports(shell)}
+    before = trained_steps(shell)
+    assert before
     shell("resume", "quick")
     assert_each_trial_finished_once(shell)
-    after = {row["trial_number"] for row in _reports(shell)}
-    assert before.keys() <= after
+    after = trained_steps(shell)
+    assert all(count == 1 + (step in resumed_at(shell)) for step, count in after.items()), "nothing is trained twice"
+    assert set(after) == {(row["trial_number"], row["step"]) for row in _reports(shell)}
+
+
+def trained_steps(shell: Shell) -> Counter[tuple[int, int]]:
+    """How often each (trial, step) was evaluated, by the trials' own logs."""
+    return Counter(
+        (int(path.stem.removeprefix("trial-")), int(step))
+        for path in (shell.folder / "mlruns/studies/quick/logs").glob("trial-*.log")
+        for step in re.findall(r" step (\d+) \(", path.read_text(encoding="utf-8"))
+    )
+
+
+def resumed_at(shell: Shell) -> set[tuple[int, int]]:
+    """Where attempts began from a checkpoint: they tell that checkpoint's own report again."""
+    return {
+        (int(path.stem.removeprefix("trial-")), int(step))
+        for path in (shell.folder / "mlruns/studies/quick/logs").glob("trial-*.log")
+        for step in re.findall(r"from \S+/step-0*(\d+), seed", path.read_text(encoding="utf-8"))
+    }
 
 
 def _reports(shell: Shell) -> list[dict[str, int]]:
@@ -139,8 +160,9 @@ def _reports(shell: Shell) -> list[dict[str, int]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             start = line.find("{")
             record = json.loads(line[start : line.rfind("}") + 1])
-            if record.get("kind") == "Report":
+            if record.get("kind") == "report":
                 rows.append(record)
+    assert rows
     steps = Counter((row["trial_number"], row["step"]) for row in rows)
     assert not [key for key, count in steps.items() if count > 1], "no step is trained or recorded twice"
     return rows
