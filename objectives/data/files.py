@@ -91,13 +91,22 @@ def _decoded(path: Path) -> str:
 
 def _delimited(path: Path, delimiter: str) -> Columns:
     content = _decoded(path)
-    try:
+    if delimiter != "\t":
         return _table(path, content, delimiter, csv.QUOTE_MINIMAL)
+    # Many tab-separated files hold bare quotes and quote nothing: what quotes would then join are rows of their own.
+    try:
+        plain = _table(path, content, delimiter, csv.QUOTE_NONE)
     except InvalidDataError:
-        if delimiter != "\t":
-            raise
-        # Many tab-separated files hold bare quotes and quote nothing.
-        return _table(path, content, delimiter, csv.QUOTE_NONE)
+        return _table(path, content, delimiter, csv.QUOTE_MINIMAL)
+    try:
+        quoted = _table(path, content, delimiter, csv.QUOTE_MINIMAL)
+    except InvalidDataError:
+        return plain
+    return plain if _height(plain) > _height(quoted) else quoted
+
+
+def _height(columns: Columns) -> int:
+    return max(map(len, columns.values()), default=0)
 
 
 def _table(path: Path, content: str, delimiter: str, quoting: Any) -> Columns:

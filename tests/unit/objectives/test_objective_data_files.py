@@ -50,6 +50,19 @@ def test_tab_separated_file_with_bare_quotes_is_read_as_it_is(tmp_path: Path) ->
     assert read_files([str(path)], "text", "label").texts == ['"so called" day', 'an "odd']
 
 
+def test_bare_quotes_that_begin_fields_swallow_no_rows_of_a_tab_separated_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    texts = ['"to be' if i % 4 == 0 else 'or not"' if i % 4 == 2 else f"row {i}" for i in range(120)]
+    path.write_text("text\tlabel\n" + "".join(f"{t}\tyes\n" for t in texts), encoding="utf-8")
+    assert read_files([str(path)], "text", "label").texts == texts
+
+
+def test_quoted_line_breaks_and_quotes_of_a_tab_separated_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('text\tlabel\n"two\nlines, ""quoted"""\tyes\n"plain"\tno\n', encoding="utf-8")
+    assert read_files([str(path)], "text", "label").texts == ['two\nlines, "quoted"', "plain"]
+
+
 def test_line_separator_inside_json_text_does_not_end_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a\u2028b", "label": "x"}\n{"text": "c", "label": "y"}\n', encoding="utf-8")
