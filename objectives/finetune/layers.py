@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +40,7 @@ def keep_layers(model: torch.nn.Module, kept: Sequence[int]) -> None:
         kept: Indices, ascending.
 
     Raises:
-        ModelError: If the stack is not found or an index is out of range.
+        ModelError: If the stack is not found, an index is out of range, or the layers left could not be loaded again.
     """
     base: Any = getattr(model, "base_model", model)
     owner, name = _stack(base)
@@ -60,6 +61,19 @@ def keep_layers(model: torch.nn.Module, kept: Sequence[int]) -> None:
     config.num_hidden_layers = len(kept)
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[i] for i in kept]
+    _check_loads_again(model, kept)
+
+
+def _check_loads_again(model: Any, kept: Sequence[int]) -> None:
+    """Refuse a cut model whose weights are not those that its configuration will build: some would get lost."""
+    with torch.device("meta"):
+        built = type(model)(copy.deepcopy(model.config))
+    odd = sorted(model.state_dict().keys() ^ built.state_dict().keys())
+    if odd:
+        raise ModelError(
+            f"keep_layers: {list(kept)} begins {type(model).__name__} with a layer that is built otherwise than its "
+            f"first (it differs in {odd[0]}), so the model could not be loaded again. Keep layer 0."
+        )
 
 
 def _stack(base: Any) -> tuple[Any, str]:
