@@ -85,14 +85,16 @@ def classifier_config(config: Any, labels: Sequence[str], pad_id: int, settings:
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "single_label_classification"
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = pad_id
+    # Some families find the last token of a row by it, so it must be the one that rows are padded with.
+    config.pad_token_id = pad_id
     if settings.get("dropout") is not None:
         set_dropout(config, float(settings["dropout"]))
     return config
 
 
-def load_classifier(reference: str, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any]) -> torch.nn.Module:
+def load_classifier(
+    reference: str, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any], *, trained: bool = False
+) -> torch.nn.Module:
     """The model with a classification head, layers cut and parts frozen, in fp32 on the CPU.
 
     A head that the model lacks is drawn from torch's global generator: seed it before.
@@ -100,8 +102,9 @@ def load_classifier(reference: str, labels: Sequence[str], pad_id: int, settings
     Args:
         reference: See :func:`locate_model`.
         labels: Names of the classes, by id.
-        pad_id: Padding token, for a model that names none.
+        pad_id: Token that rows are padded with.
         settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``.
+        trained: Whether it is a trial's own model: then every weight must fit, the head's too.
 
     Raises:
         ModelError: If it cannot be found, loaded or configured.
@@ -112,7 +115,7 @@ def load_classifier(reference: str, labels: Sequence[str], pad_id: int, settings
         reference,
         "classifier",
         lambda: AutoModelForSequenceClassification.from_pretrained(
-            located, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+            located, config=config, dtype=torch.float32, ignore_mismatched_sizes=not trained
         ),
     )
     return _shaped(model, settings)

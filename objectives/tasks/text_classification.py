@@ -212,7 +212,7 @@ class TextClassification:
             raise ModelError(
                 f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data."
             )
-        classifier = load_classifier(str(model), data.labels, data.pad_id, {})
+        classifier = load_classifier(str(model), data.labels, data.pad_id, {}, trained=True)
         return examine(
             classifier,
             data.rows(split),
@@ -236,7 +236,7 @@ class TextClassification:
         else:
             # Its configuration has layers and dropout as the trial set them.
             folder = str(model_folder(Path(request.assignment.start_from)))
-            model = load_classifier(folder, prepared.labels, prepared.pad_id, {})
+            model = load_classifier(folder, prepared.labels, prepared.pad_id, {}, trained=True)
             freeze(model, settings["freeze"] or ())
         course = Classification(model.to(device), prepared, settings, seed, device)
         plan = plan_run(

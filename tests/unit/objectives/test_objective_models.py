@@ -107,6 +107,26 @@ def test_kept_layers_compute_the_same_after_saving_and_loading(family: str, tmp_
     torch.testing.assert_close(_logits(again), cut, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", sorted(STACKS))
+def test_layers_without_the_first_load_again_the_same_or_are_refused(family: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(STACKS[family]())
+    if family == "modernbert":  # its first layer alone has no norm before attention
+        with pytest.raises(ModelError, match=r"keep_layers: \[1, 3\] .*attn_norm.* Keep layer 0\."):
+            keep_layers(model, (1, 3))
+        return
+    keep_layers(model, (1, 3))
+    cut = _logits(model)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(_logits(again), cut, rtol=0, atol=1e-6)
+
+
+def test_layers_that_cannot_be_loaded_again_are_refused_before_weights_are_needed() -> None:
+    with pytest.raises(ModelError, match="Keep layer 0"):
+        outline(STACKS["modernbert"](), {"keep_layers": (1, 3)})
+
+
 def test_kept_layers_are_the_chosen_ones() -> None:
     model = AutoModelForSequenceClassification.from_config(STACKS["bert"]())
     chosen = [model.bert.encoder.layer[i] for i in (1, 3)]
@@ -183,6 +203,23 @@ def test_damaged_weights_are_one_clear_error(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"classifier of .* cannot be loaded"):
         load_classifier(str(tmp_path), ["a", "b"], 0, {})
+
+
+def test_trained_model_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    assert load_classifier(str(tmp_path), ["a", "b", "c"], 0, {}).config.num_labels == 3  # type: ignore[union-attr]
+    with pytest.raises(ModelError, match=r"classifier of .* cannot be loaded"):
+        load_classifier(str(tmp_path), ["a", "b", "c"], 0, {}, trained=True)
+
+
+def test_padding_does_not_change_what_a_model_that_pools_the_last_token_says(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=32, pad_token_id=39)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    model: Any = load_classifier(str(tmp_path), ["a", "b"], 0, {}).eval()
+    assert model.config.pad_token_id == 0
+    with torch.inference_mode():
+        alone = model(input_ids=IDS[1:, :4]).logits[0]
+    torch.testing.assert_close(_logits(model)[1], alone, rtol=0, atol=1e-6)
 
 
 def test_tokenizer_without_padding_pads_with_its_end_token(tmp_path: Path) -> None:
