@@ -112,6 +112,7 @@ class Tailing:
             study=self._layout.study,
             uid=spool_uid(self._layout.spool) or self._layout.study,
             artifacts=None if is_server else self._layout.tracking_artifacts,
+            is_own_store=self._uri == absolute_uri(self._layout.tracking_uri),
         )
 
     def _deliver(self, delivery: Delivery, acked: Acknowledged, items: Sequence[Item]) -> None:

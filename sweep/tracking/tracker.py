@@ -32,7 +32,14 @@ class Tracker:
     """
 
     def __init__(
-        self, client: MlflowClient, acked: Acknowledged, *, study: str, uid: str, artifacts: Path | None
+        self,
+        client: MlflowClient,
+        acked: Acknowledged,
+        *,
+        study: str,
+        uid: str,
+        artifacts: Path | None,
+        is_own_store: bool,
     ) -> None:
         """Nothing is asked or made yet.
 
@@ -42,6 +49,7 @@ class Tracker:
             study: The study's name.
             uid: The spool's name.
             artifacts: Where artifacts go, or None.
+            is_own_store: Whether the store is the storage's own, which holds studies alone.
         """
         self.client = client
         self.tags: dict[int, dict[str, str]] = {}
@@ -49,6 +57,7 @@ class Tracker:
         self.study = study
         self.uid = uid
         self.artifacts = artifacts
+        self._is_own_store = is_own_store
         self._looked = False
 
     def doubt(self) -> None:
@@ -175,7 +184,7 @@ class Tracker:
             if found is None:
                 raise
             return self._revive(found)
-        if self.artifacts is not None:
+        if self._is_own_store:
             self._hide_default()
         return made
 
