@@ -99,7 +99,9 @@ def report_metrics(report: Report, *, unit: str) -> dict[str, float]:
 def fidelity_unit(spec: Mapping[str, Any]) -> str:
     """The unit in which a study measures training."""
     training = dict(dict(spec.get("objective") or {}).get("training") or {})
-    return "epochs" if training.get("steps") is None else "steps"
+    # A searched setting stands beside the sampler, and has no value in the training section.
+    in_steps = training.get("steps") is not None or "steps" in dict(spec.get("search") or {})
+    return "steps" if in_steps else "epochs"
 
 
 def study_parameters(spec: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, str]:
