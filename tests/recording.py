@@ -164,9 +164,9 @@ class Store:
         return self.rows("SELECT name, status FROM logged_models ORDER BY name")
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of prepared stores for the whole test run, so that no test writes into the user's own."""
+    """A cache of prepared stores, shared by these modules alone, so that no test writes into the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         yield
