@@ -15,6 +15,9 @@ from sweep.errors import InvalidDataError
 
 Columns = dict[str, list[Any]]
 
+_LONGEST_FIELD = 2**31 - 1
+_OTHER_SEPARATORS = (";", "\t", "|", ",")
+
 
 def read_files(paths: Sequence[str], text: str, label: str) -> Rows:
     """Rows of one or more files, one after another.
@@ -27,13 +30,17 @@ def read_files(paths: Sequence[str], text: str, label: str) -> Rows:
     Raises:
         InvalidDataError: If a file cannot be read, lacks a column or has nothing to learn from.
     """
-    texts: list[Any] = []
-    labels: list[Any] = []
+    found = []
     for path in map(Path, paths):
         columns = _read(path)
-        texts.extend(pick(columns, text, "text", str(path)))
-        labels.extend(pick(columns, label, "label", str(path)))
-    return clean_rows(texts, labels, ", ".join(map(str, paths)))
+        texts, labels = pick(columns, text, "text", str(path)), pick(columns, label, "label", str(path))
+        found.append(clean_rows(texts, labels, str(path)))
+    return Rows(
+        texts=[text for rows in found for text in rows.texts],
+        labels=[label for rows in found for label in rows.labels],
+        origin=", ".join(map(str, paths)),
+        dropped=sum(rows.dropped for rows in found),
+    )
 
 
 def pick(columns: Columns, name: str, key: str, origin: str) -> list[Any]:
@@ -113,12 +120,14 @@ def _table(path: Path, content: str, delimiter: str, quoting: Any) -> Columns:
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     header: list[str] | None = None
     rows: list[list[str]] = []
+    usual_limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         for row in reader:
             if not row:
                 continue
             if header is None:
                 header = [name.strip() for name in row]
+                _check_separator(path, header, delimiter)
             elif len(row) != len(header):
                 raise InvalidDataError(
                     f"{path}:{reader.line_num}: {len(row)} fields where the header has {len(header)}. "
@@ -128,11 +137,23 @@ def _table(path: Path, content: str, delimiter: str, quoting: Any) -> Columns:
                 rows.append(row)
     except csv.Error as err:
         raise InvalidDataError(f"{path}:{reader.line_num}: {err}. Close and double the quotes.") from err
+    finally:
+        csv.field_size_limit(usual_limit)
     names = header or []
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise InvalidDataError(f"{path}:1: the header names {double[0]!r} twice. Rename one of them.")
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
+    other = next((mark for mark in _OTHER_SEPARATORS if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        remedy = "name it .tsv" if other == "\t" else f"separate by {delimiter!r}"
+        raise InvalidDataError(
+            f"{path}:1: the one column {header[0][:60]!r} seems to be several, separated by {other!r} and not by "
+            f"{delimiter!r}. Convert the file: {remedy}."
+        )
 
 
 def _json_lines(path: Path) -> Columns:

@@ -61,8 +61,15 @@ def clean_rows(texts: Sequence[Any], labels: Sequence[Any], origin: str) -> Rows
                 f"{origin}: row {number}: the text is {text!r}, of type {type(text).__name__}. "
                 "Name the column that holds text with `data.text`."
             )
+        name = _label_name(label, origin, number)
+        for key, value in (("text", text), ("label", name)):
+            if not _is_unicode(value):
+                raise InvalidDataError(
+                    f"{origin}: row {number}: the {key} {value[:60]!r} holds half of a character (a lone surrogate), "
+                    "which no tokenizer takes. Remove it, or write the whole character."
+                )
         kept_texts.append(text)
-        kept_labels.append(_label_name(label, origin, number))
+        kept_labels.append(name)
     if not texts:
         raise InvalidDataError(f"{origin}: no rows. Give a file with at least two rows of each class.")
     if not kept_texts:
@@ -115,6 +122,14 @@ def _is_empty(value: Any) -> bool:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     return isinstance(value, str) and not value.strip()
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_whole(name: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_line_separator_inside_json_text_does_not_end_the_line(tmp_path: Path) -
         ("a.csv", b"text,text,label\na,b,c\n", ("'text' twice",)),
         ("a.csv", "text,label\ncafé,x\n".encode("latin-1"), ("byte 14", "0xe9", "line 2", "iconv")),
         ("a.tsv", b"text\tlabel\na\tb\tc\n", (":2:", "3 fields")),
+        ("a.csv", b"text;label\na;x\nb, c;y\n", (":1:", "'text;label'", "separated by ';'", "Convert")),
+        ("a.csv", b"text\tlabel\na\tx\n", ("'text\\tlabel'", ".tsv")),
+        ("a.tsv", b"text,label\na,x\n", ("separated by ','",)),
+        ("a.jsonl", b'{"text": "a", "label": 1}\n{"text": "b\\ud800", "label": 1}\n', ("row 2", "text", "surrogate")),
+        ("a.jsonl", b'{"text": "a", "label": "x\\udc00"}\n', ("row 1", "label", "surrogate", "Remove")),
         ("a.jsonl", b'{"text": "a", "label": 1}\n{oops\n', (":2:", "not JSON")),
         ("a.jsonl", b"[1]\n", (":1:", "object")),
         ("a.jsonl", b'{"text": ["a"], "label": 1}\n', ("row 1", "list")),
@@ -105,6 +111,31 @@ def test_a_bad_file_is_told_with_place_and_remedy(
     assert message.startswith(str(path))
     for needle in needles:
         assert needle in message
+
+
+def test_of_several_files_the_one_to_blame_is_named_with_its_own_row(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    paths[0].write_text('{"text": "a", "label": 1}\n' * 3, encoding="utf-8")
+    paths[1].write_text('{"text": "a", "label": 1}\n{"text": 7, "label": 1}\n', encoding="utf-8")
+    with pytest.raises(InvalidDataError) as caught:
+        read_files([str(path) for path in paths], "text", "label")
+    assert str(caught.value).startswith(f"{paths[1]}: row 2: the text is 7")
+
+
+def test_rows_of_several_files_follow_one_another_and_those_left_out_are_counted(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    paths[0].write_text('{"text": "a", "label": 1}\n{"text": "", "label": 1}\n', encoding="utf-8")
+    paths[1].write_text('{"text": " ", "label": 2}\n{"text": "b", "label": 2}\n', encoding="utf-8")
+    rows = read_files([str(path) for path in paths], "text", "label")
+    assert (rows.texts, rows.labels, rows.dropped) == (["a", "b"], ["1", "2"], 2)
+
+
+def test_long_field_of_a_csv_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"text,label\n{'long ' * 40_000},x\nshort,y\n", encoding="utf-8")
+    before = csv.field_size_limit()
+    assert len(read_files([str(path)], "text", "label").texts[0]) == 200_000
+    assert csv.field_size_limit() == before
 
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
