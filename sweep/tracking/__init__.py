@@ -1,5 +1,8 @@
 """The record people look at: a durable spool, a process that delivers it to MLflow, and readers.
 
+Tags that people filter by: every finished trial's run and every kept model has ``sweep.rank`` (complete trials first,
+see :mod:`sweep.tracking.ranks`), the winner's run and its model alone have ``sweep.best``.
+
 Importing this package imports no MLflow.
 """
 

@@ -25,6 +25,7 @@ class TrialMemory:
 
     Attributes:
         reports: Evaluations by step.
+        reached: How far it was trained at its last evaluation, in the study's fidelity unit.
         over: Its last record, once it is finished.
     """
 
@@ -36,6 +37,7 @@ class TrialMemory:
     began_at: float = 0.0
     state: TrialState = TrialState.PENDING
     reports: dict[int, Report] = field(default_factory=dict)
+    reached: float = 0.0
     over: TrialOver | None = None
     kept: ModelKept | None = None
 
@@ -91,7 +93,9 @@ class StudyMemory:
                 if trial.over is None and record.attempt >= trial.attempt:
                     trial.state = record.state
             case Report():
-                self.trial(record.trial_number).reports.setdefault(record.step, record)
+                trial = self.trial(record.trial_number)
+                trial.reports.setdefault(record.step, record)
+                trial.reached = max(trial.reached, record.fidelity)
             case TrialOver():
                 trial = self.trial(record.trial_number)
                 trial.over, trial.state = record, record.state
@@ -115,3 +119,18 @@ class StudyMemory:
             if trial.state is TrialState.COMPLETE and trial.value is not None
         ]
         return [number for _, number in sorted(complete)]
+
+    def order(self) -> list[int]:
+        """Finished trials in order of their ranks: the ranking, then the others by how far they got, then by value.
+
+        Those without a value come last.
+        """
+        ranking, rule = self.ranking(), self.rule
+        others = []
+        for number in self.trials.keys() - set(ranking):
+            trial = self.trials[number]
+            if trial.over is not None:
+                value = trial.value
+                key = (value is None, -trial.reached, 0.0 if value is None else rule.rank_key(value), number)
+                others.append((key, number))
+        return [*ranking, *(number for _, number in sorted(others))]

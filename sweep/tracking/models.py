@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric
 
 from sweep.ports import ModelKept
 from sweep.tracking import words
@@ -66,6 +66,29 @@ def keep_model(
         _place(tracker, folder, model_id, str(model.artifact_location))
         tracker.client.finalize_logged_model(model_id, "READY")
         tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=kept.step)])
+
+
+def study_models(tracker: Tracker) -> Iterator[LoggedModel]:
+    """All models of the study."""
+    token = None
+    while True:
+        page = tracker.client.search_logged_models(
+            [tracker.experiment()], filter_string=f"tags.`{words.UID}` = '{tracker.uid}'", page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def tag_model(tracker: Tracker, model: LoggedModel, wanted: Mapping[str, str]) -> None:
+    """Make the tags of a model that move (rank, best) what they should be."""
+    changed = {key: value for key, value in wanted.items() if model.tags.get(key) != value}
+    if changed:
+        tracker.client.set_logged_model_tags(model.model_id, changed)
+    for key in (words.RANK, words.BEST):
+        if key in model.tags and key not in wanted:
+            tracker.client.delete_logged_model_tag(model.model_id, key)
 
 
 def _place(tracker: Tracker, folder: Path, model_id: str, location: str) -> None:

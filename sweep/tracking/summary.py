@@ -58,7 +58,7 @@ def end_study(tracker: Tracker, memory: StudyMemory, record: StudyOver) -> None:
         tags["sweep.best_trial"] = str(record.ranking[0])
     tracker.log(parent, metrics=[Metric(key, value, at, finished) for key, value in numbers.items()], tags=tags)
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
-        _write_leaderboard(memory, record, Path(scratch))
+        _write_leaderboard(memory, Path(scratch))
         tracker.client.log_artifacts(parent, scratch)
     spec = memory.begun.spec if memory.begun else {}
     tracker.client.set_experiment_tag(tracker.experiment(), _NOTE, _note(spec, text))
@@ -103,15 +103,16 @@ def _note(spec: Mapping[str, Any], text: str) -> str:
     return f"{text}\n\n{hint}\n\n```yaml\n{plain}```"[:_NOTE_LENGTH]
 
 
-def _write_leaderboard(memory: StudyMemory, record: StudyOver, folder: Path) -> None:
+def _write_leaderboard(memory: StudyMemory, folder: Path) -> None:
     names = sorted({key for trial in memory.trials.values() for key in trial.hyperparameters})
     rows = []
-    order = [*record.ranking, *sorted(set(memory.trials) - set(record.ranking))]
+    ranked = memory.order()
+    order = [*ranked, *sorted(set(memory.trials) - set(ranked))]
     for position, number in enumerate(order, start=1):
         trial = memory.trial(number)
         rows.append(
             {
-                "rank": position if position <= len(record.ranking) else None,
+                "rank": position if position <= len(ranked) else None,
                 "trial_number": number,
                 "state": trial.state.value,
                 "value": trial.value,

@@ -125,9 +125,19 @@ def test_runs_begin_and_end_when_their_trials_did(study: Study) -> None:
     assert study.store.info(study.store.parent())["start"] == round(BEGAN * 1000)
 
 
-def test_the_winner_is_seen_at_a_glance_and_only_complete_trials_have_ranks(study: Study) -> None:
+def test_the_winner_is_seen_at_a_glance_and_complete_trials_rank_before_the_others(study: Study) -> None:
     tags = {number: study.store.tags(study.store.run(number)) for number in range(9)}
-    assert {n: t["sweep.rank"] for n, t in tags.items() if "sweep.rank" in t} == {3: "1", 1: "2", 0: "3"}
+    assert {n: t["sweep.rank"] for n, t in tags.items() if "sweep.rank" in t} == {
+        3: "1",
+        1: "2",
+        0: "3",
+        8: "4",
+        7: "5",
+        6: "6",
+        5: "7",
+        4: "8",
+        2: "9",
+    }
     assert [n for n, t in tags.items() if "sweep.best" in t] == [3], "the first session's winner lost its tag"
     names = [study.store.info(study.store.run(number))["name"] for number in (0, 1, 3)]
     assert names == ["trial-0000", "trial-0001", "trial-0003 ★ best"]
@@ -177,7 +187,7 @@ def test_artifacts_of_a_trial_are_its_log_files_settings_and_curves(study: Study
 def test_the_leaderboard_lists_ranked_trials_first(study: Study) -> None:
     ((uri,),) = study.store.rows("SELECT artifact_uri FROM runs WHERE run_uuid = ?", study.store.parent())
     board = json.loads((Path(uri) / "leaderboard.json").read_text())
-    assert [(row["rank"], row["trial_number"]) for row in board[:4]] == [(1, 3), (2, 1), (3, 0), (None, 2)]
+    assert [(row["rank"], row["trial_number"]) for row in board[:4]] == [(1, 3), (2, 1), (3, 0), (4, 8)]
 
 
 def test_a_refused_record_is_set_aside_with_the_reason_and_the_rest_arrives(study: Study) -> None:
