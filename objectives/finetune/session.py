@@ -6,9 +6,9 @@ import dataclasses
 import difflib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -145,29 +145,14 @@ class Session:
             reported_at=time.time(),
         )
         history = [*self._history, report]
-        with committing(target, self._meta(report, history)) as folder:
+        meta = {"step": step, "history": [dataclasses.asdict(entry) for entry in history]}
+        with committing(target, meta) as folder:
             save_model(model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length)
             save_state(folder, self._loop, self._course.model)
+            # Before the commit: whoever resumes from it finds what belongs to it already shown.
+            if self._request.metric.chosen(history) is report:
+                self._course.show(Path(self._request.artifacts))
         # A step committed by an earlier attempt stands, and so does the time of its report.
         report = self._own(Report(**read_manifest(target, verify=False).meta["history"][-1]), target)
         self._history.append(report)
-        if self._request.metric.chosen(self._history) is report:
-            self._course.show(Path(self._request.artifacts))
         return report
-
-    def _meta(self, report: Report, history: list[Report]) -> Mapping[str, Any]:
-        request = self._request
-        return {
-            "step": report.step,
-            "fidelity": report.fidelity,
-            "metrics": report.metrics,
-            "history": [dataclasses.asdict(entry) for entry in history],
-            "reported_at": report.reported_at,
-            "wall_seconds": report.wall_seconds,
-            "trial_number": report.trial_number,
-            "attempt": report.attempt,
-            "settings": dict(request.settings),
-            "seed": request.assignment.seed,
-            "prepared": request.prepared,
-            "model": request.model,
-        }

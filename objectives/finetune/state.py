@@ -39,7 +39,7 @@ def save_model(folder: Path, model: Any, tokenizer: Path, max_length: int) -> No
 
 
 def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
-    """Write optimizer, random states, running loss and position into ``state/`` of a checkpoint."""
+    """Write optimizer, random states and position into ``state/`` of a checkpoint."""
     folder = checkpoint / STATE_PREFIX
     folder.mkdir(parents=True)
     moments = {
@@ -49,11 +49,11 @@ def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
         for moment in _MOMENTS
     }
     save_file(moments, folder / _OPTIMIZER)
-    random = {"cpu": torch.get_rng_state(), "loss_sum": loop.loss_sum.cpu()}
-    if loop.loss_sum.device.type == "cuda":
+    random = {"cpu": torch.get_rng_state()}
+    if next(model.parameters()).device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state()
     save_file(random, folder / _RANDOM)
-    position = {"step": loop.step, "loss_steps": loop.loss_steps, "scaler": loop.scaler.state_dict()}
+    position = {"step": loop.step, "scaler": loop.scaler.state_dict()}
     (folder / _POSITION).write_text(json.dumps(position), encoding="utf-8")
 
 
@@ -76,10 +76,8 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
                 means = [mean.to(parameter.device) for mean in means]
                 loop.optimizer.state[parameter] = dict(zip(_MOMENTS, (step.to(parameter.device), *means), strict=True))
         loop.step = int(position["step"])
-        loop.loss_steps = int(position["loss_steps"])
         if position["scaler"]:
             loop.scaler.load_state_dict(position["scaler"])
-        loop.loss_sum = random["loss_sum"]
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state(random["cuda"])

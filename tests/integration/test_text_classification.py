@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from objectives.finetune import session
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import STATE_PREFIX, intact, model_folder, read_manifest
@@ -186,6 +187,28 @@ def test_files_to_show_belong_to_the_chosen_evaluation(request_: TrainRequest) -
     assert right == chosen.metrics["accuracy"]
     assert (Path(request_.artifacts) / "confusion_matrix.csv").is_file()
     assert (Path(request_.artifacts) / "classification_report.json").is_file()
+
+
+class Killed(BaseException):
+    """What a kill is like: nothing gets to react."""
+
+
+def test_files_to_show_are_there_when_the_process_dies_right_after_a_commit(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_wins = dataclasses.replace(request_, metric=MetricRule(name="epoch", direction="maximize"))
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "read_manifest", die)  # what comes next after the commit
+        with pytest.raises(Killed):
+            _train(_starting(last_wins, until_step=2))
+    committed = Path(request_.checkpoints) / "step-00000002"
+    [report] = _train(_starting(last_wins, start_from=str(committed), until_step=2))
+    matrix = json.loads((Path(request_.artifacts) / "confusion_matrix.json").read_text())["matrix"]
+    assert sum(matrix[i][i] for i in range(3)) / sum(map(sum, matrix)) == report.metrics["accuracy"]
 
 
 def test_dropout_takes_effect_before_and_after_the_first_evaluation(request_: TrainRequest) -> None:
