@@ -70,7 +70,7 @@ def learning_rate_factor(step: int, total_steps: int, warmup: float, shape: str)
     Returns:
         Above 0 (warm-up begins at its first step's share), at most 1.
     """
-    warm = math.ceil(warmup * total_steps)
+    warm = math.ceil(warmup * total_steps - 1e-9)
     if step < warm:
         return (step + 1) / warm
     if shape == "constant":

@@ -93,3 +93,8 @@ def test_learning_rate_rises_then_falls_and_is_never_zero(total: int, warmup: fl
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[: peak + 1] == sorted(factors[: peak + 1])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def test_rounding_adds_no_step_to_the_warm_up() -> None:
+    # 0.07 * 300 is 21.000000000000004 in floating point.
+    assert learning_rate_factor(20, 300, 0.07, "linear") == 1.0
