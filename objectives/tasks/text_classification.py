@@ -262,7 +262,7 @@ def _values(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) ->
     """The values of a setting that are worth trying: its default, and its choices or upper end."""
     if name not in space:
         return [training[name]]
-    return list(space[name]["choices"]) if "choices" in space[name] else [space[name]["high"]]
+    return [training[name], *(space[name]["choices"] if "choices" in space[name] else [space[name]["high"]])]
 
 
 OBJECTIVE = TextClassification

@@ -177,7 +177,9 @@ def _length(training: dict[str, Any], space: dict[str, Any], reader: Reader) -> 
             reader.blame(f"search.{unit}", BrokenRule("holds null", "Give each choice a number"))
             return
     unit = "steps" if given["steps"] else "epochs"
-    full = top(space[unit]) if unit in space else training.get(unit) or fidelity.DEFAULT_EPOCHS
+    full = training.get(unit) or (0 if unit in space else fidelity.DEFAULT_EPOCHS)
+    if unit in space:
+        full = max(full, top(space[unit]))
     every = training.get("evaluate_every")
     if every is not None and full / every > fidelity.MAX_EVALUATIONS:
         rule = f"asks for more than {fidelity.MAX_EVALUATIONS} evaluations in {full:g} {unit}"

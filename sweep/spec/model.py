@@ -66,15 +66,21 @@ class StudySpec(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _full_run(cls, data: Any) -> Any:
-        """Fill in the epochs where neither they nor steps are given or searched."""
+    def _filled(cls, data: Any) -> Any:
+        """Fill in the epochs where no length is given, and where trial 0 starts for searched settings not written."""
         objective, search = (data.get(key) if isinstance(data, dict) else None for key in ("objective", "search"))
         if not isinstance(objective, ObjectiveSpec) or not isinstance(search, SearchSpec):
             return data
         training = objective.training
+        filled: dict[str, Any] = {}
         if training.epochs is None and training.steps is None and "steps" not in search.space:
-            training = training.model_copy(update={"epochs": fidelity.DEFAULT_EPOCHS})
-            objective = objective.model_copy(update={"training": training})
+            filled["epochs"] = fidelity.DEFAULT_EPOCHS
+        for name, distribution in search.space.items():
+            if name in TrainingSpec.model_fields and not _is_written(training, name, distribution):
+                usual = filled.get(name, getattr(training, name))
+                filled[name] = within(distribution, _default(name, usual, distribution))
+        if filled:
+            objective = objective.model_copy(update={"training": training.model_copy(update=filled)})
         return {**data, "objective": objective}
 
     @property
@@ -95,11 +101,12 @@ class StudySpec(Part):
 
     @property
     def max_fidelity(self) -> float:
-        """A full run, in the fidelity unit; the top of the range where it is searched."""
-        if self.fidelity_unit in self.search.space:
-            return top(self.search.space[self.fidelity_unit])
+        """The longest run, in the fidelity unit; where it is searched, the top of the range or trial 0's, if longer."""
         training = self.objective.training
-        return float(training.steps or training.epochs or fidelity.DEFAULT_EPOCHS)
+        full = float(training.steps or training.epochs or fidelity.DEFAULT_EPOCHS)
+        if self.fidelity_unit in self.search.space:
+            return max(full, top(self.search.space[self.fidelity_unit]))
+        return full
 
     @property
     def ladder(self) -> RungLadder | None:
@@ -117,10 +124,17 @@ class StudySpec(Part):
         return fidelity.evaluations(self.max_fidelity, every, self.ladder, whole=unit == "steps")
 
     def defaults(self) -> dict[str, HyperparameterValue]:
-        """Hyperparameters of trial 0: the training value of each searched setting, or the nearest one drawn."""
+        """Hyperparameters of trial 0: the training value of each searched setting.
+
+        A value that the spec writes stands as written, outside of the range or the choices too. For one that it leaves
+        out (or writes as null, where a range has no null), the built-in value is taken, or the nearest that can be
+        drawn.
+        """
         training = self.objective.training
         return {
-            name: within(distribution, _default(name, getattr(training, name, training.extra.get(name)), distribution))
+            name: _as_written(distribution, getattr(training, name, training.extra.get(name)))
+            if _is_written(training, name, distribution)
+            else within(distribution, None)
             for name, distribution in self.search.space.items()
         }
 
@@ -152,10 +166,24 @@ class StudySpec(Part):
         return resolved(self)
 
 
+def _is_written(training: TrainingSpec, name: str, distribution: Distribution) -> bool:
+    """Whether the spec gives trial 0 a value; null is one only among choices, and no length of a run."""
+    is_set = name in training.model_fields_set or name in training.extra
+    if getattr(training, name, training.extra.get(name)) is None:
+        return is_set and isinstance(distribution, Choices) and name not in ("epochs", "steps")
+    return is_set
+
+
+def _as_written(distribution: Distribution, value: HyperparameterValue) -> HyperparameterValue:
+    """``value``, with the distribution's type where it has it."""
+    near = within(distribution, value)
+    return near if near == value else value
+
+
 def _default(name: str, value: HyperparameterValue, distribution: Distribution) -> HyperparameterValue:
     if value is not None or isinstance(distribution, Choices):
         return value
     if name == "dropout":
         return DEFAULT_DROPOUT
     # Nothing set means all rows, the whole run, no clipping: the top comes nearest.
-    return distribution.high if name in TrainingSpec.model_fields else None
+    return distribution.high

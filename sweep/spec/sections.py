@@ -59,7 +59,7 @@ class DataSpec(Part):
 
 
 class TrainingSpec(Part):
-    """Training settings; each may be searched, these are the defaults of trial 0.
+    """Training settings; each may be searched, then these are trial 0's, as written, in the range or not.
 
     Attributes:
         epochs: Passes over the training rows; excludes ``steps``.

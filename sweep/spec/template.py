@@ -19,7 +19,7 @@ objective:
     validation_fraction: 0.1        # of the training rows, where no validation file is given
     test_fraction: {test_fraction}              # likewise; the test rows are opened once, for the winner
     split_seed: 0                   # seed of the splits
-  training:                         # fixed settings; for searched ones, where trial 0 starts
+  training:                         # fixed settings; searched ones: trial 0's, even out of the range
     epochs: 3                       # passes over the training rows; or steps: 500
     batch_size: 16                  # rows per optimizer step, before accumulation
     evaluation_batch_size: 64       # rows per batch of an evaluation

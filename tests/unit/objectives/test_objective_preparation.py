@@ -147,6 +147,11 @@ def test_empty_rows_are_told(settings: dict[str, Any], tmp_path: Path) -> None:
         ({"training": {"max_length": 2}}, UserError, "no room for a token"),
         ({"training": {"keep_layers": (0, 2)}}, ModelError, "below 2"),
         ({"space": {"keep_layers": {"choices": [(0,), (5,)]}}}, ModelError, r"\[5\]"),
+        (
+            {"training": {"keep_layers": (4,)}, "space": {"keep_layers": {"choices": [(0,), (1,)]}}},
+            ModelError,
+            r"\[4\]",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_trained(

@@ -180,7 +180,7 @@ def test_searched_length_tells_unit_and_top() -> None:
         ("dropout: 0..0.5", "", 0.1),
         ("dropout: 0.2..0.5", "", 0.2),
         ("dropout: 0..0.5 step 0.25", "", 0.0),
-        ("dropout: 0..0.5 step 0.25", "dropout: 0.4", 0.5),
+        ("dropout: 0..0.5", "dropout: null", 0.1),
         ("dropout: [0.2, 0.3]", "", 0.2),
         ("dropout: [0.2, null]", "", None),
         ("batch_size: 8..12 step 4", "", 12),
@@ -196,6 +196,50 @@ def test_trial_0_takes_the_nearest_to_the_training_value(search: str, training: 
     (value,) = small(search, training).defaults().values()
     assert value == default
     assert type(value) is type(default)
+
+
+@pytest.mark.parametrize(
+    ("search", "training", "written"),
+    [
+        ("learning_rate: 1e-4..1e-3 log", "learning_rate: 5e-5", 5e-5),
+        ("dropout: 0..0.5 step 0.25", "dropout: 0.4", 0.4),
+        ("batch_size: [8, 32]", "batch_size: 16", 16),
+        ("batch_size: 8..12 step 4", "batch_size: 9", 9),
+        ("keep_layers: [[0, 1], [0, 2]]", "keep_layers: [0, 5]", (0, 5)),
+        ("keep_layers: [[0, 1], [0, 2]]", "keep_layers: null", None),
+        ("schedule: [constant, linear]", "schedule: constant", "constant"),
+        ("epochs: 1..3", "epochs: 5", 5.0),
+        ("steps: 10..30", "steps: 5", 5),
+    ],
+)
+def test_trial_0_is_what_was_written_even_outside_of_the_space(search: str, training: str, written: object) -> None:
+    spec = small(search, training)
+    (value,) = spec.defaults().values()
+    assert value == written
+    assert type(value) is type(written)
+    assert spec_from_resolved(spec.resolved()).defaults() == spec.defaults()
+
+
+def test_what_was_not_written_stays_within_the_space_after_storing() -> None:
+    spec = small("learning_rate: 1e-4..1e-3 log, dropout: [0.2, 0.3], keep_layers: [[0], [1]]", "epochs: 1")
+    assert spec.defaults() == {"learning_rate": 1e-4, "dropout": 0.2, "keep_layers": (0,)}
+    assert spec_from_resolved(spec.resolved()).defaults() == spec.defaults()
+
+
+def test_a_written_length_above_the_range_is_run_and_evaluated_to_its_end() -> None:
+    spec = small("epochs: 1..3", "epochs: 5")
+    assert (spec.max_fidelity, spec.evaluate_at[-1]) == (5.0, 5.0)
+    assert spec.ladder is not None
+    assert spec.ladder.max_fidelity == 5.0
+    assert small("epochs: 1..3", "epochs: 2").max_fidelity == 3.0
+    assert small("steps: 10..40", "steps: 100").evaluate_at[-1] == 100.0
+    with pytest.raises(InvalidSpecError, match="more than 1000 evaluations in 20000 epochs"):
+        small("epochs: 1..3", "epochs: 20000, evaluate_every: 1")
+
+
+def test_an_own_setting_is_trial_0s_as_written() -> None:
+    spec = parse_spec(OWN.replace("rank: 4", "rank: 40"), place="own.yaml", folder=Path("/"))
+    assert spec.defaults() == {"rank": 40, "kind": "1", "scale": 2.0}
 
 
 def test_drawn_values_lie_over_the_settings_and_all_is_jsonable(study: Path) -> None:
