@@ -61,6 +61,8 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
         _data(objective.setdefault("data", {}), reader, around, own=rules.is_own(task))
     space = found.get("search", {}).get("space", {})
     _length(objective.get("training", {}), space, reader)
+    if not rules.is_own(task):
+        _precision(found, space, reader)
     searched = any(path.startswith("search.") and path not in _SEARCH_KEYS for path in reader.nodes)
     if "search" in reader.nodes and "search" not in reader.failed and not searched:
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
@@ -122,6 +124,8 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bo
     for key in _FILE_KEYS:
         if source is None and data.get(key):
             data[key] = _files(f"{path}.{key}", data[key], seen, reader, around)
+    if not own:
+        _data_settings(data, reader)
     total = data.get("validation_fraction", 0.1) + data.get("test_fraction", 0.0)
     if data.get("validation") or data.get("test"):
         total = 0.0  # at least one of the fractions splits nothing
@@ -129,6 +133,21 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bo
         keys = [key for key in ("test_fraction", "validation_fraction") if f"{path}.{key}" in reader.nodes]
         rule = f"leaves no rows to train on: both fractions make {total:g}"
         reader.blame(f"{path}.{keys[0]}", BrokenRule(rule, "Lower them until their sum is below 1"))
+
+
+def _data_settings(data: dict[str, Any], reader: Reader) -> None:
+    """Refuse columns that are one, and fractions of what is not split."""
+    path = "objective.data"
+    if data.get("text", "text") == data.get("label", "label") and not {f"{path}.text", f"{path}.label"} & reader.failed:
+        blamed, other = ("label", "text") if f"{path}.label" in reader.nodes else ("text", "label")
+        reader.blame(f"{path}.{blamed}", BrokenRule(f"is the {other} column too", "Name two columns"))
+    if data.get("test_fraction") and (data.get("test") or data.get("source") in rules.BUNDLED_DATA):
+        rule = (
+            "goes with no test file" if data.get("test") else f"does not fit {data['source']}, which has its test rows"
+        )
+        reader.blame(f"{path}.test_fraction", BrokenRule(rule, "Leave it out"))
+    if "validation_fraction" in data and data.get("validation"):
+        reader.blame(f"{path}.validation_fraction", BrokenRule("goes with no validation file", "Leave it out"))
 
 
 def _files(
@@ -185,6 +204,19 @@ def _length(training: dict[str, Any], space: dict[str, Any], reader: Reader) -> 
         rule = f"asks for more than {fidelity.MAX_EVALUATIONS} evaluations in {full:g} {unit}"
         remedy = f"Use {full / fidelity.MAX_EVALUATIONS:g} or more"
         reader.blame("objective.training.evaluate_every", BrokenRule(rule, remedy))
+
+
+def _precision(found: dict[str, Any], space: dict[str, Any], reader: Reader) -> None:
+    if "resources" in reader.failed or "resources.gpus_per_trial" in reader.failed:
+        return
+    if found.get("resources", {}).get("gpus_per_trial"):
+        return
+    broken = BrokenRule("needs a GPU", "Use auto, bf16 or fp32, or set resources.gpus_per_trial")
+    if found.get("objective", {}).get("training", {}).get("precision") == "fp16":
+        reader.blame("objective.training.precision", broken)
+    searched = space.get("precision")
+    if isinstance(searched, Choices) and "fp16" in searched.values:
+        reader.blame("search.precision", BrokenRule(f"holds fp16, which {broken.rule}", broken.remedy))
 
 
 def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:

@@ -35,12 +35,15 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
         name: {"choices": listed(distribution.values)} if isinstance(distribution, Choices) else asdict(distribution)
         for name, distribution in spec.search.space.items()
     }
+    data = plain(spec.objective.data)
+    if spec.objective.data.validation:
+        del data["validation_fraction"]  # splits nothing
     return {
         "study": spec.study,
         "objective": {
             "task": spec.objective.task,
             "model": spec.objective.model,
-            "data": plain(spec.objective.data),
+            "data": data,
             "training": plain_training(spec.objective.training),
         },
         "search": {

@@ -11,9 +11,10 @@ from sweep.spec.problems import BrokenRule, nearest
 
 BUNDLED_MODELS = ("bundled:minilm-l6",)
 BUNDLED_DATA = ("bundled:tweets",)
-DATA_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+DATA_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CONFIGURATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REGISTERED = re.compile(r"models:/(?:[^/@:\s]+(?:@[^/@:\s]+|/[0-9]+)|m-[0-9a-fA-F]+)")
 _OWN_TASK = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -98,15 +99,17 @@ def model_reference(value: str) -> str:
 
 
 def data_source(value: str | None) -> str | None:
-    """A bundled data set or a Hub id."""
+    """A bundled data set or a Hub id, with ``:configuration`` where the data set has several."""
     if value is None:
         return value
     if value.startswith("bundled:"):
         return _bundled(value, BUNDLED_DATA, "data set")
     if value.lower().endswith(DATA_EXTENSIONS):
         raise BrokenRule("is a file, not a data set's id", f"Write data: {{train: {value}}}")
-    if not is_hub_id(value):
-        raise BrokenRule("is not a data set's id", "Write owner/name, bundled:tweets, or name files under train")
+    name, colon, configuration = value.partition(":")
+    if not is_hub_id(name) or (colon and not _CONFIGURATION.fullmatch(configuration)):
+        remedy = "Write owner/name, owner/name:configuration, bundled:tweets, or name files under train"
+        raise BrokenRule("is not a data set's id", remedy)
     return value
 
 

@@ -32,8 +32,8 @@ class DataSpec(Part):
     """Where the rows come from and how they are split.
 
     Attributes:
-        source: ``bundled:tweets`` or a Hub data set id; excludes the file keys.
-        train: File or files (csv, tsv, jsonl, parquet), absolute once loaded.
+        source: ``bundled:tweets`` or a Hub data set's ``id`` or ``id:configuration``; excludes the file keys.
+        train: File or files (csv, tsv, jsonl, json, parquet), absolute once loaded.
         validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified.
         test: Likewise; without it, ``test_fraction`` of train is split off first, stratified.
         text: Column of the text.

@@ -16,8 +16,8 @@ objective:
   model: bundled:minilm-l6          # or a Hub id, a folder, models:/name@alias
   data:
 {origin}
-    validation_fraction: 0.1        # of the training rows, where no validation file is given
-    test_fraction: {test_fraction}              # likewise; the test rows are opened once, for the winner
+    validation_fraction: 0.1        # of the training rows; leave it out beside a validation file
+    test_fraction: {test_fraction}              # likewise; test rows are opened once, for the winner
     split_seed: 0                   # seed of the splits
   training:                         # fixed settings; searched ones: trial 0's, even out of the range
     epochs: 3                       # passes over the training rows; or steps: 500

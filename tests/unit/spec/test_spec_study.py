@@ -264,6 +264,24 @@ def test_a_resolved_spec_loads_to_an_equal_one_through_every_door(text: str, stu
     assert repr(load_spec(elsewhere)) == repr(spec)
 
 
+def test_a_resolved_spec_with_files_for_every_split_loads_to_an_equal_one(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "data/v.json").write_text("[]", encoding="utf-8")
+    text = SETTLED.replace("validation_fraction: 0.1", "validation: data/v.json")
+    spec = parse_spec(text, place="study.yaml", folder=study.parent)
+    assert repr(spec_from_resolved(spec.resolved())) == repr(spec)
+    assert repr(parse_spec(spec_text(spec), place="stored.yaml", folder=tmp_path)) == repr(spec)
+
+
+def test_a_hub_data_set_may_name_its_configuration() -> None:
+    text = "study: s\nobjective: {model: x, data: {source: 'nyu-mll/glue:sst2', text: sentence}}\nsearch: {dropout: 0..1e-1}"
+    assert parse_spec(text, place="s.yaml", folder=Path("/")).objective.data.source == "nyu-mll/glue:sst2"
+
+
+def test_half_precision_is_for_studies_with_a_gpu() -> None:
+    spec = small(training="precision: fp16", resources="{gpus_per_trial: 0.5}")
+    assert spec.objective.training.precision == "fp16"
+
+
 def test_a_stored_spec_outlives_its_files(study: Path) -> None:
     spec = load_spec(study)
     (study.parent / "data/train.csv").unlink()
@@ -375,10 +393,11 @@ def test_the_template_runs_as_written_and_names_every_key(tmp_path: Path) -> Non
 def test_the_template_takes_any_file_and_any_column(train: str, tmp_path: Path) -> None:
     (tmp_path / train).write_text("a,b\n", encoding="utf-8")
     for column in ("category", "yes", "1", "- text: #", "{label}", "null"):
-        text = template(study=study_name_from(train), train=train, text=column, label=column)
-        spec = parse_spec(text, place="study.yaml", folder=tmp_path)
-        assert spec.objective.data.train == (str(tmp_path / train),)
-        assert (spec.objective.data.text, spec.objective.data.label) == (column, column)
+        for columns in ((column, "other"), ("other", column)):
+            text = template(study=study_name_from(train), train=train, text=columns[0], label=columns[1])
+            spec = parse_spec(text, place="study.yaml", folder=tmp_path)
+            assert spec.objective.data.train == (str(tmp_path / train),)
+            assert (spec.objective.data.text, spec.objective.data.label) == columns
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ WRONG = [
     Wrong(
         DATA,
         "{train: rows.xlsx",
-        "5: objective.data.train=rows.xlsx has no known extension. Use one of .csv, .tsv, .jsonl, .parquet.",
+        "5: objective.data.train=rows.xlsx has no known extension. Use one of .csv, .tsv, .jsonl, .json, .parquet.",
     ),
     Wrong(DATA, "{train: .", "5: objective.data.train=. is a folder. Name a file in it."),
     Wrong(
@@ -147,7 +147,49 @@ WRONG = [
         "5: objective.data.test_fraction=0.4 leaves no rows to train on: both fractions make 1. "
         "Lower them until their sum is below 1.",
     ),
+    Wrong(
+        "{train: train.csv, text: text, label: category}",
+        "a/b:c/d",
+        "5: objective.data.source=a/b:c/d is not a data set's id. "
+        "Write owner/name, owner/name:configuration, bundled:tweets, or name files under train.",
+    ),
+    Wrong(
+        "label: category",
+        "label: text",
+        "5: objective.data.label=text is the text column too. Name two columns.",
+    ),
+    Wrong(
+        "text: text, label: category",
+        "text: label",
+        "5: objective.data.text=label is the label column too. Name two columns.",
+    ),
+    Wrong(
+        "{train: train.csv, text: text, label: category}",
+        "{source: bundled:tweets, test_fraction: 0.1}",
+        "5: objective.data.test_fraction=0.1 does not fit bundled:tweets, which has its test rows. Leave it out.",
+    ),
+    Wrong(
+        DATA,
+        "{train: train.csv, test: other.csv, test_fraction: 0.1",
+        "5: objective.data.test_fraction=0.1 goes with no test file. Leave it out.",
+    ),
+    Wrong(
+        DATA,
+        "{train: train.csv, validation: other.csv, validation_fraction: 0.1",
+        "5: objective.data.validation_fraction=0.1 goes with no validation file. Leave it out.",
+    ),
     # training
+    Wrong(
+        TRAINING,
+        "{precision: fp16}",
+        "6: objective.training.precision=fp16 needs a GPU. Use auto, bf16 or fp32, or set resources.gpus_per_trial.",
+    ),
+    Wrong(
+        RATE,
+        "precision: [fp32, fp16]",
+        "8: search.precision=[fp32, fp16] holds fp16, which needs a GPU. "
+        "Use auto, bf16 or fp32, or set resources.gpus_per_trial.",
+    ),
     Wrong(
         TRAINING,
         "{epochs: 4, steps: 50}",
@@ -373,7 +415,8 @@ WRONG = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "train.csv").write_text("text,category\n", encoding="utf-8")
+    for name in ("train.csv", "other.csv"):
+        (tmp_path / name).write_text("text,category\n", encoding="utf-8")
     return tmp_path
 
 
