@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
     labels = label_names(splits["train"])
     check_labels(splits, labels)
     meta: dict[str, Any] = {"identity": identity, "data_name": source.name, "data_hash": source.digest}
-    with committing(target, meta) as new:
+    with _leaving_no_empty_folder(folder), committing(target, meta) as new:
         for name, content in files.items():
             (new / TOKENIZER_FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
             (new / TOKENIZER_FOLDER / name).write_bytes(content)
@@ -133,7 +134,6 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
             "rows": {name: len(rows) for name, rows in splits.items()},
             "classes": {n: {label: Counter(r.labels)[label] for label in labels} for n, r in splits.items()},
             "lengths": {name: w["lengths"] for name, w in written.items()},
-            "truncated": {name: w["truncated"] for name, w in written.items()},
             "unknown_share": unknown,
             "suffix": _suffix(tokenizer),
             "pad_id": tokenizer.pad_token_id,
@@ -142,6 +142,19 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
         }
         (new / "meta.json").write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
     return PreparedData.open(target), True
+
+
+@contextlib.contextmanager
+def _leaving_no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove the folders that a failing block made for nothing."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not made, or no longer empty
+            for made in missing:
+                made.rmdir()
+        raise
 
 
 def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], list[str]]:
@@ -207,7 +220,6 @@ def _write_split(
         "tokens": int(lengths.sum()) - special,
         "unknown": 0 if unknown is None else int((ids == unknown).sum()),
         "lengths": {f"{q:g}": int(np.quantile(lengths, q)) for q in _QUANTILES},
-        "truncated": int((lengths >= max_length).sum()),
     }
 
 

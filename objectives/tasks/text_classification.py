@@ -145,13 +145,9 @@ class TextClassification:
             )
         if max_length <= tokenizer.num_special_tokens_to_add():
             raise UserError(f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more.")
+        # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
+        _largest_checkpoint(reference, ("0", "1"), tokenizer.pad_token_id, training, space)
         prepared, fresh = prepare_data(settings["data"], tokenizer, max_length, folder)
-        sizes = []
-        for layers in _values("keep_layers", training, space):
-            for dropout in _values("dropout", training, space):
-                shape = {**training, "keep_layers": layers, "dropout": dropout}
-                own = classifier_config(load_config(reference), prepared.labels, prepared.pad_id, shape)
-                sizes.append(checkpoint_bytes(outline(own, shape)))
         meta = prepared.meta
         drawn = _largest("train_rows", training, space)
         warnings = list(meta["warnings"])
@@ -166,7 +162,7 @@ class TextClassification:
             "classes": meta["classes"],
             "lengths": meta["lengths"],
             "training_rows": min(drawn or meta["rows"]["train"], meta["rows"]["train"]),
-            "checkpoint_bytes": max(sizes),
+            "checkpoint_bytes": _largest_checkpoint(reference, prepared.labels, prepared.pad_id, training, space),
             "warnings": warnings,
             "reused": not fresh,
         }
@@ -248,6 +244,20 @@ class TextClassification:
             evaluate_at=request.evaluate_at,
         )
         return course, Loop(course, settings, plan, precision, progress), plan, device
+
+
+def _largest_checkpoint(
+    reference: str, labels: Sequence[str], pad_id: int, training: Mapping[str, Any], space: Mapping[str, Any]
+) -> int:
+    """Bytes of the largest checkpoint that any trial writes; each choice of layers and dropout is configured."""
+    sizes = []
+    for layers in _values("keep_layers", training, space):
+        for dropout in _values("dropout", training, space):
+            for parts in _values("freeze", training, space):
+                shape = {**training, "keep_layers": layers, "dropout": dropout, "freeze": parts}
+                own = classifier_config(load_config(reference), labels, pad_id, shape)
+                sizes.append(checkpoint_bytes(outline(own, shape)))
+    return max(sizes)
 
 
 def _largest(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> Any:

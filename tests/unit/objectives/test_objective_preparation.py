@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import Replace
+from tokenizers.processors import TemplateProcessing
 
 from objectives.data.preparation import PreparedData, prepare_data
 from objectives.finetune.models import load_tokenizer
@@ -146,6 +148,8 @@ def test_empty_rows_are_told(settings: dict[str, Any], tmp_path: Path) -> None:
         ({"training": {"max_length": 65}}, ModelError, "above the 64 tokens"),
         ({"training": {"max_length": 2}}, UserError, "no room for a token"),
         ({"training": {"keep_layers": (0, 2)}}, ModelError, "below 2"),
+        ({"training": {"dropout": 1.5}}, ModelError, "not in"),
+        ({"training": {"freeze": ("pooler",)}}, ModelError, "unknown"),
         ({"space": {"keep_layers": {"choices": [(0,), (5,)]}}}, ModelError, r"\[5\]"),
         (
             {"training": {"keep_layers": (4,)}, "space": {"keep_layers": {"choices": [(0,), (1,)]}}},
@@ -160,7 +164,8 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(
     for part, values in change.items():
         settings[part] = {**settings[part], **values}
     with pytest.raises(error, match=message):
-        _prepare(settings, tmp_path / "p")
+        _prepare(settings, tmp_path / "p" / "q")
+    assert not (tmp_path / "p").exists()
 
 
 @pytest.mark.parametrize(
@@ -176,4 +181,14 @@ def test_rows_that_cannot_be_learnt_from_are_refused(
     tiny_file(Path(settings["data"]["train"][0]), rows)
     with pytest.raises(InvalidDataError, match=message):
         _prepare(settings, tmp_path / "p")
-    assert not list((tmp_path / "p").glob("*"))
+    assert not (tmp_path / "p").exists()
+
+
+def test_preparation_that_fails_while_writing_leaves_no_folder(settings: dict[str, Any], tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(settings["model"])
+    tokenizer.backend_tokenizer.normalizer = Replace("unreadable", "")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
+    tiny_file(Path(settings["data"]["train"][0]), [*tiny_rows(60), {"text": "unreadable", "label": "food"}])
+    with pytest.raises(InvalidDataError, match="makes no token of 'unreadable'"):
+        prepare_data(settings["data"], tokenizer, 16, tmp_path / "p" / "q")
+    assert not (tmp_path / "p").exists()
