@@ -147,7 +147,7 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path: Path, name:
     target = commit(tmp_path, 1)
     path = target / name
     content = path.read_bytes()
-    for index in range(0, len(content), 1 if len(content) < 1000 else 7):
+    for index in range(0, len(content), 1 if len(content) < 200 else 5):
         for bit in (0, 6):
             flipped = bytearray(content)
             flipped[index] ^= 1 << bit
@@ -259,7 +259,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(ACTIONS, max_size=14))
 def test_any_history_leaves_what_was_kept_and_newest_is_always_resumable(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[object, ...]]
