@@ -19,7 +19,7 @@ from sweep.search.space import SearchSpace
 from sweep.spec.model import StudySpec
 
 
-class StudyMemory:
+class SearchMemory:
     """What sampler and pruner see of a study. It holds nothing that the stored history does not hold.
 
     Args:

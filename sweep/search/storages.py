@@ -85,7 +85,7 @@ def _open_database(url: str, *, readonly: bool) -> History:
         raise StudyStoreError(
             "history: this is no database URL. Write postgresql://user@host/database."
         ) from err.with_traceback(None)
-    if parsed.drivername in ("postgres", "postgresql"):
+    if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     place = parsed.render_as_string(hide_password=True)
     options: dict[str, Any] = {} if parsed.drivername.startswith("sqlite") else {"pool_pre_ping": True}

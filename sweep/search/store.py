@@ -15,7 +15,7 @@ from sweep.domain import HyperparameterValue, Report, Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
-from sweep.search.memory import StudyMemory, frozen_trial
+from sweep.search.memory import SearchMemory, frozen_trial
 from sweep.search.reading import StudyReader
 from sweep.search.space import SearchSpace
 from sweep.search.storages import STORAGE_ERRORS, History, open_history, without_password
@@ -39,7 +39,7 @@ class OptunaStore:
         self._study_id = study_id
         self._now = now
         self._space = SearchSpace(spec.search.space)
-        self._memory = StudyMemory(spec, self._space)
+        self._memory = SearchMemory(spec, self._space)
         self._lives: list[Life] = []
         self._seen: dict[int, Trial] = {}
         self._failure: str | None = None

@@ -273,7 +273,8 @@ def test_a_resolved_spec_with_files_for_every_split_loads_to_an_equal_one(study:
 
 
 def test_a_hub_data_set_may_name_its_configuration() -> None:
-    text = "study: s\nobjective: {model: x, data: {source: 'nyu-mll/glue:sst2', text: sentence}}\nsearch: {dropout: 0..1e-1}"
+    data = "{source: 'nyu-mll/glue:sst2', text: sentence}"
+    text = f"study: s\nobjective: {{model: x, data: {data}}}\nsearch: {{dropout: 0..0.1}}"
     assert parse_spec(text, place="s.yaml", folder=Path("/")).objective.data.source == "nyu-mll/glue:sst2"
 
 
