@@ -18,7 +18,7 @@ class Acknowledged:
 
     Attributes:
         offset: Bytes of the spool delivered.
-        tracking_uri: Where they went; elsewhere, all is still undelivered.
+        tracking_uri: Where they went, without its password; elsewhere, all is still undelivered.
         experiment_id: The study's experiment, once made.
         parent_run_id: The study's run, once made.
         runs: Run by trial number.

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from sweep.ports import StudyBegun
+from sweep.redaction import redacted_values
 from sweep.tracking.curves import draw, write_table
 from sweep.tracking.memory import TrialMemory
 from sweep.tracking.tracker import Tracker
 from sweep.tracking.words import trial_name
-
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
 
 
 def log_study_files(tracker: Tracker, record: StudyBegun) -> None:
     """``spec.yaml``, ``environment.json`` and ``data.json`` of the parent run."""
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         folder = Path(scratch)
-        spec = yaml.safe_dump(without_credentials(record.spec), sort_keys=False, allow_unicode=True)
+        spec = yaml.safe_dump(redacted_values(record.spec), sort_keys=False, allow_unicode=True)
         (folder / "spec.yaml").write_text(spec, encoding="utf-8")
         write_json(folder / "environment.json", dict(record.environment))
         write_json(folder / "data.json", dict(record.data))
@@ -51,12 +48,3 @@ def log_trial_files(tracker: Tracker, run_id: str, trial: TrialMemory, metric: s
 def write_json(path: Path, value: object) -> None:
     """Readable JSON; what JSON does not know is written as text."""
     path.write_text(json.dumps(value, indent=2, default=str), encoding="utf-8")
-
-
-def without_credentials(value: Any) -> Any:
-    """A spec as it may be shown: it can name a database by URL, and its password is nobody else's business."""
-    if isinstance(value, dict):
-        return {key: without_credentials(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_credentials(item) for item in value]
-    return _CREDENTIALS.sub("://***@", value) if isinstance(value, str) else value

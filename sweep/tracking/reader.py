@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sweep.errors import ModelError
 from sweep.layout import StudyLayout
+from sweep.redaction import redacted
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.spool import count_records
 
@@ -64,7 +65,8 @@ def resolve_model(uri: str, tracking_uri: str) -> Path:
         )
     except (MlflowException, OSError, requests.RequestException) as err:
         raise ModelError(
-            f"objective.model={uri!r}: cannot be had from {tracking_uri} ({err}). "
+            f"objective.model={uri!r}: cannot be had from {redacted(tracking_uri)} "
+            f"({redacted(str(err), tracking_uri)}). "
             "Check the name and the alias, or give a folder."
         ) from err
     # MLflow's own transformers flavour puts the weights one level down.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from sweep.layout import StudyLayout
-from sweep.ports import Record
+from sweep.ports import AttemptOver, Record, StudyBegun, TrialOver
+from sweep.redaction import redacted, redacted_values
 from sweep.tracking.reader import undelivered
 from sweep.tracking.spool import Spool
 from sweep.tracking.writer_process import WriterProcess
@@ -14,7 +16,8 @@ from sweep.tracking.writer_process import WriterProcess
 class SpoolRecorder:
     """Implements ``ports.Recorder``: a record is on disk when ``record`` returns, and reaches MLflow later.
 
-    Nothing here waits for MLflow except ``close``, and that for a bounded time.
+    Passwords of URLs are struck out before a record is written. Nothing here waits for MLflow except ``close``, and
+    that for a bounded time.
     """
 
     def __init__(self, layout: StudyLayout, tracking_uri: str) -> None:
@@ -47,7 +50,7 @@ class SpoolRecorder:
         Raises:
             RecordingError: If it cannot be written.
         """
-        self._spool.append([record])
+        self.record_all([record])
 
     def record_all(self, records: Sequence[Record]) -> None:
         """Make several records durable at the price of one.
@@ -55,7 +58,7 @@ class SpoolRecorder:
         Raises:
             RecordingError: If they cannot be written; then none of them is held.
         """
-        self._spool.append(records)
+        self._spool.append([_shown(record) for record in records])
 
     def close(self, timeout_seconds: float) -> int:
         """Wait, bounded, for delivery; idempotent.
@@ -68,3 +71,17 @@ class SpoolRecorder:
             self._writer.finish(timeout_seconds)
             self._left = undelivered(self._layout)
         return self._left
+
+
+def _shown(record: Record) -> Record:
+    """A record as everybody may read it: a spec can name a database by URL, and so can an error."""
+    match record:
+        case StudyBegun():
+            parts = {name: redacted_values(getattr(record, name)) for name in ("spec", "data", "environment")}
+            return dataclasses.replace(record, **parts)
+        case AttemptOver():
+            return dataclasses.replace(record, reason=redacted(record.reason))
+        case TrialOver(error=str(error)):
+            return dataclasses.replace(record, error=redacted(error))
+        case _:
+            return record

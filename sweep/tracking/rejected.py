@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from sweep.ports import Record
+from sweep.redaction import redacted
 from sweep.tracking.records import to_json
 
 FILE = "rejected.jsonl"
@@ -21,7 +22,7 @@ def set_aside(folder: Path, record: Record | None, reason: str) -> None:
         record: None for a line of the spool that could not be read.
         reason: What the tracker said.
     """
-    line = {"at": time.time(), "reason": reason, "record": json.loads(to_json(record)) if record else None}
+    line = {"at": time.time(), "reason": redacted(reason), "record": json.loads(to_json(record)) if record else None}
     with (folder / FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()

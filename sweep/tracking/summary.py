@@ -13,8 +13,9 @@ import yaml
 from mlflow.entities import Metric
 
 from sweep.ports import StudyBegun, StudyOver
+from sweep.redaction import redacted_values
 from sweep.tracking import words
-from sweep.tracking.artifacts import without_credentials, write_json
+from sweep.tracking.artifacts import write_json
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.tracker import Tracker
 
@@ -98,7 +99,7 @@ def _outcome(memory: StudyMemory, record: StudyOver, numbers: Mapping[str, float
 
 
 def _note(spec: Mapping[str, Any], text: str) -> str:
-    plain = yaml.safe_dump(without_credentials(dict(spec)), sort_keys=False, allow_unicode=True)
+    plain = yaml.safe_dump(redacted_values(dict(spec)), sort_keys=False, allow_unicode=True)
     hint = "Trials are the nested runs; sort by `objective_value`, or filter `tags.sweep.best = 'true'`."
     return f"{text}\n\n{hint}\n\n```yaml\n{plain}```"[:_NOTE_LENGTH]
 

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from sweep.errors import RecordingError
 from sweep.layout import StudyLayout
 from sweep.ports import TrialOver
+from sweep.redaction import redacted
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.delivery import Delivery, Item
 from sweep.tracking.failures import FAILURES, reason
@@ -46,6 +47,7 @@ class Tailing:
     def __init__(self, layout: StudyLayout, tracking_uri: str, ending: Ending) -> None:
         self._layout = layout
         self._uri = absolute_uri(tracking_uri)
+        self._place = redacted(self._uri)
         self._ending = ending
 
     def run(self) -> None:
@@ -73,10 +75,10 @@ class Tailing:
         except RecordingError as err:
             _log.warning("%s", err)
             acked = Acknowledged()
-        if acked.tracking_uri not in ("", self._uri):
-            _log.warning("records went to %s before; all of them go to %s now", acked.tracking_uri, self._uri)
+        if redacted(acked.tracking_uri) not in ("", self._place):
+            _log.warning("records went to %s before; all of them go to %s now", acked.tracking_uri, self._place)
             acked = Acknowledged()
-        acked.tracking_uri = self._uri
+        acked.tracking_uri = self._place
         return acked
 
     def _connect(self, acked: Acknowledged) -> Delivery:
@@ -89,7 +91,7 @@ class Tailing:
             prepare_sqlite(path, cache_folder())
         tracker = self._tracker(acked)
         if tracker.is_lost():
-            _log.warning("%s has lost this study; delivering all of it again", self._uri)
+            _log.warning("%s has lost this study; delivering all of it again", self._place)
             acked.forget()
             tracker = self._tracker(acked)
         memory = StudyMemory()
@@ -100,7 +102,7 @@ class Tailing:
                 memory.learn(entry.record)
             if isinstance(entry.record, TrialOver):
                 memory.forget_curves(entry.record.trial_number)
-        _log.info("connected to %s", self._uri)
+        _log.info("connected to %s", self._place)
         return Delivery(tracker, acked, memory, self._layout.spool)
 
     def _tracker(self, acked: Acknowledged) -> Tracker:

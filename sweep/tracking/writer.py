@@ -1,6 +1,7 @@
 """The process that delivers a study's spool to MLflow: ``python -m sweep.tracking.writer``.
 
-Its standard input is a pipe from the driver. ``finish SECONDS`` on it, or its end, means that no more records
+Its standard input is a pipe from the driver. The first line on it is MLflow's URI, which may hold a password and so
+is no matter for a command line. ``finish SECONDS`` after it, or its end, means that no more records
 will come: the process delivers what is left, for a bounded time, and ends. Killing it at any moment is safe.
 """
 
@@ -18,6 +19,7 @@ from typing import IO
 
 from sweep.layout import StudyLayout
 from sweep.tracking.lock import try_lock
+from sweep.tracking.redacted_stream import RedactedStream
 
 GONE_SECONDS = 20.0
 """How long it goes on without a driver."""
@@ -66,10 +68,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sweep.tracking.writer", description=__doc__)
     parser.add_argument("--storage", type=Path, required=True)
     parser.add_argument("--study", required=True)
-    parser.add_argument("--tracking-uri", required=True)
     parser.add_argument("--driver", type=int, required=True)
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tracking_uri = sys.stdin.buffer.readline().decode().rstrip("\n")
+    if not tracking_uri:
+        # The driver has died since it started this process.
+        return 3
+    # MLflow and the interpreter itself write there, too.
+    sys.stdout = sys.stderr = RedactedStream(sys.stderr, tracking_uri)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     ending = Ending(sys.stdin.buffer, options.driver)
     layout = StudyLayout(options.storage, options.study)
@@ -82,7 +89,7 @@ def main() -> int:
         quiet_mlflow(delivering=True)
         from sweep.tracking.tailing import Tailing
 
-        Tailing(layout, options.tracking_uri, ending).run()
+        Tailing(layout, tracking_uri, ending).run()
     return 0
 
 

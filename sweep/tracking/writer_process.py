@@ -27,7 +27,7 @@ class WriterProcess:
         command = [
             *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "sweep.tracking.writer"),
             *("--storage", str(layout.storage), "--study", layout.study),
-            *("--tracking-uri", tracking_uri, "--driver", str(os.getpid())),
+            *("--driver", str(os.getpid())),
         ]
         try:
             layout.logs.mkdir(parents=True, exist_ok=True)
@@ -37,6 +37,8 @@ class WriterProcess:
                 )
         except OSError as err:
             raise RecordingError(f"{log}: the tracking process cannot be started ({err}).") from err
+        # Everybody may read a command line; the URI may hold a password.
+        self._say(tracking_uri)
 
     @property
     def pid(self) -> int:
@@ -51,9 +53,7 @@ class WriterProcess:
         """
         stdin = self._process.stdin
         if stdin is not None and not stdin.closed:
-            with contextlib.suppress(OSError):
-                stdin.write(f"finish {timeout_seconds}\n".encode())
-                stdin.flush()
+            self._say(f"finish {timeout_seconds}")
             with contextlib.suppress(OSError):
                 stdin.close()
         try:
@@ -62,3 +62,11 @@ class WriterProcess:
             self._process.kill()
             self._process.wait()
             return None
+
+    def _say(self, line: str) -> None:
+        stdin = self._process.stdin
+        if stdin is not None:
+            # If it is gone already, the records wait in the spool.
+            with contextlib.suppress(OSError):
+                stdin.write(f"{line}\n".encode())
+                stdin.flush()

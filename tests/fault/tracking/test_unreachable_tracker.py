@@ -44,7 +44,7 @@ class _Server:
 
     def __init__(self, folder: Path) -> None:
         self.port = _free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http://ann:c4nary@127.0.0.1:{self.port}"
         self.database = folder / "server.db"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +69,7 @@ class _Server:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
                 return True
         except (urllib.error.URLError, OSError):
             return False
@@ -117,6 +117,8 @@ def test_a_server_that_comes_late_and_dies_on_the_way_gets_every_record_once(ser
     assert store.models() == [("trial-0004", 2)]
     assert len(list((tmp_path / "server-artifacts").rglob("learning_curves.png"))) == 5
     assert not (layout.storage / "artifacts").exists(), "a server keeps artifacts itself"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if b"c4nary" in path.read_bytes()] == [], "the server's password is a secret"
 
 
 def test_a_server_that_never_answers_delays_neither_records_nor_the_end(tmp_path: Path) -> None:
