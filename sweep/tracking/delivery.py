@@ -85,8 +85,8 @@ class Delivery:
         """
         self._ranks.update_leaders()
 
-    def driver_vanished(self) -> None:
-        """Tell that nothing runs any more, though no record said so; a resumed study tells otherwise.
+    def driver_ended(self) -> None:
+        """Tell that nothing runs any more, if no record said so; a resumed study tells otherwise.
 
         Raises:
             Exception: Of ``failures.FAILURES``, if the tracker cannot be reached.

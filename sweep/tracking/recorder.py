@@ -63,6 +63,9 @@ class SpoolRecorder:
     def close(self, timeout_seconds: float) -> int:
         """Wait, bounded, for delivery; idempotent.
 
+        Args:
+            timeout_seconds: 0 waits for nothing; the writer goes on for a while by itself.
+
         Returns:
             How many records are still undelivered; ``sync.drain`` delivers them later.
         """

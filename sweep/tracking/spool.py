@@ -152,6 +152,14 @@ def spool_uid(folder: Path) -> str | None:
     return None
 
 
+def spool_size(folder: Path) -> int:
+    """Bytes of a spool; 0 if there is none."""
+    try:
+        return (folder / RECORDS).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def read_entries(folder: Path, start: int = 0) -> Iterator[Entry]:
     """Complete lines from an offset on, which must be the start of a line; a torn tail is not read."""
     try:

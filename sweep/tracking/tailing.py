@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -38,7 +39,7 @@ class Ending(Protocol):
     """What tells this loop that no more records will come."""
 
     event: threading.Event
-    is_clean: bool
+    size: int
 
 
 class Tailing:
@@ -57,7 +58,8 @@ class Tailing:
         while True:
             is_ending = self._ending.event.is_set()
             entries = itertools.islice(read_entries(self._layout.spool, acked.offset), RECORDS_PER_BATCH)
-            items = [Item(entry) for entry in entries]
+            size = self._ending.size if is_ending else math.inf
+            items = [Item(entry) for entry in entries if entry.end <= size]
             if items:
                 self._patiently(functools.partial(self._deliver, delivery, acked, items))
             elif is_ending:
@@ -66,8 +68,7 @@ class Tailing:
                 self._patiently(delivery.tidy)
             if len(items) < RECORDS_PER_BATCH:
                 self._ending.event.wait(POLL_SECONDS)
-        if not self._ending.is_clean:
-            self._patiently(delivery.driver_vanished)
+        self._patiently(delivery.driver_ended)
 
     def _acknowledged(self) -> Acknowledged:
         try:

@@ -1,8 +1,9 @@
 """The process that delivers a study's spool to MLflow: ``python -m sweep.tracking.writer``.
 
 Its standard input is a pipe from the driver. The first line on it is MLflow's URI, which may hold a password and so
-is no matter for a command line. ``finish SECONDS`` after it, or its end, means that no more records
-will come: the process delivers what is left, for a bounded time, and ends. Killing it at any moment is safe.
+is no matter for a command line. ``finish SECONDS BYTES`` after it, or its end, means that no more records will come:
+the process delivers what the spool holds up to there, for a bounded time, and ends. What comes later is another
+driver's, whose own process waits for this one. Killing it at any moment is safe.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import IO
 from sweep.layout import StudyLayout
 from sweep.tracking.lock import try_lock
 from sweep.tracking.redacted_stream import RedactedStream
+from sweep.tracking.spool import spool_size
 
 GONE_SECONDS = 20.0
 """How long it goes on without a driver."""
@@ -32,21 +34,24 @@ class Ending:
 
     Attributes:
         event: Set once no more records will come.
-        is_clean: Whether the driver said so, and did not just vanish.
+        size: Bytes of the spool that are this driver's, once the event is set.
     """
 
-    def __init__(self, pipe: IO[bytes], driver: int) -> None:
+    def __init__(self, pipe: IO[bytes], driver: int, spool: Path) -> None:
         self.event = threading.Event()
-        self.is_clean = False
+        self.size = 0
         self._driver = driver
+        self._spool = spool
         self._pipe = pipe
         for target in (self._listen, self._watch_driver):
             threading.Thread(target=target, daemon=True).start()
 
     def _listen(self) -> None:
         words = self._pipe.readline().split()
-        self.is_clean = len(words) == 2 and words[0] == b"finish"
-        self._end_within(float(words[1]) if self.is_clean else GONE_SECONDS)
+        if len(words) == 3 and words[0] == b"finish":
+            self._end_within(float(words[1]), int(words[2]))
+        else:
+            self._end_within(GONE_SECONDS)
 
     def _watch_driver(self) -> None:
         # The pipe may have leaked into a process that outlives the driver.
@@ -55,8 +60,10 @@ class Ending:
         if not self.event.is_set():
             self._end_within(GONE_SECONDS)
 
-    def _end_within(self, seconds: float) -> None:
-        self.event.set()
+    def _end_within(self, seconds: float, size: int | None = None) -> None:
+        if not self.event.is_set():
+            self.size = spool_size(self._spool) if size is None else size
+            self.event.set()
         time.sleep(seconds)
         _log.warning("out of time; what is left stays in the spool")
         logging.shutdown()
@@ -78,8 +85,8 @@ def main() -> int:
     # MLflow and the interpreter itself write there, too.
     sys.stdout = sys.stderr = RedactedStream(sys.stderr, tracking_uri)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
-    ending = Ending(sys.stdin.buffer, options.driver)
     layout = StudyLayout(options.storage, options.study)
+    ending = Ending(sys.stdin.buffer, options.driver, layout.spool)
     with _take_lock(layout):
         _log.info("started for process %d", options.driver)
         # Training comes first where cores are short.
@@ -94,7 +101,7 @@ def main() -> int:
 
 
 def _take_lock(layout: StudyLayout) -> IO[str]:
-    """Wait for the writer of a driver that was killed: it ends soon."""
+    """Wait for the writer of a driver that did not wait for it: it ends soon."""
     while (lock := try_lock(layout.spool)) is None:
         time.sleep(0.2)
     return lock

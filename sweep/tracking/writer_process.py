@@ -6,9 +6,14 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 
 from sweep.errors import RecordingError
 from sweep.layout import StudyLayout
+from sweep.tracking.spool import spool_size
+
+ALONE_SECONDS = 20.0
+"""How long it delivers without anybody waiting for it."""
 
 
 class WriterProcess:
@@ -23,6 +28,7 @@ class WriterProcess:
         Raises:
             RecordingError: If it cannot be started.
         """
+        self._spool = layout.spool
         log = layout.logs / "tracking.log"
         command = [
             *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "sweep.tracking.writer"),
@@ -48,14 +54,21 @@ class WriterProcess:
     def finish(self, timeout_seconds: float) -> int | None:
         """Let it deliver what is left, at most so long, then end it; idempotent.
 
+        Args:
+            timeout_seconds: 0 leaves it alone: it delivers what is there for a while, and ends by itself.
+
         Returns:
-            Its exit code; None if it had to be killed.
+            Its exit code; None if it had to be killed, or was left alone.
         """
         stdin = self._process.stdin
         if stdin is not None and not stdin.closed:
-            self._say(f"finish {timeout_seconds}")
+            self._say(f"finish {timeout_seconds or ALONE_SECONDS} {spool_size(self._spool)}")
             with contextlib.suppress(OSError):
                 stdin.close()
+        if not timeout_seconds:
+            # It may end before this process does, and somebody has to notice.
+            threading.Thread(target=self._process.wait, daemon=True).start()
+            return None
         try:
             return self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:

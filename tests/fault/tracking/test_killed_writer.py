@@ -15,7 +15,7 @@ import pytest
 
 from sweep.layout import StudyLayout
 from sweep.tracking import run_ids, undelivered
-from sweep.tracking.spool import Spool
+from sweep.tracking.spool import Spool, spool_size
 from tests.recording import Store, begun, kept, study_over, whole_trial
 
 LONGEST = 400
@@ -24,9 +24,8 @@ LONGEST = 400
 class _Finished:
     """No more records will come."""
 
-    is_clean = True
-
-    def __init__(self) -> None:
+    def __init__(self, spool: Path) -> None:
+        self.size = spool_size(spool)
         self.event = threading.Event()
         self.event.set()
 
@@ -58,7 +57,7 @@ def _deliver(storage: Path, kill_after: int) -> None:
 
     tailing.MlflowClient = Mortal
     layout = StudyLayout(storage, "demo")
-    tailing.Tailing(layout, layout.tracking_uri, _Finished()).run()
+    tailing.Tailing(layout, layout.tracking_uri, _Finished(layout.spool)).run()
 
 
 @pytest.fixture(scope="module")
