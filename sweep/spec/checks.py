@@ -124,7 +124,7 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bo
     for key in _FILE_KEYS:
         if source is None and data.get(key):
             data[key] = _files(f"{path}.{key}", data[key], seen, reader, around)
-    if not own:
+    if not own and around.must_exist:  # a stored study goes on, whatever it was once allowed to say
         _data_settings(data, reader)
     total = data.get("validation_fraction", 0.1) + data.get("test_fraction", 0.0)
     if data.get("validation") or data.get("test"):

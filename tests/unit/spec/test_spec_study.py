@@ -270,6 +270,9 @@ def test_a_resolved_spec_with_files_for_every_split_loads_to_an_equal_one(study:
     spec = parse_spec(text, place="study.yaml", folder=study.parent)
     assert repr(spec_from_resolved(spec.resolved())) == repr(spec)
     assert repr(parse_spec(spec_text(spec), place="stored.yaml", folder=tmp_path)) == repr(spec)
+    stored = spec.resolved()
+    stored["objective"]["data"]["validation_fraction"] = 0.1  # as studies were stored once
+    assert spec_from_resolved(stored) == spec
 
 
 def test_a_hub_data_set_may_name_its_configuration() -> None:
