@@ -52,9 +52,28 @@ class AttemptEnd(StrEnum):
     PAUSED = "PAUSED"  # it obeyed Decision.PAUSE
     DIVERGED = "DIVERGED"  # loss or metric became NaN or infinite
     OOM = "OOM"  # out of memory, on the host or on the device
-    TIMEOUT = "TIMEOUT"  # no progress within the limit
+    TIMEOUT = "TIMEOUT"  # no sign of life, or no end, within the limits
     FAILED = "FAILED"  # the objective raised
     LOST = "LOST"  # the process, the worker or the node died
+    PREEMPTED = "PREEMPTED"  # told to leave, it committed a checkpoint at its next step; no failure
+    DISK_FULL = "DISK_FULL"  # its checkpoint could not be written; no failure of the trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setback:
+    """An attempt that ended badly without ending its trial.
+
+    Attributes:
+        attempt: Its fencing number.
+        end: How it ended.
+        step: Optimizer step of the trial's newest evaluation then; 0 before the first.
+        reason: What happened, for people.
+    """
+
+    attempt: int
+    end: AttemptEnd
+    step: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +138,8 @@ class TrainRequest:
         artifacts: The trial's folder for files to show (confusion matrix …).
         cpus: Compute threads; at least 1.
         gpus: Share of GPUs; 0 means the CPU.
+        micro_batch_split: Parts into which each micro-batch is cut, so that it fits into memory; the rows of an
+            optimizer step stay the same. A power of two, at least 1.
     """
 
     assignment: Assignment
@@ -132,6 +153,7 @@ class TrainRequest:
     artifacts: str
     cpus: int = 1
     gpus: float = 0.0
+    micro_batch_split: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +254,7 @@ class Trial:
         test: Metrics on the test split, once it was opened for this trial.
         started_at: Unix seconds of the ask.
         ended_at: Unix seconds of the tell.
+        setbacks: Attempts that ended badly without ending it, in order.
     """
 
     number: int
@@ -248,6 +271,12 @@ class Trial:
     test: Mapping[str, float] | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    setbacks: tuple[Setback, ...] = ()
+
+    @property
+    def micro_batch_split(self) -> int:
+        """Parts into which its micro-batches are cut: twice as many after each time it ran out of memory."""
+        return 1 << sum(setback.end is AttemptEnd.OOM for setback in self.setbacks)
 
 
 def trial_seed(study_seed: int, trial_number: int) -> int:

@@ -21,6 +21,7 @@ Every message names the place, the value, the rule and the remedy.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 
@@ -86,3 +87,20 @@ class RecordingError(SweepError):
 
 class VerificationError(SweepError):
     """An export does not reproduce its recorded score."""
+
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error comes from a disk or a quota that is full, by its chain of causes."""
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error)
+        # Writers in Rust and C, and SQLite, tell a full disk by text only.
+        told = any(words in text for words in ("os error 28", "No space left on device", "database or disk is full"))
+        if told or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -12,6 +12,7 @@ from sweep.domain import (
     Decision,
     HyperparameterValue,
     Report,
+    Setback,
     TrainRequest,
     Trial,
     TrialState,
@@ -35,10 +36,13 @@ class Objective(Protocol):
 
     Attributes:
         progress: Set by whoever runs it; takes (step, total steps, training loss) as a sign of life between
-            reports. Calling it is optional.
+            reports. Calling it is optional, but a study's ``limits.silence_minutes`` counts from the last one.
+        leaving: Set by whoever runs it; asked between optimizer steps, it says whether to commit a checkpoint and
+            end now. Asking it is optional: who does not loses what was trained since the last checkpoint.
     """
 
     progress: Callable[[int, int, float], None] | None
+    leaving: Callable[[], bool] | None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Load, split and tokenise the data once for a study.
@@ -72,9 +76,10 @@ class Objective(Protocol):
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation, its checkpoint committed before.
 
-        Closing the iterator ends the training. Started from a checkpoint, the first report is that
-        checkpoint's own, again, with the same ``reported_at``; what follows is bit-identical to an
-        uninterrupted run on the same machine.
+        Closing the iterator ends the training. Started from a checkpoint, the first report is the newest one
+        up to that checkpoint, if it has any, again, with the same ``reported_at``; what follows is bit-identical
+        to an uninterrupted run on the same machine. Once ``leaving`` says so, it commits a checkpoint at the step
+        it has reached, without a report, and raises :class:`LeftEarly`.
 
         Raises:
             DivergedError: If loss or a metric is NaN or infinite.
@@ -88,6 +93,28 @@ class Objective(Protocol):
 
 class DivergedError(Exception):
     """Raised by an objective when its loss or a metric became NaN or infinite."""
+
+
+class LeftEarly(Exception):
+    """Raised by an objective that was told to leave, once what it has trained is committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLimits:
+    """How long and how much one attempt may take, enforced by whoever supervises it.
+
+    Attributes:
+        silence_seconds: Longest time without a report or a sign of life, from its start on; None is for ever.
+            Waiting for a decision is no silence.
+        wall_seconds: Longest time of the attempt; None is for ever.
+        grace_seconds: Between telling an attempt to leave and killing it.
+        memory_bytes: Resident memory of its processes on the host; None is unlimited.
+    """
+
+    silence_seconds: float | None = 1800.0
+    wall_seconds: float | None = None
+    grace_seconds: float = 30.0
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +201,13 @@ class Executor(Protocol):
         """Answer the report an attempt waits on; unknown attempts are ignored (they have ended)."""
         ...
 
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Ask an attempt to commit a checkpoint at its next step and to end; unknown ones are ignored.
+
+        An ``Ended(PREEMPTED)`` follows, or the next report of an objective that does not ask whether to leave.
+        """
+        ...
+
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt at once, processes and all; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
         ...
@@ -207,8 +241,13 @@ class StudyStore(Protocol):
         """The pruner's verdict on the newest stored evaluation."""
         ...
 
-    def pause(self, trial_number: int) -> None:
-        """Mark as PAUSED: unfinished, with nothing running; ``begin_attempt`` wakes it."""
+    def pause(self, trial_number: int, setback: Setback | None = None) -> None:
+        """Mark as PAUSED: unfinished, with nothing running; ``begin_attempt`` wakes it.
+
+        Args:
+            trial_number: The trial.
+            setback: How its attempt ended, if it ended badly; kept with the trial, once for each attempt.
+        """
         ...
 
     def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
@@ -257,7 +296,11 @@ class StudyBegun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptBegun:
-    """A trial begins, or begins again."""
+    """A trial begins, or begins again.
+
+    Attributes:
+        micro_batch_split: Parts into which its micro-batches are cut; above 1 after it ran out of memory.
+    """
 
     trial_number: int
     attempt: int
@@ -265,6 +308,7 @@ class AttemptBegun:
     settings: Mapping[str, Any]
     seed: int
     at: float
+    micro_batch_split: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +319,17 @@ class AttemptOver:
     attempt: int
     state: TrialState
     reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """A report that came after its attempt had been given up; what the other attempts reported stands."""
+
+    trial_number: int
+    attempt: int
+    step: int
+    metrics: Mapping[str, float]
     at: float
 
 
@@ -333,7 +388,7 @@ class StudyOver:
     at: float
 
 
-Record = StudyBegun | AttemptBegun | AttemptOver | Report | TrialOver | ModelKept | StudyOver
+Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyOver
 
 
 class Recorder(Protocol):

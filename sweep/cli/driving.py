@@ -12,9 +12,12 @@ from sweep.cli.options import print_json
 from sweep.cli.text import counts, duration, number, settings
 from sweep.cli.watching import watching
 from sweep.domain import Trial
+from sweep.engine.control import StopCause
 from sweep.errors import SweepError
 from sweep.selection.summary import StudySummary, summarise
 from sweep.spec.model import StudySpec
+
+_EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1}
 
 
 def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
@@ -50,8 +53,8 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
         )
     if result.loop.state == "PAUSED":
         sys.stderr.write(f"study {spec.study!r}: {result.loop.reason}. Go on with `sweep resume {spec.study}`.\n")
-        if "request" in (result.loop.reason or ""):
-            raise typer.Exit(130)
+        if result.loop.cause in _EXIT_CODES:
+            raise typer.Exit(_EXIT_CODES[result.loop.cause])
 
 
 def _tell(spec: StudySpec, result: Any, seconds: float) -> None:

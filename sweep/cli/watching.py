@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.cli.text import counts, duration, number, settings
-from sweep.domain import Report, Trial
+from sweep.domain import Report, Setback, Trial
 from sweep.engine.view import StudySnapshot
 
 RECENT_TRIALS = 6
@@ -24,6 +24,11 @@ def _summary(snapshot: StudySnapshot) -> str:
     best = snapshot.best
     leader = f"best {number(best.value)} (trial {best.number})" if best else "no trial complete yet"
     return f"{leader} · defaults {number(snapshot.baseline)}"
+
+
+def _setback(trial_number: int, attempt: int, setback: Setback) -> str:
+    reason = (setback.reason.strip().splitlines() or [""])[-1]
+    return f"trial {trial_number}: attempt {attempt} {setback.end.value.lower()} ({reason})"
 
 
 def _finished(snapshot: StudySnapshot) -> int:
@@ -61,9 +66,9 @@ class PlainView:
         own = report.metrics[self._metric]
         self._say(f"trial {report.trial_number}: step {report.step}, {self._metric} {number(own)}")
 
-    def attempt_lost(self, trial_number: int, attempt: int, reason: str) -> None:
-        """Say that an attempt was lost."""
-        self._say(f"trial {trial_number}: attempt {attempt} lost ({reason}); it goes on from its last checkpoint")
+    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+        """Say that an attempt ended badly."""
+        self._say(_setback(trial_number, attempt, setback))
 
     def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:
         """Say how a trial ended."""
@@ -114,10 +119,9 @@ class LiveView:
     def reported(self, report: Report, value: float) -> None:
         """The next redraw shows it."""
 
-    def attempt_lost(self, trial_number: int, attempt: int, reason: str) -> None:
-        """Say that an attempt was lost; the line stays."""
-        text = f"trial {trial_number}: attempt {attempt} lost ({reason}); it goes on from its last checkpoint"
-        self._live.console.print(Text(text, style="red"))
+    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+        """Say that an attempt ended badly; the line stays."""
+        self._live.console.print(Text(_setback(trial_number, attempt, setback), style="red"))
 
     def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:
         """Add to the finished trials."""

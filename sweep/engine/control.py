@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import FrameType
 
@@ -20,8 +20,17 @@ class StopRequest(IntEnum):
     """How urgently the study shall stop; a higher one wins."""
 
     NONE = 0
-    DRAIN = 1  # start nothing new, pause running trials at their next evaluation
+    DRAIN = 1  # start nothing new; running trials commit a checkpoint at their next step, and leave
     NOW = 2  # end running attempts at once; their trials continue from the last checkpoint on resume
+
+
+class StopCause(StrEnum):
+    """What kind of thing stopped a study before its budget was spent."""
+
+    REQUEST = "REQUEST"  # somebody asked for it
+    HOURS = "HOURS"  # its hours are spent
+    DISK = "DISK"  # nothing more can, or may, be written
+    FAILURES = "FAILURES"  # its trials all fail alike
 
 
 def request_stop(layout: StudyLayout, request: StopRequest) -> None:

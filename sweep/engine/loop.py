@@ -12,14 +12,17 @@ from sweep.domain import (
     AttemptEnd,
     Decision,
     Report,
+    Setback,
     TrainRequest,
     Trial,
     TrialState,
     ranked,
     trial_seed,
 )
-from sweep.engine.control import StopRequest
+from sweep.engine.control import StopCause, StopRequest
+from sweep.engine.policies import FINAL_STATES, SETBACKS, deserves_another, fingerprint
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
+from sweep.errors import SweepError, is_disk_full
 from sweep.ports import (
     AttemptBegun,
     AttemptOver,
@@ -33,22 +36,12 @@ from sweep.ports import (
     Reported,
     Started,
     StudyStore,
+    Superseded,
     TrialOver,
 )
 from sweep.spec.model import StudySpec
 
-MAX_LOST_WITHOUT_PROGRESS = 3
-MAX_IDENTICAL_FAILURES = 3
 WAIT_SECONDS = 0.4
-
-FINAL_STATES = {
-    AttemptEnd.FINISHED: TrialState.COMPLETE,
-    AttemptEnd.STOPPED: TrialState.PRUNED,
-    AttemptEnd.DIVERGED: TrialState.DIVERGED,
-    AttemptEnd.OOM: TrialState.OOM,
-    AttemptEnd.TIMEOUT: TrialState.TIMEOUT,
-    AttemptEnd.FAILED: TrialState.FAILED,
-}
 
 
 @dataclass(slots=True)
@@ -67,10 +60,12 @@ class LoopResult:
 
     Attributes:
         state: ``COMPLETE`` (budget spent), ``PAUSED`` (stopped; can go on) or ``FAILED``.
-        reason: Why it is not COMPLETE.
+        cause: What kind of thing stopped it, if it is not COMPLETE.
+        reason: Why, for people.
     """
 
     state: str
+    cause: StopCause | None = None
     reason: str | None = None
 
 
@@ -83,6 +78,7 @@ class StudyLoop:
         log_of: A trial's log file.
         artifacts_of: A trial's folder of files to show.
         stop_requested: Polled; says how urgently to stop.
+        space: Polled; says why nothing more may be written, or None.
     """
 
     spec: StudySpec
@@ -96,39 +92,53 @@ class StudyLoop:
     log_of: Callable[[int], Path]
     artifacts_of: Callable[[int], Path]
     stop_requested: Callable[[], StopRequest]
+    space: Callable[[], str | None] = lambda: None
     _trials: dict[int, Trial] = field(default_factory=dict)
     _live: dict[int, _Live] = field(default_factory=dict)
     _waiting: deque[Trial] = field(default_factory=deque)
-    _lost: Counter[int] = field(default_factory=Counter)
     _failures: list[str] = field(default_factory=list)
     _stop: StopRequest = StopRequest.NONE
-    _abort: str | None = None
+    _cause: StopCause = StopCause.REQUEST
+    _reason: str = "stopped on request"
     _began: float = 0.0
 
     def run(self) -> LoopResult:
-        """Run until the budget is spent or somebody stops it."""
+        """Run until the budget is spent or something stops it.
+
+        Raises:
+            SweepError: If store, recorder or executor fail for another reason than a full disk.
+        """
         self._began = self.clock.monotonic()
-        self._adopt()
+        try:
+            self._adopt()
+            self._run()
+        except (SweepError, OSError) as err:
+            if not is_disk_full(err):
+                raise
+            # Nothing more can be written, so nothing may go on; what is stored is whole, and is resumed from.
+            for number, live in self._live.items():
+                self.executor.kill(number, live.attempt)
+            return LoopResult(state="PAUSED", cause=StopCause.DISK, reason=str(err))
+        self.observer.tick(self.snapshot())
+        if self._stop is not StopRequest.NONE and self._cause is StopCause.FAILURES:
+            return LoopResult(state="FAILED", cause=self._cause, reason=self._reason)
+        if self._finished() >= self.spec.budget.trials:
+            return LoopResult(state="COMPLETE")
+        return LoopResult(state="PAUSED", cause=self._cause, reason=self._reason)
+
+    def _run(self) -> None:
         while True:
-            self._stop = max(self._stop, self._urgency())
+            self._heed_stops()
             if self._stop is StopRequest.NOW:
                 self._kill_all()
-                break
+                return
             if self._stop is StopRequest.NONE:
                 self._fill()
             if not self._live:
-                break
+                return
             for event in self.executor.wait(WAIT_SECONDS):
                 self._handle(event)
             self.observer.tick(self.snapshot())
-        self.observer.tick(self.snapshot())
-        if self._abort:
-            return LoopResult(state="FAILED", reason=self._abort)
-        if self._finished() >= self.spec.budget.trials:
-            return LoopResult(state="COMPLETE")
-        hours = self.spec.budget.hours
-        reason = f"the budget of {hours:g} hours is spent" if self._out_of_time() else "stopped on request"
-        return LoopResult(state="PAUSED", reason=reason)
 
     def snapshot(self) -> StudySnapshot:
         """The study now."""
@@ -193,6 +203,7 @@ class StudyLoop:
                 settings=self.spec.settings(trial.hyperparameters),
                 seed=seed,
                 at=self.clock.now(),
+                micro_batch_split=trial.micro_batch_split,
             )
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
@@ -200,7 +211,8 @@ class StudyLoop:
         view = RunningTrial(number=trial.number, attempt=attempt, value=trial.value, since=self.clock.monotonic())
         history = list(self.store.reports(trial.number)) if attempt > 1 else []
         self._live[trial.number] = _Live(trial=trial, attempt=attempt, view=view, history=history)
-        self.executor.start(self.request_for(assignment), self.log_of(trial.number))
+        request = replace(self.request_for(assignment), micro_batch_split=trial.micro_batch_split)
+        self.executor.start(request, self.log_of(trial.number))
 
     # Events
 
@@ -224,7 +236,16 @@ class StudyLoop:
     def _on_report(self, report: Report) -> None:
         live = self._current(report.trial_number, report.attempt)
         if live is None:
-            # A late report of an attempt we gave up: whoever runs it must end.
+            # A late report of an attempt we gave up: whoever runs it must end, and the other attempt's word stands.
+            self.recorder.record(
+                Superseded(
+                    trial_number=report.trial_number,
+                    attempt=report.attempt,
+                    step=report.step,
+                    metrics=report.metrics,
+                    at=self.clock.now(),
+                )
+            )
             self.executor.decide(report.trial_number, report.attempt, Decision.STOP)
             return
         if not live.history or report.step > live.history[-1].step:
@@ -240,7 +261,6 @@ class StudyLoop:
         # Recorded before it is stored: a crash between the two repeats the report, and records are idempotent.
         self.recorder.record(report)
         live.history.append(report)
-        self._lost[report.trial_number] = 0
         chosen = self.spec.rule.chosen(live.history)
         value = (chosen or report).metrics[self.spec.rule.name]
         self.store.report(report, value)
@@ -268,24 +288,41 @@ class StudyLoop:
         number = event.trial_number
         if event.end is AttemptEnd.PAUSED:
             self._pause(number, event.attempt, "paused on request")
-        elif event.end is AttemptEnd.LOST:
-            self._lost[number] += 1
-            reason = event.detail or "the worker was lost"
-            self.observer.attempt_lost(number, event.attempt, reason)
-            if self._lost[number] > MAX_LOST_WITHOUT_PROGRESS:
-                text = f"lost {self._lost[number]} times without a new checkpoint, last: {reason}"
-                self._finish(live, TrialState.FAILED, text)
-            else:
-                self._pause(number, event.attempt, reason)
-                self._waiting.append(self._trials[number])
+        elif event.end is AttemptEnd.PREEMPTED:
+            self._pause(number, event.attempt, "left on request, its work committed")
+            self._waiting.append(self._trials[number])
+        elif event.end is AttemptEnd.DISK_FULL:
+            self._pause(number, event.attempt, f"the disk is full: {event.detail}")
+            self._stop_because(StopCause.DISK, event.detail or "the disk is full")
+        elif event.end in SETBACKS:
+            self._set_back(live, event)
         elif event.end is AttemptEnd.FINISHED and not live.history:
             text = "the objective ended without a report. Report at least one evaluation."
             self._finish(live, TrialState.FAILED, text)
         else:
             self._finish(live, FINAL_STATES[event.end], event.detail)
 
-    def _pause(self, number: int, attempt: int, reason: str) -> None:
-        self.store.pause(number)
+    def _set_back(self, live: _Live, event: Ended) -> None:
+        """Give the trial another attempt, or end it, by the spec's policies."""
+        number = event.trial_number
+        reason = event.detail or f"ended as {event.end}"
+        step = live.history[-1].step if live.history else 0
+        setback = Setback(attempt=event.attempt, end=event.end, step=step, reason=reason)
+        trial = self._trials[number]
+        trial = self._trials[number] = replace(trial, setbacks=(*trial.setbacks, setback))
+        batch_size = int(self.spec.settings(trial.hyperparameters)["batch_size"])
+        self.observer.attempt_lost(number, event.attempt, setback)
+        if deserves_another(trial.setbacks, self.spec.on, batch_size=batch_size):
+            self._pause(number, event.attempt, reason, setback)
+            self._waiting.append(self._trials[number])
+            return
+        again = sum(known.end is event.end for known in trial.setbacks)
+        if event.end is AttemptEnd.LOST:
+            reason = f"lost {again} times, in the end without a new checkpoint, last: {reason}"
+        self._finish(live, FINAL_STATES[event.end], reason)
+
+    def _pause(self, number: int, attempt: int, reason: str, setback: Setback | None = None) -> None:
+        self.store.pause(number, setback)
         self._trials[number] = replace(self._trials[number], state=TrialState.PAUSED)
         self.recorder.record(
             AttemptOver(
@@ -335,11 +372,11 @@ class StudyLoop:
         if state is not TrialState.FAILED:
             self._failures.clear()
             return
-        self._failures.append((error or "").strip().rsplit("\n", 1)[-1])
-        last = self._failures[-MAX_IDENTICAL_FAILURES:]
-        if len(last) == MAX_IDENTICAL_FAILURES and len(set(last)) == 1:
-            self._abort = f"{MAX_IDENTICAL_FAILURES} trials in a row failed alike:\n{error}"
-            self._stop = StopRequest.NOW
+        self._failures.append(fingerprint(error or ""))
+        limit = self.spec.on.failed.stop_after
+        last = self._failures[-limit:]
+        if len(last) == limit and len(set(last)) == 1:
+            self._stop_because(StopCause.FAILURES, f"{limit} trials in a row failed alike:\n{error}", StopRequest.NOW)
 
     # Retention and ending
 
@@ -357,13 +394,24 @@ class StudyLoop:
             if not wanted:
                 self._trials[number] = replace(trial, checkpoint=None)
 
-    def _out_of_time(self) -> bool:
-        hours = self.spec.budget.hours
-        return hours is not None and self.clock.monotonic() - self._began >= hours * 3600
-
-    def _urgency(self) -> StopRequest:
+    def _heed_stops(self) -> None:
         requested = self.stop_requested()
-        return max(requested, StopRequest.DRAIN) if self._out_of_time() else requested
+        if requested is not StopRequest.NONE:
+            self._stop_because(StopCause.REQUEST, "stopped on request", requested)
+        hours = self.spec.budget.hours
+        if hours is not None and self.clock.monotonic() - self._began >= hours * 3600:
+            self._stop_because(StopCause.HOURS, f"the budget of {hours:g} hours is spent")
+        if self._stop is StopRequest.NONE and (complaint := self.space()) is not None:
+            self._stop_because(StopCause.DISK, complaint)
+
+    def _stop_because(self, cause: StopCause, reason: str, urgency: StopRequest = StopRequest.DRAIN) -> None:
+        """Start nothing new, and have what runs commit and leave; the first cause is the one that is told."""
+        if self._stop is StopRequest.NONE:
+            self._cause, self._reason = cause, reason
+            if urgency is StopRequest.DRAIN:
+                for number, live in self._live.items():
+                    self.executor.leave(number, live.attempt)
+        self._stop = max(self._stop, urgency)
 
     def _kill_all(self) -> None:
         for number, live in sorted(self._live.items()):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from sweep.domain import Report, Trial
+from sweep.domain import Report, Setback, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +59,8 @@ class Observer(Protocol):
         """An evaluation was stored; ``value`` is the objective value up to it."""
         ...
 
-    def attempt_lost(self, trial_number: int, attempt: int, reason: str) -> None:
-        """An attempt ended without ending its trial."""
+    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+        """An attempt ended badly; its trial goes on, or ends right after."""
         ...
 
     def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:

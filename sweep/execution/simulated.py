@@ -115,6 +115,11 @@ class SimulatedExecutor:
         else:
             self._end(key, AttemptEnd.STOPPED if decision is Decision.STOP else AttemptEnd.PAUSED)
 
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """End an attempt as preempted, now; what it has reported is committed."""
+        if (trial_number, attempt) in self._attempts:
+            self._end((trial_number, attempt), AttemptEnd.PREEMPTED)
+
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt; its events are forgotten."""
         if (trial_number, attempt) in self._attempts:

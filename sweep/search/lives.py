@@ -10,8 +10,9 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from sweep.domain import HyperparameterValue, MetricRule, Report, Trial, TrialState
+from sweep.domain import AttemptEnd, HyperparameterValue, MetricRule, Report, Setback, Trial, TrialState
 from sweep.search.space import SearchSpace
+from sweep.spec.model import StudySpec
 
 STATE = "sweep:state"
 ATTEMPT = "sweep:attempt"
@@ -19,11 +20,12 @@ STARTED_AT = "sweep:started_at"
 HYPERPARAMETERS = "sweep:hyperparameters"
 END = "sweep:end"
 REPORT = "sweep:report:"
+SETBACK = "sweep:setback:"
 TEST = "sweep:test:"
 
 # A diverged trial says that its region is bad, which Optuna's samplers learn from PRUNED and not from FAIL;
 # the samplers see it without its evaluations, which ranks it below every other trial.
-OPTUNA_STATES = {
+_OPTUNA_STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
     TrialState.PRUNED: OptunaState.PRUNED,
     TrialState.DIVERGED: OptunaState.PRUNED,
@@ -100,6 +102,7 @@ class Life:
     error: str | None = None
     ended_at: float | None = None
     test: Mapping[str, float] | None = None
+    setbacks: tuple[Setback, ...] = ()
 
     @classmethod
     def of(cls, frozen: FrozenTrial, space: SearchSpace, study_attrs: Mapping[str, Any]) -> Life:
@@ -120,6 +123,8 @@ class Life:
                 evaluation = Evaluation.from_json(frozen.number, record)
                 life.evaluations[evaluation.report.step] = evaluation
         life.evaluations = dict(sorted(life.evaluations.items()))
+        setbacks = [_setback(record) for key, record in attrs.items() if key.startswith(SETBACK)]
+        life.setbacks = tuple(sorted(setbacks, key=lambda setback: setback.attempt))
         if life.state.is_finished:
             end = attrs.get(END, {})
             life.chosen_step = end.get("step")
@@ -164,7 +169,19 @@ class Life:
             test=self.test,
             started_at=self.started_at,
             ended_at=self.ended_at,
+            setbacks=self.setbacks,
         )
+
+
+def optuna_state(state: TrialState, spec: StudySpec) -> OptunaState:
+    """A finished state in Optuna's words; the spec says whether a diverged trial teaches the sampler."""
+    if state is TrialState.DIVERGED and spec.on.diverged.told == "nothing":
+        return OptunaState.FAIL
+    return _OPTUNA_STATES[state]
+
+
+def _setback(record: Mapping[str, Any]) -> Setback:
+    return Setback(**{**record, "end": AttemptEnd(record["end"])})
 
 
 def _state(frozen: FrozenTrial) -> TrialState:

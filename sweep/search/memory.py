@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from sweep.domain import HyperparameterValue, Report, TrialState
-from sweep.search.lives import OPTUNA_STATES, Evaluation, Life
+from sweep.search.lives import Evaluation, Life, optuna_state
 from sweep.search.pruners import build_pruner, is_last, milli_fidelity
 from sweep.search.samplers import StudySampler
 from sweep.search.space import SearchSpace
@@ -98,7 +98,9 @@ class SearchMemory:
         """The objective value as Optuna holds it: a pruned trial has its last one."""
         if state is TrialState.COMPLETE and step in life.evaluations:
             return [life.evaluations[step].report.metrics[self._spec.rule.name]]
-        if OPTUNA_STATES.get(state) is OptunaState.PRUNED and life.newest is not None:
+        if not state.is_finished or life.newest is None:
+            return None
+        if optuna_state(state, self._spec) is OptunaState.PRUNED:
             return [life.newest.value]
         return None
 
@@ -107,7 +109,7 @@ class SearchMemory:
             return OptunaState.RUNNING
         if len(self._space.nearest(life.hyperparameters)) < len(self._space.distributions):
             return OptunaState.FAIL  # defaults outside of the choices teach nothing about the space
-        return OPTUNA_STATES[life.state]
+        return optuna_state(life.state, self._spec)
 
 
 def frozen_trial(

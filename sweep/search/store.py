@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweep.domain import HyperparameterValue, Report, Trial, TrialState
+from sweep.domain import HyperparameterValue, Report, Setback, Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
@@ -154,12 +155,17 @@ class OptunaStore:
         newest = self._life(trial_number).newest
         return newest is not None and newest.prune
 
-    def pause(self, trial_number: int) -> None:
-        """Mark as PAUSED: unfinished, with nothing running."""
+    def pause(self, trial_number: int, setback: Setback | None = None) -> None:
+        """Mark as PAUSED: unfinished, with nothing running; remember how its attempt ended, if it ended badly."""
         life = self._unfinished(trial_number, "a pause")
+        is_new = setback is not None and setback.attempt not in {known.attempt for known in life.setbacks}
         with self._writing():
+            if setback is not None and is_new:
+                self._set(life, f"{lives.SETBACK}{setback.attempt}", {**asdict(setback), "end": setback.end.value})
             self._set(life, lives.STATE, TrialState.PAUSED.value)
         life.state = TrialState.PAUSED
+        if setback is not None and is_new:
+            life.setbacks = (*life.setbacks, setback)
 
     def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
         """Finish a trial. Telling it again with the same state is ignored.
@@ -181,7 +187,7 @@ class OptunaStore:
             self._store(life, chosen, chosen.metrics[self._rule.name])
         ended_at = self._now()
         step = chosen.step if chosen else None
-        optuna_state = lives.OPTUNA_STATES[state]
+        optuna_state = lives.optuna_state(state, self._spec)
         values = self._memory.told_values(life, state, step)
         with self._writing():
             self._set(life, lives.END, {"step": step, "error": error, "at": ended_at})

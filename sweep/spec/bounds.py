@@ -25,5 +25,7 @@ def check(value: Any, metadata: list[Any]) -> None:
             raise BrokenRule(f"is below {rule.ge}", f"Use {rule.ge} or more")
         elif isinstance(rule, annotated_types.Gt) and value <= rule.gt:
             raise BrokenRule(f"is not above {rule.gt}", f"Use a value above {rule.gt}")
+        elif isinstance(rule, annotated_types.Le) and value > rule.le:
+            raise BrokenRule(f"is above {rule.le}", f"Use {rule.le} or less")
         elif isinstance(rule, annotated_types.Lt) and value >= rule.lt:
             raise BrokenRule(f"is not below {rule.lt}", f"Use a value below {rule.lt}")

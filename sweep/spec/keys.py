@@ -17,6 +17,11 @@ SHORTHANDS = {
     "search.sampler": "name",
     "search.pruner": "name",
     "metric": "name",
+    "on.oom": "halvings",
+    "on.diverged": "told",
+    "on.timeout": "retries",
+    "on.failed": "retries",
+    "on.lost": "retries",
 }
 
 

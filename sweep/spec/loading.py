@@ -14,8 +14,10 @@ from sweep.spec.keys import SHORTHANDS
 from sweep.spec.model import (
     BudgetSpec,
     DataSpec,
+    LimitsSpec,
     MetricSpec,
     ObjectiveSpec,
+    OnSpec,
     PrunerSpec,
     ResourcesSpec,
     SamplerSpec,
@@ -165,6 +167,13 @@ def _built(found: dict[str, Any]) -> StudySpec:
         metric=MetricSpec(**found["metric"]),
         budget=BudgetSpec(**found.get("budget", {})),
         resources=ResourcesSpec(**found.get("resources", {})),
+        limits=LimitsSpec(**found.get("limits", {})),
+        on=_policies(found.get("on", {})),
         tracking=TrackingSpec(**found.get("tracking", {})),
         **{key: found[key] for key in ("storage", "history", "keep") if key in found},
     )
+
+
+def _policies(found: Mapping[str, Mapping[str, Any]]) -> OnSpec:
+    kinds = {name: info.annotation for name, info in OnSpec.model_fields.items()}
+    return OnSpec(**{name: kinds[name](**values) for name, values in found.items()})  # type: ignore[misc]

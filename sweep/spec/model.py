@@ -15,8 +15,10 @@ from sweep.spec.resolved import plain, plain_training, resolved
 from sweep.spec.sections import (
     BudgetSpec,
     DataSpec,
+    LimitsSpec,
     MetricSpec,
     ObjectiveSpec,
+    OnSpec,
     Part,
     PrunerSpec,
     ResourcesSpec,
@@ -30,8 +32,10 @@ from sweep.spec.space import Choices, Distribution, bounds, top, within
 __all__ = [
     "BudgetSpec",
     "DataSpec",
+    "LimitsSpec",
     "MetricSpec",
     "ObjectiveSpec",
+    "OnSpec",
     "PrunerSpec",
     "ResourcesSpec",
     "SamplerSpec",
@@ -59,6 +63,8 @@ class StudySpec(Part):
     metric: MetricSpec = Field(default_factory=MetricSpec)
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    limits: LimitsSpec = Field(default_factory=LimitsSpec)
+    on: OnSpec = Field(default_factory=OnSpec)
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
     storage: str = "mlruns"
     history: Annotated[str | None, AfterValidator(rules.history_url)] = None

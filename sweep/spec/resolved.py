@@ -55,6 +55,8 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
         "metric": plain(spec.metric),
         "budget": plain(spec.budget),
         "resources": plain(spec.resources),
+        "limits": plain(spec.limits),
+        "on": {name: plain(getattr(spec.on, name)) for name in type(spec.on).model_fields},
         "tracking": plain(spec.tracking),
         "storage": spec.storage,
         "history": spec.history,

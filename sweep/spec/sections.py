@@ -187,6 +187,91 @@ class ResourcesSpec(Part):
     address: str | None = None
 
 
+class LimitsSpec(Part):
+    """What an attempt and the study may take before somebody steps in.
+
+    Attributes:
+        silence_minutes: Longest time without a sign of life from a trial; then it ends as TIMEOUT.
+        attempt_hours: Longest wall time of one attempt; likewise.
+        grace_seconds: What a trial has to commit a checkpoint in when it is told to leave, before it is killed.
+        memory_gb: Resident host memory of a trial, in 10⁹ bytes; above it the attempt ends as OOM.
+        disk_gb: Quota of the study's own folder, in 10⁹ bytes; the study pauses before it is exceeded.
+        free_disk_gb: What must stay free on the storage's disk, in 10⁹ bytes; likewise.
+        log_mb: Largest log of a trial, in 10⁶ bytes; its middle is cut out.
+    """
+
+    silence_minutes: float | None = Field(default=30.0, gt=0)
+    attempt_hours: float | None = Field(default=None, gt=0)
+    grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    memory_gb: float | None = Field(default=None, gt=0)
+    disk_gb: float | None = Field(default=None, gt=0)
+    free_disk_gb: float = Field(default=0.5, ge=0)
+    log_mb: float = Field(default=20.0, gt=0)
+
+
+class OomPolicy(Part):
+    """Out of memory, on the host or on the device.
+
+    Attributes:
+        halvings: Times the micro-batch is halved, with the same rows in each optimizer step, before the trial ends
+            as OOM.
+    """
+
+    halvings: int = Field(default=3, ge=0, le=16)
+
+
+class DivergedPolicy(Part):
+    """Loss or metric became NaN or infinite: the trial ends as DIVERGED and is never ranked.
+
+    Attributes:
+        told: What the sampler learns: ``bad`` is worse than every other trial, ``nothing`` leaves it out.
+    """
+
+    told: Literal["bad", "nothing"] = "bad"
+
+
+class TimeoutPolicy(Part):
+    """Silent or running for too long.
+
+    Attributes:
+        retries: Further attempts, from the newest checkpoint, before the trial ends as TIMEOUT.
+    """
+
+    retries: int = Field(default=0, ge=0, le=100)
+
+
+class FailedPolicy(Part):
+    """The objective raised.
+
+    Attributes:
+        retries: Further attempts, from the newest checkpoint, before the trial ends as FAILED.
+        stop_after: Trials in a row that end with the same traceback before the study stops.
+    """
+
+    retries: int = Field(default=1, ge=0, le=100)
+    stop_after: int = Field(default=3, ge=1)
+
+
+class LostPolicy(Part):
+    """The process, worker or node died.
+
+    Attributes:
+        retries: Further attempts, from the newest checkpoint, while none brings a new one; then it ends as FAILED.
+    """
+
+    retries: int = Field(default=3, ge=0, le=1000)
+
+
+class OnSpec(Part):
+    """What follows when an attempt ends badly."""
+
+    oom: OomPolicy = Field(default_factory=OomPolicy)
+    diverged: DivergedPolicy = Field(default_factory=DivergedPolicy)
+    timeout: TimeoutPolicy = Field(default_factory=TimeoutPolicy)
+    failed: FailedPolicy = Field(default_factory=FailedPolicy)
+    lost: LostPolicy = Field(default_factory=LostPolicy)
+
+
 class TrackingSpec(Part):
     """Where the record goes.
 

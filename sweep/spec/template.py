@@ -61,6 +61,20 @@ resources:
   gpus_per_trial: 0                 # 0.5 lets two trials share one
   workers: null                     # trials side by side; null is as many as fit
   address: null                     # of a Ray cluster; null starts Ray here
+limits:                             # a trial beyond them is ended, a study beyond them pauses
+  silence_minutes: 30               # without a sign of life: the trial ends as TIMEOUT, its stacks are kept
+  attempt_hours: null               # of one attempt; likewise
+  grace_seconds: 30                 # to commit a checkpoint in, when told to leave
+  memory_gb: null                   # host memory of a trial
+  disk_gb: null                     # of the study's folder; the study pauses before
+  free_disk_gb: 0.5                 # to stay free on the disk; likewise
+  log_mb: 20                        # of a trial's log
+on:                                 # when an attempt ends badly
+  oom: {{halvings: 3}}                # halve the micro-batch, same rows a step; then the trial is OOM
+  diverged: {{told: bad}}             # to the sampler; or nothing
+  timeout: {{retries: 0}}
+  failed: {{retries: 1, stop_after: 3}} # the study stops after so many same tracebacks
+  lost: {{retries: 3}}                # without a new checkpoint in between
 tracking: {{uri: null}}               # of an MLflow server; null is mlflow.db in the storage
 storage: mlruns                     # folder of everything a study writes
 history: null                       # postgresql://… to share the study; null is a file in the storage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sweep.domain import Report, Trial
+from sweep.domain import Report, Setback, Trial
 from sweep.engine.view import StudySnapshot
 from sweep.ports import Record, TrialOver
 
@@ -53,7 +53,7 @@ class SilentObserver:
         """Count."""
         self.reports += 1
 
-    def attempt_lost(self, trial_number: int, attempt: int, reason: str) -> None:
+    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
         """Count."""
         self.lost += 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sweep.domain import Report, Trial, TrialState
+from sweep.domain import AttemptEnd, Report, Setback, Trial, TrialState
 from sweep.errors import StudyStoreError
 from sweep.ports import StudyStore
 
@@ -52,9 +52,12 @@ def check_life_of_a_trial(under_test: StoreUnderTest) -> None:
     _expect(store.begin_attempt(0) == 1, "first attempt is 1")
     first, second, third = (evaluation(0, s, v) for s, v in ((4, 0.7), (8, 0.9), (12, 0.8)))
     store.report(first, 0.7)
-    store.pause(0)
+    setback = Setback(attempt=1, end=AttemptEnd.OOM, step=4, reason="out of memory")
+    store.pause(0, setback)
+    store.pause(0, setback)
     paused = _same_after_reopening(under_test, store)[0]
     _expect(paused.state is TrialState.PAUSED and paused.value == 0.7 and paused.attempt == 1, paused)
+    _expect(paused.setbacks == (setback,) and paused.micro_batch_split == 2, "a setback is kept once")
     _expect(store.begin_attempt(0) == 2, "second attempt is 2")
     _expect(_same_after_reopening(under_test, store)[0].state is TrialState.RUNNING, "an attempt wakes a trial")
     store.report(second, 0.9)

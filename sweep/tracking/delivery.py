@@ -10,7 +10,7 @@ from pathlib import Path
 from mlflow.entities import DatasetInput, Metric
 
 from sweep.domain import Report, TrialState
-from sweep.ports import AttemptBegun, AttemptOver, ModelKept, Record, StudyBegun, StudyOver, TrialOver
+from sweep.ports import AttemptBegun, AttemptOver, ModelKept, Record, StudyBegun, StudyOver, Superseded, TrialOver
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.artifacts import log_study_files, log_trial_files
@@ -161,6 +161,8 @@ class Delivery:
                 self._attempt(record, lambda: self._attempt_begun(record))
             case AttemptOver():
                 self._attempt(record, lambda: self._attempt_over(record))
+            case Superseded():
+                self._attempt(record, lambda: self._superseded(record))
             case TrialOver():
                 self._trial_over(record)
             case ModelKept():
@@ -194,7 +196,11 @@ class Delivery:
         self._tracker.log(
             run_id,
             params={key: words.text(value) for key, value in parameters.items()},
-            tags={words.ATTEMPT: str(record.attempt), words.STATE: TrialState.RUNNING.value},
+            tags={
+                words.ATTEMPT: str(record.attempt),
+                words.STATE: TrialState.RUNNING.value,
+                words.SPLIT: str(record.micro_batch_split),
+            },
         )
         if not is_new:
             self._tracker.client.update_run(run_id, status="RUNNING")
@@ -204,6 +210,12 @@ class Delivery:
         told = {f"{words.ATTEMPT}.{record.attempt}": f"{record.state}: {record.reason}"[:4000]}
         self._tracker.log(run_id, tags={words.STATE: record.state.value, **told})
         self._tracker.client.update_run(run_id, status=words.STATUS[record.state])
+
+    def _superseded(self, record: Superseded) -> None:
+        run_id, _ = self._tracker.child(record.trial_number)
+        told = ", ".join(f"{key} {value:.6g}" for key, value in record.metrics.items())
+        name = f"{words.SUPERSEDED}.{record.attempt}"
+        self._tracker.log(run_id, tags={name: f"step {record.step}: {told}"[:4000]})
 
     def _trial_over(self, record: TrialOver) -> None:
         trial = self.memory.trial(record.trial_number)

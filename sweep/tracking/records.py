@@ -17,6 +17,7 @@ from sweep.ports import (
     Record,
     StudyBegun,
     StudyOver,
+    Superseded,
     TrialOver,
 )
 
@@ -27,6 +28,7 @@ KINDS: Mapping[str, type[Any]] = {
     "attempt_begun": AttemptBegun,
     "attempt_over": AttemptOver,
     "report": Report,
+    "superseded": Superseded,
     "trial_over": TrialOver,
     "model_kept": ModelKept,
     "study_over": StudyOver,
@@ -74,6 +76,8 @@ def identity(record: Record) -> Hashable | None:
             return ("attempt_begun", record.trial_number, record.attempt)
         case AttemptOver():
             return ("attempt_over", record.trial_number, record.attempt)
+        case Superseded():
+            return ("superseded", record.trial_number, record.attempt, record.step)
         case TrialOver():
             return ("trial_over", record.trial_number)
         case ModelKept():

@@ -19,6 +19,8 @@ ATTEMPT = "sweep.attempt"
 RANK = "sweep.rank"
 BEST = "sweep.best"
 STEP = "sweep.step"
+SPLIT = "sweep.micro_batch_split"
+SUPERSEDED = "sweep.superseded"
 ERROR = "sweep.error"
 
 OBJECTIVE_VALUE = "objective_value"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState as OptunaState
 from scipy.stats import qmc
 
 from sweep.domain import Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import OptunaStore, read_trials
-from sweep.search.lives import OPTUNA_STATES
 from sweep.search.pruners import is_last, milli_fidelity
 from sweep.search.samplers import SobolPoints
 from sweep.search.space import SearchSpace
@@ -224,7 +224,7 @@ def test_a_diverged_trial_is_the_worst_that_tpe_can_see_and_never_ranked(tmp_pat
         # TPE ranks pruned trials by how far they came: without evaluations none comes after it.
         assert seen[0].intermediate_values
         assert not seen[1].intermediate_values
-        assert seen[1].state is OPTUNA_STATES[TrialState.PRUNED]
+        assert seen[1].state is OptunaState.PRUNED
         assert store.trials()[1].state is TrialState.DIVERGED
         assert store.trials()[1].error == "loss is nan"
 
