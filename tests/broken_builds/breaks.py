@@ -1,6 +1,6 @@
 """Deliberate faults: for each promise, a change that breaks it and the test that must notice.
 
-Each ``*.yaml`` beside this file is a list of entries with ``pain``, ``breaks``, ``file``, ``replace``, ``by``, ``test``.
+Each ``*.yaml`` beside this file is a list of entries: ``pain``, ``breaks``, ``file``, ``replace``, ``by``, ``test``.
 """
 
 from __future__ import annotations

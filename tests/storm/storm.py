@@ -1,7 +1,7 @@
 """A study in a storm: a seeded adversary breaks whatever it can while a real study runs, and nothing may be lost.
 
-``python -m tests.storm --seed 7`` for one of your own; ``make storm`` for a long one. The seed decides which faults come in
-which order; when they strike depends on the machine.
+``python -m tests.storm --seed 7`` for one of your own; ``make storm`` for a long one. The seed decides which faults
+come in which order; when they strike depends on the machine.
 """
 
 from __future__ import annotations
