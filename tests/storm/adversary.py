@@ -55,9 +55,9 @@ class Adversary:
         self._waiting: list[Callable[[], bool]] = []
 
     @property
-    def is_over(self) -> bool:
-        """Whether it has given up and undone what it can undo."""
-        return time.monotonic() - self._began > self.seconds and not self._later
+    def is_full(self) -> bool:
+        """Whether the storage's disk is full of ballast now."""
+        return (self.storage / "ballast").exists()
 
     def act(self, driver: int | None) -> None:
         """Do what is due now.
