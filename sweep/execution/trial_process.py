@@ -108,8 +108,8 @@ def _guarded_attempt(
         if _is_leaving():  # before the long loading of data and model
             return AttemptEnd.PREEMPTED, None
         return _attempt(channel, objective, request_from_json(order["train_request"]), log), None
-    except LeftEarly:
-        return AttemptEnd.PREEMPTED, None
+    except LeftEarly as error:
+        return AttemptEnd.PREEMPTED, str(error) or None
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
