@@ -249,7 +249,7 @@ def _drive_prepared(
     environment = describe_environment()
     _write_facts(spec, data, environment)
     remember(layout.storage)
-    signals = StopSignals(layout.control)
+    signals = StopSignals(layout.control, spec.limits.grace_seconds)
     signals.clear()
     with ExitStack() as stack:
         stack.enter_context(signals.listening())
