@@ -16,6 +16,7 @@
         checkpoints/trial-0000/step-00000012/
         artifacts/trial-0000/      files a trial shows
         exports/                   models made ready for deployment
+        gc.jsonl                   what `sweep gc` removed
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class StudyLayout:
         return self.folder / "exports"
 
     @property
+    def removals(self) -> Path:
+        """What garbage collection removed, one JSON object a line."""
+        return self.folder / "gc.jsonl"
+
+    @property
     def prepared(self) -> Path:
         """Folder of prepared data, shared between studies."""
         return self.storage / "prepared"
@@ -90,6 +96,10 @@ class StudyLayout:
     def tracking_artifacts(self) -> Path:
         """MLflow's artifact root in this storage."""
         return self.storage / "artifacts"
+
+    def export(self, trial_number: int) -> Path:
+        """The export of a kept trial's model."""
+        return self.exports / f"trial-{trial_number:04d}"
 
     def log(self, trial_number: int) -> Path:
         """Log file of a trial."""

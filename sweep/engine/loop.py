@@ -255,7 +255,8 @@ class StudyLoop:
         if is_newest:
             chosen = self.spec.rule.chosen(live.history)
             weights = {chosen.step} if chosen else set()
-            self.keeper.keep(report.trial_number, {report.step}, weights)
+            # The one before as well: the newest is proven only once somebody has read it.
+            self.keeper.keep(report.trial_number, {known.step for known in live.history[-2:]}, weights)
 
     def _store_report(self, live: _Live, report: Report) -> None:
         # Recorded before it is stored: a crash between the two repeats the report, and records are idempotent.
