@@ -73,6 +73,11 @@ class StudyLayout:
         return self.folder / "logs"
 
     @property
+    def tracking_log(self) -> Path:
+        """Log of the delivery to the tracker."""
+        return self.logs / "tracking.log"
+
+    @property
     def exports(self) -> Path:
         """Folder of exported models."""
         return self.folder / "exports"
