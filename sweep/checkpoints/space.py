@@ -78,7 +78,7 @@ class Allowance:
         free = free_bytes(self.layout.folder)
         if free - coming_bytes < self.reserve_bytes:
             limit = f"the {_size(self.reserve_bytes)} of limits.free_disk_gb"
-            return f"{self.layout.storage}: {_size(free)} free are less than {coming} and {limit}. {self._remedy('free-')}"
+            return f"{self.layout.storage}: {_size(free)} are free, not {coming} and {limit}. {self._remedy('free-')}"
         if self.quota_bytes is None:
             return None
         used = sum(disk_use(self.layout).values())
