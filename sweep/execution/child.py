@@ -86,6 +86,12 @@ class TrialProcess:
             self._status.wait_readable(remaining)
         return True
 
+    def signal(self, number: int) -> None:
+        """Have a signal sent to it alone, even if it is yet to be made; one that is gone stays so."""
+        if not self.has_ended:
+            with contextlib.suppress(ExecutionError):  # a dead warm parent's children die by themselves
+                self._status.send({"signal": number})
+
     def begin_kill(self) -> None:
         """Have it killed, with its whole process group; ``poll`` tells when it is gone."""
         if not self.has_ended:

@@ -102,6 +102,11 @@ class LocalExecutor:
         if (trial_number, attempt) in self._running:
             self._running[trial_number, attempt].decide(decision)
 
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Ask an attempt to commit a checkpoint at its next step and to end; unknown ones are ignored."""
+        if (trial_number, attempt) in self._running:
+            self._running[trial_number, attempt].leave()
+
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt at once; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
         if (trial_number, attempt) in self._running:

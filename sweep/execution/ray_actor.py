@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ _DEVICE_VARIABLES = (
 
 CONTROL = "control"
 LIFE = "life"
-"""Concurrency groups: a kill is heard while a poll waits, and ``live`` blocks nothing."""
+"""Concurrency groups: orders are heard while a poll waits, and ``live`` blocks nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +79,15 @@ class WorkerIdentity:
 class TrialWorker:
     """One worker slot, as Ray runs it.
 
-    ``kill`` is called in the concurrency group ``CONTROL``, ``live`` in ``LIFE``, the rest in the default one.
+    ``kill`` and ``leave`` are called in the concurrency group ``CONTROL``, ``live`` in ``LIFE``, the rest in the
+    default one.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._name = f"{socket.gethostname()}-{settings.slot}"
         self._supervisor: Supervisor | None = None
-        self._kills: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[int, int, Callable[[Supervisor], None]]] = queue.SimpleQueue()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._parent = WarmParent(settings.modules, extra_path=settings.extra_path, attach_to=settings.warm)
         self._parent.start()
@@ -123,7 +124,7 @@ class TrialWorker:
             supervisor.decide(decision)
         deadline = time.monotonic() + timeout_seconds
         while True:
-            self._obey_kills(supervisor)
+            self._obey(supervisor)
             events = supervisor.events()
             remaining = deadline - time.monotonic()
             if events or remaining <= 0:
@@ -135,18 +136,26 @@ class TrialWorker:
 
     def kill(self, trial_number: int, attempt: int) -> None:
         """Have an attempt killed, if it is the one that runs; its end comes through ``poll``."""
-        self._kills.put((trial_number, attempt))
-        self._wake_writer.send(b"!")
+        self._order(trial_number, attempt, Supervisor.begin_kill)
+
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Have an attempt asked to leave, if it is the one that runs; its end comes through ``poll``."""
+        self._order(trial_number, attempt, Supervisor.leave)
 
     def live(self) -> None:
         """Never return: the call fails the moment the actor dies."""
         threading.Event().wait()
 
-    def _obey_kills(self, supervisor: Supervisor) -> None:
-        while not self._kills.empty():
+    def _order(self, trial_number: int, attempt: int, what: Callable[[Supervisor], None]) -> None:
+        self._orders.put((trial_number, attempt, what))
+        self._wake_writer.send(b"!")
+
+    def _obey(self, supervisor: Supervisor) -> None:
+        while not self._orders.empty():
             self._wake_reader.recv(1)
-            if self._kills.get() == (supervisor.trial_number, supervisor.attempt):
-                supervisor.begin_kill()
+            trial_number, attempt, what = self._orders.get()
+            if (trial_number, attempt) == (supervisor.trial_number, supervisor.attempt):
+                what(supervisor)
 
     def _devices(self) -> dict[str, str]:
         if self._settings.gpus <= 0:

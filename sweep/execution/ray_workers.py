@@ -214,6 +214,12 @@ class RayExecutor:
         if worker is not None and worker.poll is None:
             self._watch(worker, worker.actor.poll.remote(decision, _POLL_SECONDS))
 
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Ask an attempt to commit a checkpoint at its next step and to end; unknown ones are ignored."""
+        worker = self._running(trial_number, attempt)
+        if worker is not None:
+            worker.actor.leave.options(concurrency_group=CONTROL).remote(trial_number, attempt)
+
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt at once; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
         worker = self._running(trial_number, attempt)

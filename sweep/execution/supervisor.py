@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,10 @@ class Supervisor:
         self._waits = False
         with contextlib.suppress(ExecutionError):
             self._process.send({"decision": decision})
+
+    def leave(self) -> None:
+        """Ask it to commit a checkpoint at its next step and to end."""
+        self._process.signal(signal.SIGTERM)
 
     def begin_kill(self) -> None:
         """Have it killed; its end will be LOST."""

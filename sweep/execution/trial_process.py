@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -20,7 +21,7 @@ from sweep.domain import AttemptEnd, Decision, TrainRequest
 from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError
 from sweep.execution.channel import MessageChannel
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
-from sweep.ports import DivergedError, Objective
+from sweep.ports import DivergedError, LeftEarly, Objective
 
 _TRACEBACK_LINES = 30
 _LINE_CHARACTERS = 2000
@@ -30,7 +31,11 @@ _ENDS = {Decision.STOP: AttemptEnd.STOPPED, Decision.PAUSE: AttemptEnd.PAUSED}
 
 
 def train(connection: socket.socket) -> int:
-    """Run one attempt; the first message is ``{"objective", "loader", "train_request"}``."""
+    """Run one attempt; the first message is ``{"objective", "loader", "train_request"}``.
+
+    SIGTERM asks it to leave.
+    """
+    _heed_sigterm()
     channel = MessageChannel(connection)
     order = channel.receive()
     if order is None:
@@ -44,6 +49,7 @@ def train(connection: socket.socket) -> int:
 
 def call(connection: socket.socket) -> int:
     """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     channel = MessageChannel(connection)
     order = channel.receive()
     if order is None:
@@ -56,6 +62,19 @@ def call(connection: socket.socket) -> int:
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
         _say(channel, {"error": _described(error)})
     return 0
+
+
+_told_to_leave: list[int] = []
+"""Grows when SIGTERM comes; a signal handler may do no more than that."""
+
+
+def _heed_sigterm() -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: _told_to_leave.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked by the warm parent until here
+
+
+def _is_leaving() -> bool:
+    return bool(_told_to_leave)
 
 
 def _log_of_attempt(assignment: Mapping[str, Any]) -> logging.Logger:
@@ -86,7 +105,11 @@ def _guarded_attempt(
 ) -> tuple[AttemptEnd, str | None]:
     try:
         objective = _load(channel, order["loader"], order["objective"])
+        if _is_leaving():  # before the long loading of data and model
+            return AttemptEnd.PREEMPTED, None
         return _attempt(channel, objective, request_from_json(order["train_request"]), log), None
+    except LeftEarly:
+        return AttemptEnd.PREEMPTED, None
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
@@ -122,6 +145,7 @@ def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
         _say(channel, {"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
 
     objective.progress = progress
+    objective.leaving = _is_leaving
     return objective
 
 

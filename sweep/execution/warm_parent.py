@@ -5,8 +5,9 @@ modules it is asked to warm, and nothing of the owner's memory gets here. Each c
 one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path or null, "cwd": path or null}``, and by
 SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(socket) -> exit code``. Back come
 ``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
-``{"error": text}``. A connection that closes early, or sends ``{"kill": true}``, kills the child with its whole
-process group. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
+``{"error": text}``. A connection that sends ``{"signal": n}`` signals the child alone; one that closes early, or sends
+``{"kill": true}``, kills it with its whole process group. A child begins with SIGTERM blocked: whoever wants to heed
+it has the time to. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Warm up and serve until the owner is gone."""
     config = WarmConfig(**json.loads(arguments[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    # Who ends a whole machine or container tells everybody: trials need their parent while they leave.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     sys.path[:] = config.path
     for descriptor in (config.listen_fd, config.alive_fd):
         os.set_inheritable(descriptor, False)
@@ -167,6 +170,9 @@ class _Server:
     def _obey(self, client: _Client, request: dict[str, Any]) -> None:
         if request.get("kill"):
             self._kill(client.pid)
+        elif "signal" in request:
+            if client.pid in self._children:  # not reaped, so the pid is still this child's
+                os.kill(client.pid, request["signal"])
         elif self._failure is not None:
             self._reply(client, {"error": self._failure})
         else:

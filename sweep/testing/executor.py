@@ -187,8 +187,33 @@ class ExecutorConformance:
         end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
         assert (end.end, end.detail) == (AttemptEnd.LOST, "trial process killed by signal 9")
 
+    def test_an_attempt_that_asks_leaves_at_its_next_step(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=1, then="train-on")
+        executor.start(request, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Progressed) and event.step == 2 for event in seen))
+        executor.leave(request.assignment.trial_number, 1)
+        end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
+        assert end.end is AttemptEnd.PREEMPTED
+        assert executor.free_slots == executor.slots
+
+    def test_an_attempt_told_to_leave_before_it_has_begun_leaves(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=1, then="train-on")
+        executor.start(request, folder / "log")
+        executor.leave(request.assignment.trial_number, 1)
+        events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen))
+        assert the_end(events).end is AttemptEnd.PREEMPTED
+
+    def test_an_attempt_that_does_not_ask_goes_on_to_its_next_report(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=2, sleep_seconds=0.5)
+        executor.start(request, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Progressed) for event in seen))
+        executor.leave(request.assignment.trial_number, 1)
+        events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=Decision.PAUSE)
+        assert the_end(events).end is AttemptEnd.PAUSED
+
     def test_unknown_attempts_are_ignored(self, executor: Executor) -> None:
         executor.decide(10**6, 1, Decision.STOP)
+        executor.leave(10**6, 1)
         executor.kill(10**6, 1)
         assert list(executor.wait(0)) == []
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from sweep.domain import Report, TrainRequest
 from sweep.errors import InvalidDataError, InvalidSpecError
-from sweep.ports import DivergedError
+from sweep.ports import DivergedError, LeftEarly
 
 LOADER = "sweep.testing.toy_objectives:load"
 CANARY: list[int] = []
@@ -28,6 +28,7 @@ class ToyObjective:
     """
 
     progress: Any = None
+    leaving: Any = None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Echo, or raise what ``settings["raise"]`` names."""
@@ -87,6 +88,14 @@ class ToyObjective:
             reported_at=time.time(),
         )
 
+    def _train_on(self, step: int) -> None:
+        """Take steps until it is told to leave."""
+        while not self.leaving():
+            step += 1
+            self.progress(step, 10**6, 1.0)
+            time.sleep(0.05)
+        raise LeftEarly
+
     def _end(self, how: str, request: TrainRequest) -> None:
         if how == "diverge":
             raise DivergedError("loss became NaN at step 3")
@@ -102,6 +111,8 @@ class ToyObjective:
             os._exit(9)
         if how == "quit":
             sys.exit(3)
+        if how == "train-on":
+            self._train_on(int(request.settings.get("reports", 3)))
         if how == "orphan" and os.fork() == 0:
             Path(request.artifacts).write_text(str(os.getpid()))
             time.sleep(600)
