@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from typing import Any
 import yaml
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, head_room, needed_bytes
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
-from sweep.engine.control import StopRequest, StopSignals
+from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError
+from sweep.errors import InvalidDataError, StudyExistsError, SweepError, UserError
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -40,6 +41,9 @@ JOB_TIMEOUT_SECONDS = 3600.0
 
 CLOSE_TIMEOUT_SECONDS = 25.0
 """How long an ending driver waits for the tracker; what is left stays in the spool."""
+
+FULL_DISK_TIMEOUT_SECONDS = 5.0
+"""Likewise, where the tracker may be short of the same disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +190,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
         elif layout.spec.exists():
             raise already_exists(spec)
+        refuse_without_room(spec)
         note("starting workers, preparing data")
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
@@ -197,11 +202,46 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         data = preparing.result()
         for warning in data.get("warnings", []):
             note(f"warning: {warning}")
+        refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
             stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
             if layout.spec.exists():
                 raise already_exists(spec)
         return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
+
+
+def allowance(spec: StudySpec) -> Allowance:
+    """What the spec lets a study take of the disk."""
+    quota = spec.limits.disk_gb
+    return Allowance(
+        layout=spec.layout,
+        quota_bytes=None if quota is None else int(quota * 1e9),
+        reserve_bytes=int(spec.limits.free_disk_gb * 1e9),
+    )
+
+
+def coming_bytes(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> int:
+    """Estimate of what a study will add to the checkpoints it has.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    running = min(running, spec.budget.trials)
+    needed = needed_bytes(checkpoint_bytes, running=running, kept=min(spec.keep + 1, spec.budget.trials))
+    return max(needed - disk_use(spec.layout)["checkpoints"], head_room(checkpoint_bytes, running))
+
+
+def refuse_without_room(spec: StudySpec, *, checkpoint_bytes: int = 0, running: int = 1) -> None:
+    """Refuse a study that the disk or its quota has no room for.
+
+    Raises:
+        UserError: If it has none; names bytes, limit and remedy.
+    """
+    objection = allowance(spec).objection(coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running))
+    if objection is not None:
+        raise UserError(f"study {spec.study!r} has no room: {objection}.")
 
 
 def already_exists(spec: StudySpec) -> StudyExistsError:
@@ -253,7 +293,7 @@ def _drive_prepared(
     signals.clear()
     with ExitStack() as stack:
         stack.enter_context(signals.listening())
-        store = OptunaStore.open(spec) if resuming else OptunaStore.create(spec)
+        store = _open_store(spec, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec))
         recorder.record(
@@ -271,16 +311,33 @@ def _drive_prepared(
             log_of=layout.log,
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
+            space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
         result = loop.run()
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
         finale = Finale(spec=spec, store=store, recorder=recorder, clock=clock, data=data, environment=environment)
-        finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
-        undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else CLOSE_TIMEOUT_SECONDS)
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
+        patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
+        undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
+
+
+def _open_store(spec: StudySpec, *, resuming: bool) -> OptunaStore:
+    if not resuming:
+        try:
+            return OptunaStore.create(spec)
+        except SweepError:
+            # A study exists once its spec does, and this one could not begin.
+            spec.layout.spec.unlink()
+            raise
+    if not spec.layout.spool.exists():
+        # Its first driver ended before its first record, perhaps even before it had a history.
+        with suppress(StudyExistsError):
+            return OptunaStore.create(spec)
+    return OptunaStore.open(spec)
 
 
 def _evaluator(
@@ -323,10 +380,18 @@ def _write_facts(spec: StudySpec, data: Mapping[str, Any], environment: Mapping[
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Temporary file, fsync, rename."""
+    """Temporary file, fsync, rename.
+
+    Raises:
+        SweepError: If it cannot be written; what was there before stays.
+    """
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise SweepError(f"{path}: cannot be written ({err.strerror}). Free space, then try again.") from err

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_study, print_json
-from sweep.cli.text import counts, number, settings
+from sweep.cli.text import counts, disk, number, settings
 from sweep.layout import StudyLayout
 
 
@@ -26,6 +26,7 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
 def status_of(layout: StudyLayout) -> dict[str, Any]:
     """State, trials by state, budget, best and baseline of a study, JSON-able."""
+    from sweep.checkpoints.space import disk_use
     from sweep.cli.best import row_of
     from sweep.engine.lock import current_holder
     from sweep.search import read_trials
@@ -53,6 +54,7 @@ def status_of(layout: StudyLayout) -> dict[str, Any]:
         "storage": str(layout.storage),
         "tracking_uri": tracking_uri(spec),
         "undelivered": undelivered(layout),
+        "disk": disk_use(layout),
     }
 
 
@@ -80,6 +82,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
     if state["undelivered"]:
         lines.append(f"MLflow     {state['undelivered']} records wait for delivery: `sweep sync {state['study']}`")
     lines.append(f"storage    {state['storage']}")
+    lines.append(f"disk       {disk(state['disk'])}")
     if state["state"] == "PAUSED":
         lines.append(f"Go on with `sweep resume {state['study']}`.")
     return lines

@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import FrameType
@@ -41,11 +41,12 @@ def request_stop(layout: StudyLayout, request: StopRequest) -> None:
 
     Args:
         layout: The study's paths.
-        request: DRAIN or NOW.
+        request: DRAIN or NOW; on a full disk, it is DRAIN that is heard.
     """
     layout.control.mkdir(parents=True, exist_ok=True)
     temporary = layout.control / f".stop-{os.getpid()}"
-    temporary.write_text(json.dumps({"mode": request.name}), encoding="utf-8")
+    with suppress(OSError):  # an empty file is a wish to stop, too
+        temporary.write_text(json.dumps({"mode": request.name}), encoding="utf-8")
     temporary.replace(layout.control / STOP_FILE)
 
 

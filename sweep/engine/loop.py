@@ -253,7 +253,8 @@ class StudyLoop:
         if is_newest:
             chosen = self.spec.rule.chosen(live.history)
             weights = {chosen.step} if chosen else set()
-            self.keeper.keep(report.trial_number, {report.step}, weights)
+            # The one before as well: the newest is proven only once somebody has read it.
+            self.keeper.keep(report.trial_number, {known.step for known in live.history[-2:]}, weights)
 
     def _refuse(self, report: Report) -> None:
         """End an attempt whose report says nothing about the study's metric."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
-from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError
+from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError, is_disk_full
 from sweep.execution.channel import MessageChannel
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
 from sweep.ports import DivergedError, LeftEarly, Objective
@@ -115,6 +115,8 @@ def _guarded_attempt(
     except UserError as error:
         return AttemptEnd.FAILED, str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises ends this attempt alone
+        if is_disk_full(error):
+            return AttemptEnd.DISK_FULL, str(error)
         end = AttemptEnd.OOM if _is_out_of_memory(error) else AttemptEnd.FAILED
         return end, _last_lines(error)
 

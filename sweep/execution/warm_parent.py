@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -29,7 +31,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 _PR_SET_PDEATHSIG = 1
 _OWNER_GONE = 0
@@ -282,13 +284,37 @@ def _redirect(log: str | None) -> None:
     os.dup2(null, 0)
     os.close(null)
     if log is not None:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = _open_log(Path(log))
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = _printing_to(1), _printing_to(2)
+
+
+def _open_log(log: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(log, flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return os.open(os.devnull, flags)  # a full disk is for the checkpoint to tell
+
+
+def _printing_to(descriptor: int) -> TextIO:
+    buffer = io.BufferedWriter(_Output(descriptor, "wb", closefd=False))
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+class _Output(io.FileIO):
+    """Where a child prints to; what a full disk does not take is lost, and the child goes on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweep.errors import is_disk_full
+
 _REFUSED = frozenset(
     {
         "INVALID_PARAMETER_VALUE",
@@ -39,6 +41,8 @@ FAILURES: tuple[type[Exception], ...] = (
 
 def is_refusal(error: Exception) -> bool:
     """Whether repeating the request cannot help: the record is set aside then, and tried no more."""
+    if is_disk_full(error):
+        return False
     if isinstance(error, MlflowException):
         return not _is_from_a_proxy(error) and str(error.error_code) in _REFUSED
     if isinstance(error, requests.HTTPError) and error.response is not None:

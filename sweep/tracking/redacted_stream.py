@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import TextIO
+from typing import Protocol
 
 from sweep.redaction import redacted
+
+
+class Sink(Protocol):
+    """What takes the lines."""
+
+    def write(self, text: str, /) -> int:
+        """Take a text."""
+        ...
+
+    def flush(self) -> None:
+        """Let nothing wait."""
+        ...
 
 
 class RedactedStream(io.TextIOBase):
     """Stands before another text stream and redacts each line that goes there. Thread-safe."""
 
-    def __init__(self, stream: TextIO, url: str) -> None:
+    def __init__(self, stream: Sink, url: str) -> None:
         """Redact from now on.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -23,7 +24,14 @@ def set_aside(folder: Path, record: Record | None, reason: str) -> None:
         reason: What the tracker said.
     """
     line = {"at": time.time(), "reason": redacted(reason), "record": json.loads(to_json(record)) if record else None}
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with (folder / FILE).open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        data = json.dumps(line).encode() + b"\n"
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            # It is tried again; half a line must not join onto a whole one.
+            os.ftruncate(file.fileno(), size)
+            raise

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from sweep.layout import StudyLayout
+from sweep.tracking.bounded_log import BoundedLog
 from sweep.tracking.lock import try_lock
 from sweep.tracking.redacted_stream import RedactedStream
 from sweep.tracking.spool import spool_size
@@ -83,9 +84,9 @@ def main() -> int:
         # The driver has died since it started this process.
         return 3
     # MLflow and the interpreter itself write there, too.
-    sys.stdout = sys.stderr = RedactedStream(sys.stderr, tracking_uri)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     layout = StudyLayout(options.storage, options.study)
+    sys.stdout = sys.stderr = RedactedStream(BoundedLog(layout.tracking_log), tracking_uri)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     ending = Ending(sys.stdin.buffer, options.driver, layout.spool)
     with _take_lock(layout):
         _log.info("started for process %d", options.driver)

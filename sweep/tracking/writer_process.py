@@ -29,7 +29,7 @@ class WriterProcess:
             RecordingError: If it cannot be started.
         """
         self._spool = layout.spool
-        log = layout.logs / "tracking.log"
+        log = layout.tracking_log
         command = [
             *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "sweep.tracking.writer"),
             *("--storage", str(layout.storage), "--study", layout.study),
