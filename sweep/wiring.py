@@ -18,11 +18,10 @@ from sweep.checkpoints import FolderKeeper, intact
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
 from sweep.engine.control import StopRequest, StopSignals
-from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError
+from sweep.errors import InvalidDataError, StudyExistsError, StudyNotFoundError, SweepError
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -30,6 +29,7 @@ from sweep.finale import Finale
 from sweep.layout import StudyLayout
 from sweep.ports import Executor, StudyBegun
 from sweep.search import OptunaStore
+from sweep.sole_driver import sole_driver
 from sweep.spec import spec_from_resolved, spec_text
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
@@ -183,7 +183,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
     layout = spec.layout
     with ExitStack() as stack:
         if resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
         elif layout.spec.exists():
             raise already_exists(spec)
         note("starting workers, preparing data")
@@ -198,10 +198,11 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         for warning in data.get("warnings", []):
             note(f"warning: {warning}")
         if not resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
             if layout.spec.exists():
                 raise already_exists(spec)
-        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
+            OptunaStore.check_is_new(spec)
+        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming, fence=fence)
 
 
 def already_exists(spec: StudySpec) -> StudyExistsError:
@@ -244,6 +245,7 @@ def _drive_prepared(
     note: Callable[[str], None],
     *,
     resuming: bool,
+    fence: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
@@ -253,7 +255,7 @@ def _drive_prepared(
     signals.clear()
     with ExitStack() as stack:
         stack.enter_context(signals.listening())
-        store = OptunaStore.open(spec) if resuming else OptunaStore.create(spec)
+        store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec))
         recorder.record(
@@ -281,6 +283,19 @@ def _drive_prepared(
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else CLOSE_TIMEOUT_SECONDS)
         closing.join()
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
+
+
+def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:
+    """The history of a study that this process holds; a driver may have died before it began one."""
+    if not resuming:
+        return OptunaStore.create(spec, fence=fence)
+    try:
+        return OptunaStore.open(spec, fence=fence)
+    except StudyNotFoundError:
+        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+        if spec.layout.spool.exists():
+            raise
+        return OptunaStore.create(spec, fence=fence)
 
 
 def _evaluator(
