@@ -12,8 +12,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sweep.domain import AttemptEnd, Report, TrialState
 from sweep.ports import AttemptBegun, AttemptOver, TrialOver
 from sweep.search import read_trials
