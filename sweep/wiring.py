@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, head_room, 
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
-from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError, UserError
+from sweep.errors import InvalidDataError, StudyExistsError, StudyNotFoundError, SweepError, UserError
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -31,6 +30,7 @@ from sweep.finale import Finale
 from sweep.layout import StudyLayout
 from sweep.ports import Executor, StudyBegun
 from sweep.search import OptunaStore
+from sweep.sole_driver import sole_driver
 from sweep.spec import spec_from_resolved, spec_text
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
@@ -187,7 +187,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
     layout = spec.layout
     with ExitStack() as stack:
         if resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
         elif layout.spec.exists():
             raise already_exists(spec)
         refuse_without_room(spec)
@@ -204,10 +204,11 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             note(f"warning: {warning}")
         refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
             if layout.spec.exists():
                 raise already_exists(spec)
-        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
+            OptunaStore.check_is_new(spec)
+        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming, fence=fence)
 
 
 def allowance(spec: StudySpec) -> Allowance:
@@ -284,6 +285,7 @@ def _drive_prepared(
     note: Callable[[str], None],
     *,
     resuming: bool,
+    fence: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
@@ -293,7 +295,7 @@ def _drive_prepared(
     signals.clear()
     with ExitStack() as stack:
         stack.enter_context(signals.listening())
-        store = _open_store(spec, resuming=resuming)
+        store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec))
         recorder.record(
@@ -325,19 +327,22 @@ def _drive_prepared(
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
 
 
-def _open_store(spec: StudySpec, *, resuming: bool) -> OptunaStore:
+def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:
+    """The history of a study that this process holds; a driver may have died before it began one."""
     if not resuming:
         try:
-            return OptunaStore.create(spec)
+            return OptunaStore.create(spec, fence=fence)
         except SweepError:
             # A study exists once its spec does, and this one could not begin.
             spec.layout.spec.unlink()
             raise
-    if not spec.layout.spool.exists():
-        # Its first driver ended before its first record, perhaps even before it had a history.
-        with suppress(StudyExistsError):
-            return OptunaStore.create(spec)
-    return OptunaStore.open(spec)
+    try:
+        return OptunaStore.open(spec, fence=fence)
+    except StudyNotFoundError:
+        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+        if spec.layout.spool.exists():
+            raise
+        return OptunaStore.create(spec, fence=fence)
 
 
 def _evaluator(

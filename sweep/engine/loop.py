@@ -176,8 +176,8 @@ class StudyLoop:
             if trial.state.is_finished:
                 self._records.trial_over(trial)
                 continue
-            reasons = [setback.reason for setback in trial.setbacks if setback.attempt == trial.attempt]
-            self._pause(trial.number, trial.attempt, *(reasons or ["its driver ended"]))
+            reasons = {setback.attempt: setback.reason for setback in trial.setbacks}
+            self._pause(trial.number, trial.attempt, reasons.get(trial.attempt, "its driver ended"))
             self._waiting.append(self._trials[trial.number])
         finished = [trial for trial in self._trials.values() if trial.state.is_finished]
         for trial in sorted(finished, key=lambda trial: trial.ended_at or 0.0):
