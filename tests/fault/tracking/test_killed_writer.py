@@ -24,6 +24,8 @@ LONGEST = 400
 class _Finished:
     """No more records will come."""
 
+    is_driven = False
+
     def __init__(self, spool: Path) -> None:
         self.size = spool_size(spool)
         self.event = threading.Event()
