@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from sweep.layout import StudyLayout
+from sweep.redaction import RedactedStream, Redactor, passwords_of
 from sweep.tracking.lock import try_lock
-from sweep.tracking.redacted_stream import RedactedStream
 from sweep.tracking.spool import spool_size
 
 GONE_SECONDS = 20.0
@@ -83,7 +83,8 @@ def main() -> int:
         # The driver has died since it started this process.
         return 3
     # MLflow and the interpreter itself write there, too.
-    sys.stdout = sys.stderr = RedactedStream(sys.stderr, tracking_uri)
+    redactor = Redactor.from_environment(os.environ).knowing(*passwords_of(tracking_uri))
+    sys.stdout = sys.stderr = RedactedStream(sys.stderr, redactor)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     layout = StudyLayout(options.storage, options.study)
     ending = Ending(sys.stdin.buffer, options.driver, layout.spool)
