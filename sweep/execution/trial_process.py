@@ -1,8 +1,8 @@
 """What runs inside a process forked by the warm parent: one attempt of a trial, or one job.
 
-Messages of ``train`` to the supervisor: ``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``)
-and, last, ``{"end": AttemptEnd, "detail": text or null}``. Messages of ``call``: ``{"progress": …}`` and, last,
-``{"result": …}`` or ``{"error": …}``.
+Messages of ``train`` to the supervisor: ``{"stacks": descriptor}`` (see :mod:`sweep.execution.stacks`),
+``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``) and, last, ``{"end": AttemptEnd, "detail": text
+or null}``. Messages of ``call``: ``{"progress": …}`` and, last, ``{"result": …}`` or ``{"error": …}``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sweep.domain import AttemptEnd, Decision, TrainRequest
 from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError, is_disk_full
 from sweep.execution.channel import MessageChannel
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
+from sweep.execution.stacks import offer_stacks
 from sweep.ports import DivergedError, LeftEarly, Objective
 
 _TRACEBACK_LINES = 30
@@ -37,6 +38,7 @@ def train(connection: socket.socket) -> int:
     """
     _heed_sigterm()
     channel = MessageChannel(connection)
+    _say(channel, {"stacks": offer_stacks()})
     order = channel.receive()
     if order is None:
         return _DRIVER_GONE

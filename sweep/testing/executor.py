@@ -133,6 +133,7 @@ class ExecutorConformance:
             ("user-error", AttemptEnd.FAILED, "train.csv: no rows"),
             ("memory", AttemptEnd.OOM, "MemoryError"),
             ("device-memory", AttemptEnd.OOM, "CUDA out of memory"),
+            ("disk-full", AttemptEnd.DISK_FULL, "step-3: the checkpoint cannot be written"),
             ("exit", AttemptEnd.LOST, "exited with code 9"),
             ("quit", AttemptEnd.FAILED, "SystemExit: 3"),
         ],
