@@ -128,7 +128,7 @@ def storm(
         (folder / "storm.yaml").write_text(
             SPEC.format(seed=seed, trials=trials, uri=server.uri, storage=storage), encoding="utf-8"
         )
-        environment = {**os.environ, MARK: mark, "XDG_STATE_HOME": str(folder / "state"), "PYTHONWARNINGS": "default"}
+        environment = {**os.environ, MARK: mark, "XDG_STATE_HOME": str(folder / "state"), "PYTHONFAULTHANDLER": "1"}
         driver = _Driver(folder=folder, environment=environment, layout=layout)
         began = time.monotonic()
         server.start()
