@@ -20,6 +20,7 @@ from typing import Any
 from sweep.domain import AttemptEnd, Decision, TrainRequest
 from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError, is_disk_full
 from sweep.execution.channel import MessageChannel
+from sweep.execution.finite import finite_report
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
 from sweep.execution.stacks import offer_stacks
 from sweep.ports import DivergedError, LeftEarly, Objective
@@ -125,7 +126,8 @@ def _guarded_attempt(
 
 def _attempt(channel: MessageChannel, objective: Objective, request: TrainRequest, log: logging.Logger) -> AttemptEnd:
     reports = objective.train(request)
-    for report in reports:
+    for reported in reports:
+        report = finite_report(reported, request.metric, log)
         metrics = ", ".join(f"{name} {value:.6g}" for name, value in report.metrics.items())
         log.info("step %s (%.4g %s): %s", report.step, report.fidelity, request.fidelity_unit, metrics)
         _say(channel, {"report": report_to_json(report)})
