@@ -45,6 +45,8 @@ def check(
 
 
 def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
+    from sweep.wiring import secrets_warnings
+
     folder = Path(spec.storage)
     while not folder.exists():
         folder = folder.parent
@@ -60,7 +62,9 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "evaluate_at": list(spec.evaluate_at),
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": needed, "free_bytes": shutil.disk_usage(folder).free, "folder": str(folder)},
-        "warnings": list(data.get("warnings", [])) + _warnings(spec, needed, shutil.disk_usage(folder).free),
+        "warnings": list(data.get("warnings", []))
+        + secrets_warnings(spec)
+        + _warnings(spec, needed, shutil.disk_usage(folder).free),
     }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_study, print_json
+from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.text import counts, number, settings
-from sweep.layout import StudyLayout
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
 
 
 def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
@@ -17,23 +19,24 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
     Example: `sweep status intents`
     """
-    state = status_of(find_study(study, storage))
+    state = status_of(find_spec(study, storage))
     if as_json:
         print_json(state)
     else:
         typer.echo("\n".join(_lines(state)))
 
 
-def status_of(layout: StudyLayout) -> dict[str, Any]:
+def status_of(spec: StudySpec) -> dict[str, Any]:
     """State, trials by state, budget, best and baseline of a study, JSON-able."""
     from sweep.cli.best import row_of
     from sweep.engine.lock import current_holder
+    from sweep.redaction import redacted
     from sweep.search import read_trials
     from sweep.selection.summary import summarise
     from sweep.tracking import run_ids, undelivered
-    from sweep.wiring import read_spec, tracking_uri
+    from sweep.wiring import tracking_uri
 
-    spec = read_spec(layout)
+    layout = spec.layout
     trials = read_trials(spec)
     holder = current_holder(layout.lock)
     finished = sum(trial.state.is_finished for trial in trials)
@@ -51,7 +54,7 @@ def status_of(layout: StudyLayout) -> dict[str, Any]:
         "gain": summary.gain,
         "driver": str(holder) if holder else None,
         "storage": str(layout.storage),
-        "tracking_uri": tracking_uri(spec),
+        "tracking_uri": redacted(tracking_uri(spec)),
         "undelivered": undelivered(layout),
     }
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study, print_json
+from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.errors import RecordingError
 
 
@@ -20,11 +20,12 @@ def sync(
 
     Example: `sweep sync intents`
     """
+    from sweep.redaction import redacted
     from sweep.tracking import drain, undelivered
-    from sweep.wiring import read_spec, tracking_uri
+    from sweep.wiring import tracking_uri
 
-    layout = find_study(study, storage)
-    spec = read_spec(layout)
+    spec = find_spec(study, storage, needed=("tracking.uri",))
+    layout = spec.layout
     before = undelivered(layout)
     left = drain(layout, tracking_uri(spec), timeout_seconds=timeout)
     if as_json:
@@ -33,5 +34,5 @@ def sync(
         typer.echo(f"delivered {before - left} records; {left} wait.")
     if left:
         raise RecordingError(
-            f"{left} records of {spec.study!r} wait for {tracking_uri(spec)}. Try again once it answers."
+            f"{left} records of {spec.study!r} wait for {redacted(tracking_uri(spec))}. Try again once it answers."
         )
