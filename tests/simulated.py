@@ -12,7 +12,7 @@ from sweep.domain import Assignment, AttemptEnd, HyperparameterValue, TrainReque
 from sweep.engine.control import StopRequest
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.execution.simulated import Fate, SimulatedExecutor, VirtualClock
-from sweep.ports import AttemptBegun, Ended, Event, TrialOver
+from sweep.ports import AttemptBegun, CheckpointKeeper, Ended, Event, Reported, TrialOver
 from sweep.search import OptunaStore
 from sweep.spec import parse_spec
 from sweep.spec.model import StudySpec
@@ -100,6 +100,8 @@ class Study:
         self.detail: Callable[[Ended], str | None] = lambda ended: ended.detail
         self.late: Callable[[Sequence[Event]], list[Event]] = lambda events: []
         self.space: Callable[[], str | None] = lambda: None
+        self.keeper: CheckpointKeeper = MemoryKeeper()
+        self.checkpoint: str | None = None
 
     def run(
         self,
@@ -142,7 +144,7 @@ class Study:
             store=Mortal(self.store, lose_life),
             executor=executor,
             recorder=Mortal(self.recorder, lose_life),
-            keeper=MemoryKeeper(),
+            keeper=self.keeper,
             clock=self.clock,
             observer=self.observer,
             request_for=self.request,
@@ -158,6 +160,8 @@ class Study:
             self.store.close()
 
     def retold(self, event: Event) -> Event:
+        if isinstance(event, Reported):
+            return Reported(report=replace(event.report, checkpoint=self.checkpoint))
         return replace(event, detail=self.detail(event)) if isinstance(event, Ended) else event
 
     def request(self, assignment: Assignment) -> TrainRequest:

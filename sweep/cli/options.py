@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from sweep.layout import StudyLayout
 from sweep.storages import Storages
+from sweep.strict_json import strict_json
 
 SPEC_SUFFIXES = {".yaml", ".yml"}
 
@@ -48,4 +48,4 @@ def find_study(study: str | None, storage: Path | None) -> StudyLayout:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    typer.echo(strict_json(value, ascii_only=False))

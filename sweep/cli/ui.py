@@ -34,9 +34,14 @@ def ui(
 
     Example: `sweep ui intents --port 5001`
     """
+    from sweep.engine.lock import current_holder
+    from sweep.tracking import settle
     from sweep.wiring import read_spec, tracking_uri
 
-    spec = read_spec(find_study(study, storage))
+    layout = find_study(study, storage)
+    spec = read_spec(layout)
+    if current_holder(layout.lock) is None:
+        settle(layout, tracking_uri(spec))
     if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {spec.tracking.uri}")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -59,8 +60,9 @@ def driver_lock(path: Path, *, study: str, now: float) -> Iterator[None]:
                 "Put `storage` on a file system with locks."
             ) from err
         holder = Holder(pid=os.getpid(), host=socket.gethostname(), since=now)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, its holder unnamed
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
     finally:

@@ -22,7 +22,7 @@ from sweep.domain import (
 from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
-from sweep.engine.retention import trim_models
+from sweep.engine.retention import kept_numbers, trim_models
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
 from sweep.errors import SweepError, is_disk_full
 from sweep.ports import (
@@ -94,6 +94,7 @@ class StudyLoop:
     _trials: dict[int, Trial] = field(default_factory=dict)
     _live: dict[int, _Live] = field(default_factory=dict)
     _waiting: deque[Trial] = field(default_factory=deque)
+    _redo: dict[int, int] = field(default_factory=dict)
     _failures: FailureStreak = field(default_factory=FailureStreak)
     _stop: StopRequest = StopRequest.NONE
     _cause: StopCause = StopCause.REQUEST
@@ -207,7 +208,7 @@ class StudyLoop:
             attempt=attempt,
             hyperparameters=trial.hyperparameters,
             seed=seed,
-            start_from=self.keeper.newest(trial.number),
+            start_from=self.keeper.newest(trial.number, self._redo.get(trial.number)),
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
         self._trials[trial.number] = trial
@@ -253,7 +254,8 @@ class StudyLoop:
         if is_newest:
             chosen = self.spec.rule.chosen(live.history)
             weights = {chosen.step} if chosen else set()
-            self.keeper.keep(report.trial_number, {report.step}, weights)
+            # The one before as well: the newest is proven only once somebody has read it.
+            self.keeper.keep(report.trial_number, {known.step for known in live.history[-2:]}, weights)
 
     def _refuse(self, report: Report) -> None:
         """End an attempt whose report says nothing about the study's metric."""
@@ -298,7 +300,7 @@ class StudyLoop:
         if event.end is AttemptEnd.PAUSED:
             self._pause(number, event.attempt, "paused on request")
         elif event.end is AttemptEnd.PREEMPTED:
-            self._pause(number, event.attempt, "left on request, its work committed")
+            self._pause(number, event.attempt, event.detail or "left on request")
             self._waiting.append(self._trials[number])
         elif event.end is AttemptEnd.DISK_FULL:
             self._pause(number, event.attempt, f"the disk is full: {event.detail}")
@@ -308,8 +310,23 @@ class StudyLoop:
         elif event.end is AttemptEnd.FINISHED and not live.history:
             text = "the objective ended without a report. Report at least one evaluation."
             self._finish(live, TrialState.FAILED, text)
+        elif event.end is AttemptEnd.FINISHED and (step := self._damaged_step(live)) is not None:
+            # Nobody could deploy it: train that part again, from before it.
+            self._redo[number] = step
+            detail = f"the checkpoint of step {step}, the trial's best, is damaged"
+            self._set_back(live, replace(event, end=AttemptEnd.LOST, detail=detail))
         else:
             self._finish(live, FINAL_STATES[event.end], event.detail)
+
+    def _damaged_step(self, live: _Live) -> int | None:
+        """Step of the evaluation that stands for a trial, if its checkpoint is damaged and would be kept."""
+        number, chosen = live.trial.number, self.spec.rule.chosen(live.history)
+        if chosen is None or chosen.checkpoint is None:
+            return None
+        value = chosen.metrics[self.spec.rule.name]
+        complete = replace(self._trials[number], state=TrialState.COMPLETE, value=value)
+        kept = kept_numbers({**self._trials, number: complete}, self.spec.rule, keep=self.spec.keep)
+        return None if number not in kept or self.keeper.is_intact(number, chosen.step) else chosen.step
 
     def _set_back(self, live: _Live, event: Ended) -> None:
         """Give the trial another attempt, or end it, by the spec's policies."""

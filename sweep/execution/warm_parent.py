@@ -5,16 +5,19 @@ modules it is asked to warm, and nothing of the owner's memory gets here. Each c
 one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path or null, "cwd": path or null}``, and by
 SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(socket) -> exit code``. Back come
 ``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
-``{"error": text}``. A connection that closes early, or sends ``{"kill": true}``, kills the child with its whole
-process group. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
+``{"error": text}``. A connection that sends ``{"signal": n}`` signals the child alone; one that closes early, or sends
+``{"kill": true}``, kills it with its whole process group. A child begins with SIGTERM blocked: whoever wants to heed
+it has the time to. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
 """
 
 from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -28,7 +31,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 _PR_SET_PDEATHSIG = 1
 _OWNER_GONE = 0
@@ -68,6 +71,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Warm up and serve until the owner is gone."""
     config = WarmConfig(**json.loads(arguments[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    # Who ends a whole machine or container tells everybody: trials need their parent while they leave.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     sys.path[:] = config.path
     for descriptor in (config.listen_fd, config.alive_fd):
         os.set_inheritable(descriptor, False)
@@ -167,6 +172,9 @@ class _Server:
     def _obey(self, client: _Client, request: dict[str, Any]) -> None:
         if request.get("kill"):
             self._kill(client.pid)
+        elif "signal" in request:
+            if client.pid in self._children:  # not reaped, so the pid is still this child's
+                os.kill(client.pid, request["signal"])
         elif self._failure is not None:
             self._reply(client, {"error": self._failure})
         else:
@@ -276,13 +284,37 @@ def _redirect(log: str | None) -> None:
     os.dup2(null, 0)
     os.close(null)
     if log is not None:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = _open_log(Path(log))
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = _printing_to(1), _printing_to(2)
+
+
+def _open_log(log: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(log, flags, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return os.open(os.devnull, flags)  # a full disk is for the checkpoint to tell
+
+
+def _printing_to(descriptor: int) -> TextIO:
+    buffer = io.BufferedWriter(_Output(descriptor, "wb", closefd=False))
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+class _Output(io.FileIO):
+    """Where a child prints to; what a full disk does not take is lost, and the child goes on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
 
 
 if __name__ == "__main__":

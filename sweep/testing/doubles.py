@@ -35,10 +35,15 @@ class MemoryKeeper:
     """Remembers what it was told to keep; holds no checkpoints."""
 
     kept: dict[int, tuple[set[int], set[int]]] = field(default_factory=dict)
+    damaged: set[tuple[int, int]] = field(default_factory=set)
 
-    def newest(self, trial_number: int) -> str | None:
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
         """There is none."""
         return None
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        """Unless a test says otherwise."""
+        return (trial_number, step) not in self.damaged
 
     def keep(self, trial_number: int, resumable: set[int], weights: set[int]) -> None:
         """Remember the newest wish."""
