@@ -39,7 +39,7 @@ def one_trial(folder: Path, parent: WarmParent, *overrides: str) -> QuickStudy:
 
 def stopped_after(reports: int, folder: Path, parent: WarmParent) -> tuple[QuickStudy, list[Path]]:
     """A study stopped early, and the resumable checkpoints of its trial, oldest first."""
-    study = one_trial(folder, parent, "objective.training.sleep_seconds=0.01")
+    study = one_trial(folder, parent, "objective.training.sleep_seconds=0.005")
     assert study.session(stop=lambda seen: seen.reports >= reports).state == "PAUSED"
     folders = sorted(study.spec.layout.checkpoints(0).glob("step-*"))
     return study, [folder for folder in folders if (folder / "state").is_dir()]
@@ -159,7 +159,7 @@ def test_pain_06_a_trial_killed_in_the_middle_of_its_saves_ends_with_its_metrics
 def test_pain_06_a_running_trial_always_has_an_intact_checkpoint_before_its_newest(
     tmp_path: Path, parent: WarmParent
 ) -> None:
-    study = one_trial(tmp_path, parent, "objective.training.sleep_seconds=0.01")
+    study = one_trial(tmp_path, parent, "objective.training.sleep_seconds=0.005")
     held: list[int] = []
 
     def look(name: str) -> None:

@@ -297,7 +297,7 @@ def test_pain_27_mlflow_on_a_full_disk_gets_every_record_once_as_soon_as_there_i
             time.sleep(0.1)
         recorder.record_all([record for number in range(1, 5) for record in whole_trial(number)])
         disk.fill()
-        left = recorder.close(6.0)
+        left = recorder.close(2.0)
         assert left > 0
         disk.empty()
         assert drain(layout, layout.tracking_uri, timeout_seconds=60) == 0
