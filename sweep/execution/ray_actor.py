@@ -23,7 +23,7 @@ from sweep.domain import Decision
 from sweep.execution.messages import Json
 from sweep.execution.supervisor import Supervisor
 from sweep.execution.warm_client import WarmAddress, WarmParent
-from sweep.ports import Event
+from sweep.ports import AttemptLimits, Event
 
 _DEVICE_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
@@ -52,6 +52,7 @@ class WorkerSettings:
         extra_path: Entries for the end of the module search path.
         warm: The driver's warm parent, used where it can be reached.
         gpus: Share of GPUs; with 0 the trial sees none.
+        limits: What each attempt may take.
     """
 
     slot: int
@@ -61,6 +62,7 @@ class WorkerSettings:
     extra_path: Sequence[str]
     warm: WarmAddress | None
     gpus: float
+    limits: AttemptLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,9 @@ class TrialWorker:
             "loader": settings.loader,
             "train_request": train_request,
         }
-        self._supervisor = Supervisor.begin(self._parent, order, Path(log), env=self._devices(), worker=self._name)
+        self._supervisor = Supervisor.begin(
+            self._parent, order, Path(log), env=self._devices(), worker=self._name, limits=settings.limits
+        )
         return self.poll(None, timeout_seconds)
 
     def poll(self, decision: Decision | None, timeout_seconds: float) -> list[Event]:
