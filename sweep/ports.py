@@ -412,8 +412,12 @@ class Recorder(Protocol):
 class CheckpointKeeper(Protocol):
     """The one owner of retention."""
 
-    def newest(self, trial_number: int) -> str | None:
-        """Folder of the newest intact resumable checkpoint of a trial, or None."""
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
+        """Folder of the newest intact resumable checkpoint of a trial, of a step below ``before``, or None."""
+        ...
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        """Whether the checkpoint of a step is what was written there; every file is read."""
         ...
 
     def keep(self, trial_number: int, resumable: set[int], weights: set[int]) -> None:

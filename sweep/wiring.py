@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +19,34 @@ from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, head_room, 
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
-from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError, UserError
+from sweep.errors import (
+    InvalidDataError,
+    StoppedEarlyError,
+    StudyExistsError,
+    StudyNotFoundError,
+    SweepError,
+    UserError,
+)
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
 from sweep.ports import AttemptLimits, Executor, StudyBegun
+from sweep.redaction import Redactor
 from sweep.search import OptunaStore
-from sweep.spec import spec_from_resolved, spec_text
+from sweep.sole_driver import sole_driver
+from sweep.spec import (
+    how_to_keep_secrets,
+    spec_from_resolved,
+    spec_secrets,
+    spec_text,
+    stored_spec,
+    with_secrets,
+)
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
@@ -60,22 +75,32 @@ class StudyResult:
     undelivered: int
 
 
-def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
+def read_spec(
+    layout: StudyLayout,
+    *,
+    given: StudySpec | None = None,
+    needed: Collection[str] | None = ("history",),
+    **changes: Mapping[str, Any],
+) -> StudySpec:
     """The resolved spec of a study on disk, with its storage where it lies now.
 
     Args:
         layout: The study's paths.
+        given: The spec as its user has it, which knows the secrets that are not stored.
+        needed: Keys that must have their secret (``history``, ``tracking.uri``); None for all that had one.
         changes: New values by section, e.g. ``budget={"trials": 24}``.
 
     Raises:
-        InvalidSpecError: If a change is not allowed.
+        UserError: If a change is not allowed, or a secret is not to be had.
         SweepError: If it cannot be read.
     """
     try:
         data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
+        data = {**data, "storage": str(layout.storage), "study": layout.study}
+        data = with_secrets(data, given.resolved() if given else None, os.environ, needed)
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
-        return spec_from_resolved({**data, **changed, "storage": str(layout.storage), "study": layout.study})
-    except (OSError, yaml.YAMLError, TypeError) as err:
+        return spec_from_resolved({**data, **changed}, needed=needed)
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as err:
         raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
 
 
@@ -86,6 +111,16 @@ def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts
+
+
+def redactor_for(spec: StudySpec) -> Redactor:
+    """Knows the secrets of a study and of this process's environment."""
+    return Redactor.from_environment(os.environ).knowing(*spec_secrets(spec))
+
+
+def secrets_warnings(spec: StudySpec) -> list[str]:
+    """What the study will ask for when it is resumed, and how to spare the question."""
+    return how_to_keep_secrets(stored_spec(spec, redactor_for(spec))[1])
 
 
 def tracking_uri(spec: StudySpec) -> str:
@@ -195,12 +230,16 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
 
     Raises:
         UserError: If the study cannot run as asked; nothing is written then.
+        StoppedEarlyError: If somebody stops it before its first trial.
         SweepError: If it breaks for another reason.
     """
     layout = spec.layout
+    signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
+        # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.
+        stack.enter_context(signals.listening())
         if resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
         elif layout.spec.exists():
             raise already_exists(spec)
         refuse_without_room(spec)
@@ -212,15 +251,25 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
         executor = start_executor(spec, parent)
         stack.callback(executor.close)
-        data = preparing.result()
-        for warning in data.get("warnings", []):
+        data = _awaited(preparing, signals, spec.study)
+        for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
             note(f"warning: {warning}")
         refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
             if layout.spec.exists():
                 raise already_exists(spec)
-        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
+            OptunaStore.check_is_new(spec)
+        signals.clear()
+        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+
+
+def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
+    """The prepared data, unless somebody stops the study before it is ready."""
+    while signals.signalled() is StopRequest.NONE:
+        with suppress(TimeoutError):
+            return preparing.result(timeout=0.2)
+    raise StoppedEarlyError(f"study {study!r} was stopped before a trial could begin. Start it again.")
 
 
 def allowance(spec: StudySpec) -> Allowance:
@@ -295,23 +344,23 @@ def _drive_prepared(
     executor: Executor,
     observer: Observer,
     note: Callable[[str], None],
+    signals: StopSignals,
     *,
     resuming: bool,
+    fence: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
-    _write_facts(spec, data, environment)
+    redactor = redactor_for(spec)
+    stored, _ = stored_spec(spec, redactor)
+    data = _shown(data, redactor)
+    _write_facts(layout, stored, data, redactor.values(environment))
     remember(layout.storage)
-    signals = StopSignals(layout.control, spec.limits.grace_seconds)
-    signals.clear()
     with ExitStack() as stack:
-        stack.enter_context(signals.listening())
-        store = _open_store(spec, resuming=resuming)
+        store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
-        recorder = SpoolRecorder(layout, tracking_uri(spec))
-        recorder.record(
-            StudyBegun(study=spec.study, spec=spec.resolved(), data=data, environment=environment, at=clock.now())
-        )
+        recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
+        recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
         loop = StudyLoop(
             spec=spec,
             store=store,
@@ -330,7 +379,15 @@ def _drive_prepared(
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
-        finale = Finale(spec=spec, store=store, recorder=recorder, clock=clock, data=data, environment=environment)
+        finale = Finale(
+            spec=spec,
+            store=store,
+            recorder=recorder,
+            clock=clock,
+            data=data,
+            environment=environment,
+            redactor=redactor,
+        )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
@@ -338,19 +395,22 @@ def _drive_prepared(
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
 
 
-def _open_store(spec: StudySpec, *, resuming: bool) -> OptunaStore:
+def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:
+    """The history of a study that this process holds; a driver may have died before it began one."""
     if not resuming:
         try:
-            return OptunaStore.create(spec)
+            return OptunaStore.create(spec, fence=fence)
         except SweepError:
             # A study exists once its spec does, and this one could not begin.
             spec.layout.spec.unlink()
             raise
-    if not spec.layout.spool.exists():
-        # Its first driver ended before its first record, perhaps even before it had a history.
-        with suppress(StudyExistsError):
-            return OptunaStore.create(spec)
-    return OptunaStore.open(spec)
+    try:
+        return OptunaStore.open(spec, fence=fence)
+    except StudyNotFoundError:
+        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+        if spec.layout.spool.exists():
+            raise
+        return OptunaStore.create(spec, fence=fence)
 
 
 def _evaluator(
@@ -383,8 +443,15 @@ def evaluate_model(
     return result
 
 
-def _write_facts(spec: StudySpec, data: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-    layout = spec.layout
+def _shown(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """What is known of the data, without secrets; what trials and a resume go by stays as it is."""
+    used = {key: data[key] for key in ("folder", "model", "data_hash") if key in data}
+    return {**redactor.values(data), **used}
+
+
+def _write_facts(
+    layout: StudyLayout, spec: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any]
+) -> None:
     layout.folder.mkdir(parents=True, exist_ok=True)
     # The spec comes last: a study exists once its spec does.
     write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))

@@ -34,6 +34,7 @@ from objectives.finetune.state import checkpoint_bytes
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
+from sweep.ports import DivergedError
 
 
 class Classification:
@@ -175,10 +176,14 @@ class TextClassification:
     def check(self, request: TrainRequest) -> Mapping[str, Any]:
         """Run two real batches through training and one through evaluation; writes nothing."""
         course, loop, plan, device = self._begin(request)
-        loop.advance(min(1, plan.total_steps))
-        begun = time.perf_counter()
-        loop.advance(min(2, plan.total_steps))
-        seconds = time.perf_counter() - begun
+        seconds = 0.0
+        try:
+            for step in (1, 2):
+                begun = time.perf_counter()
+                loop.advance(min(step, plan.total_steps))
+                seconds = time.perf_counter() - begun
+        except DivergedError as err:
+            raise UserError(f"objective.training: trial 0, the defaults, diverges at once: {err}") from err
         metrics = course.rehearse()
         names = [
             *metrics,

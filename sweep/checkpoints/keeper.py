@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sweep.checkpoints.commit import TEMPORARY_PREFIX, TRASH_PREFIX, is_abandoned
-from sweep.checkpoints.manifest import MANIFEST_NAME, Manifest, drop, read_manifest
+from sweep.checkpoints.manifest import MANIFEST_NAME, Manifest, drop, intact, read_manifest
 from sweep.checkpoints.space import files_below
 from sweep.checkpoints.surplus import Surplus, surplus_checkpoint, surplus_file, surplus_folder
 from sweep.errors import CheckpointError
@@ -45,13 +45,18 @@ class FolderKeeper:
         self._folder_of = folder_of
         self._damaged: set[tuple[Path, int, int]] = set()
 
-    def newest(self, trial_number: int) -> str | None:
-        """Folder of the newest intact resumable checkpoint of a trial, or None.
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
+        """Folder of the newest intact resumable checkpoint of a trial, of a step below ``before``, or None.
 
         Every file is hashed; a damaged checkpoint is passed over and deleted by the next :meth:`keep`.
         """
-        step = next(self.resumable_steps(trial_number), None)
+        steps = self.resumable_steps(trial_number)
+        step = next((step for step in steps if before is None or step < before), None)
         return None if step is None else str(step_folder(self._folder_of(trial_number), step))
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        """Whether the checkpoint of a step is what was written there; every file is hashed."""
+        return intact(step_folder(self._folder_of(trial_number), step))
 
     def resumable_steps(self, trial_number: int) -> Iterator[int]:
         """Steps of a trial's intact resumable checkpoints, newest first; each is hashed when it is asked for."""

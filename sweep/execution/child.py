@@ -66,6 +66,11 @@ class TrialProcess:
         return self.exit_code is not None or self._lost_parent is not None
 
     @property
+    def was_killed(self) -> bool:
+        """Whether it ended by a signal, or with its warm parent."""
+        return self._lost_parent is not None or (self.exit_code is not None and self.exit_code < 0)
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         if self._lost_parent is not None:

@@ -21,6 +21,7 @@ from sweep.errors import ExecutionError
 from sweep.execution import warm_parent
 from sweep.execution.channel import MessageChannel
 from sweep.execution.child import TrialProcess
+from sweep.redaction import Redactor, secrets_in
 
 WARM_MODULES = ("objectives.warm",)
 TRIAL_MODULE = "sweep.execution.trial_process"
@@ -91,6 +92,7 @@ class WarmParent:
         self._alive_writer: int | None = None
         self._attached = attach_to
         self._lock = threading.RLock()
+        self._is_closed = False
 
     @property
     def address(self) -> WarmAddress:
@@ -117,6 +119,8 @@ class WarmParent:
             ExecutionError: If it cannot be started.
         """
         with self._lock:
+            if self._is_closed:
+                raise ExecutionError("the warm parent was closed; make another")
             if self._attached is not None:
                 if self._attached.is_here:
                     return
@@ -144,6 +148,7 @@ class WarmParent:
             "entry": entry,
             "env": dict(env),
             "log": str(log) if log is not None else os.devnull,
+            "secrets": sorted(secrets_in(request)),
             "cwd": str(Path.cwd()),
         }
         ours, theirs = socket.socketpair()
@@ -160,7 +165,9 @@ class WarmParent:
         return process
 
     def close(self) -> None:
-        """End it and everything forked for this process; idempotent."""
+        """End it and everything forked for this process, for good; idempotent."""
+        with self._lock:
+            self._is_closed = True
         if self._alive_writer is not None:
             os.close(self._alive_writer)
             self._alive_writer = None
@@ -239,7 +246,8 @@ class WarmParent:
     def _last_words(self) -> str:
         if self._folder is None or not (self._folder / "output").exists():
             return ""
-        lines = (self._folder / "output").read_text(errors="replace").splitlines()
+        output = (self._folder / "output").read_text(errors="replace")
+        lines = Redactor.from_environment(os.environ).text(output).splitlines()
         return "Its last words:\n" + "\n".join(lines[-10:]) if lines else "It left no message."
 
     def _clean_up(self) -> None:

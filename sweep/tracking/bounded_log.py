@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ MOST_BYTES = 5_000_000
 _DESCRIPTORS = (1, 2)
 
 
-class BoundedLog:
+class BoundedLog(io.TextIOBase):
     """Standard output and error of this process, in a file; a full one becomes ``….1``, and the one before that goes.
 
     What a full disk does not take is lost: delivering goes on.

@@ -40,7 +40,13 @@ STATUS: Mapping[TrialState, str] = {
 """MLflow has five states and we have ten: only a complete trial is FINISHED, one that was stopped on purpose
 is KILLED, one that will go on is SCHEDULED. The tag ``sweep.state`` has the exact word."""
 
-STUDY_STATUS: Mapping[str, str] = {"COMPLETE": "FINISHED", "PAUSED": "SCHEDULED", "FAILED": "FAILED"}
+STUDY_STATUS: Mapping[str, str] = {
+    "RUNNING": "RUNNING",
+    "COMPLETE": "FINISHED",
+    "PAUSED": "SCHEDULED",
+    "FAILED": "FAILED",
+}
+"""Of the study's own run; KILLED for every other end."""
 
 _FORBIDDEN = re.compile(r"[^/\w.\- :]")
 
@@ -71,8 +77,9 @@ def text(value: object) -> str:
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow takes."""
-    return _FORBIDDEN.sub("_", name)[:250]
+    """A name that MLflow takes: none of its forbidden characters, and a plain relative path."""
+    parts = [part for part in _FORBIDDEN.sub("_", name).split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)[:250].rstrip("/") or "_"
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 
 from sweep.errors import RecordingError
 from sweep.layout import StudyLayout
@@ -14,6 +16,11 @@ from sweep.tracking.spool import spool_size
 
 ALONE_SECONDS = 20.0
 """How long it delivers without anybody waiting for it."""
+
+RESTART_SECONDS = 30.0
+"""A writer that something killed is started again, but not more often than so."""
+
+_GLANCE_SECONDS = 1.0
 
 
 class WriterProcess:
@@ -28,7 +35,14 @@ class WriterProcess:
         Raises:
             RecordingError: If it cannot be started.
         """
-        self._spool = layout.spool
+        self._layout = layout
+        self._tracking_uri = tracking_uri
+        self._lock = threading.Lock()
+        self._is_finishing = False
+        self._start()
+
+    def _start(self) -> None:
+        layout = self._layout
         log = layout.tracking_log
         command = [
             *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "sweep.tracking.writer"),
@@ -43,38 +57,61 @@ class WriterProcess:
                 )
         except OSError as err:
             raise RecordingError(f"{log}: the tracking process cannot be started ({err}).") from err
+        self._began = time.monotonic()
         # Everybody may read a command line; the URI may hold a password.
-        self._say(tracking_uri)
+        self._say(self._tracking_uri)
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
 
-    def finish(self, timeout_seconds: float) -> int | None:
+    def keep_alive(self) -> None:
+        """Start it again if something killed it, unless that happened a moment ago."""
+        with self._lock:
+            is_dead = not self._is_finishing and self._process.poll() is not None
+            if is_dead and time.monotonic() - self._began > RESTART_SECONDS:
+                # If it cannot be started, the records wait in the spool: training goes on.
+                with contextlib.suppress(RecordingError):
+                    self._start()
+
+    def finish(
+        self, timeout_seconds: float, *, is_driven: bool = False, watch: Callable[[], None] = lambda: None
+    ) -> int | None:
         """Let it deliver what is left, at most so long, then end it; idempotent.
 
         Args:
             timeout_seconds: 0 leaves it alone: it delivers what is there for a while, and ends by itself.
+            is_driven: Whether a driver goes on all the same, so that trials may still run.
+            watch: Called every second while it delivers.
 
         Returns:
             Its exit code; None if it had to be killed, or was left alone.
         """
+        until = time.monotonic() + timeout_seconds
+        with self._lock:
+            if not self._is_finishing and self._process.poll() is not None:
+                with contextlib.suppress(RecordingError):
+                    self._start()
+            self._is_finishing = True
         stdin = self._process.stdin
         if stdin is not None and not stdin.closed:
-            self._say(f"finish {timeout_seconds or ALONE_SECONDS} {spool_size(self._spool)}")
+            size, driven = spool_size(self._layout.spool), " driven" if is_driven else ""
+            self._say(f"finish {timeout_seconds or ALONE_SECONDS} {size}{driven}")
             with contextlib.suppress(OSError):
                 stdin.close()
         if not timeout_seconds:
             # It may end before this process does, and somebody has to notice.
             threading.Thread(target=self._process.wait, daemon=True).start()
             return None
-        try:
-            return self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            return None
+        while (left := until - time.monotonic()) > 0:
+            try:
+                return self._process.wait(min(left, _GLANCE_SECONDS))
+            except subprocess.TimeoutExpired:
+                watch()
+        self._process.kill()
+        self._process.wait()
+        return None
 
     def _say(self, line: str) -> None:
         stdin = self._process.stdin
