@@ -18,6 +18,7 @@ from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
 from sweep.errors import SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
+from sweep.redaction import Redactor
 from sweep.spec.model import StudySpec
 
 
@@ -29,8 +30,11 @@ def lineage_of(
     environment: Mapping[str, Any],
     run_id: str | None,
     now: float,
+    redactor: Redactor,
 ) -> Lineage:
-    """The origin of a finished trial's model."""
+    """The origin of a finished trial's model, as everybody may read it."""
+    settings = redactor.values(spec.settings(trial.hyperparameters, as_written=True))
+    objective = spec.objective_settings(as_written=True)
     return Lineage(
         study=spec.study,
         task=spec.objective.task,
@@ -39,12 +43,16 @@ def lineage_of(
         step=trial.step or 0,
         seed=trial_seed(spec.search.seed, trial.number),
         hyperparameters=dict(trial.hyperparameters),
-        settings=spec.settings(trial.hyperparameters),
+        settings=settings,
         metric={"name": spec.rule.name, "direction": spec.rule.direction, "source": spec.rule.source},
         validation=dict(trial.metrics),
         test=dict(trial.test) if trial.test is not None else None,
         data=dict(data),
-        objective={**spec.objective_settings(), "model": data.get("model", spec.objective.model)},
+        objective={
+            **objective,
+            "training": redactor.values(objective["training"]),
+            "model": data.get("model", spec.objective.model),
+        },
         base_model=spec.objective.model,
         environment={k: v for k, v in environment.items() if k != "packages"},
         files={},
@@ -62,6 +70,7 @@ class Finale:
     clock: Clock
     data: Mapping[str, Any]
     environment: Mapping[str, Any]
+    redactor: Redactor
 
     def run(
         self,
@@ -120,7 +129,15 @@ class Finale:
                 continue
             folder = self.spec.layout.export(trial.number)
             now = self.clock.now()
-            lineage = lineage_of(self.spec, trial, data=self.data, environment=self.environment, run_id=None, now=now)
+            lineage = lineage_of(
+                self.spec,
+                trial,
+                data=self.data,
+                environment=self.environment,
+                run_id=None,
+                now=now,
+                redactor=self.redactor,
+            )
             export_model(_model(trial), lineage, folder, link=True)
             self.recorder.record(
                 ModelKept(

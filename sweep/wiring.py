@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,9 +29,17 @@ from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
 from sweep.ports import AttemptLimits, Executor, StudyBegun
+from sweep.redaction import Redactor
 from sweep.search import OptunaStore
 from sweep.sole_driver import sole_driver
-from sweep.spec import spec_from_resolved, spec_text
+from sweep.spec import (
+    how_to_keep_secrets,
+    spec_from_resolved,
+    spec_secrets,
+    spec_text,
+    stored_spec,
+    with_secrets,
+)
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
@@ -60,22 +68,32 @@ class StudyResult:
     undelivered: int
 
 
-def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
+def read_spec(
+    layout: StudyLayout,
+    *,
+    given: StudySpec | None = None,
+    needed: Collection[str] | None = ("history",),
+    **changes: Mapping[str, Any],
+) -> StudySpec:
     """The resolved spec of a study on disk, with its storage where it lies now.
 
     Args:
         layout: The study's paths.
+        given: The spec as its user has it, which knows the secrets that are not stored.
+        needed: Keys that must have their secret (``history``, ``tracking.uri``); None for all that had one.
         changes: New values by section, e.g. ``budget={"trials": 24}``.
 
     Raises:
-        InvalidSpecError: If a change is not allowed.
+        UserError: If a change is not allowed, or a secret is not to be had.
         SweepError: If it cannot be read.
     """
     try:
         data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
+        data = {**data, "storage": str(layout.storage), "study": layout.study}
+        data = with_secrets(data, given.resolved() if given else None, os.environ, needed)
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
-        return spec_from_resolved({**data, **changed, "storage": str(layout.storage), "study": layout.study})
-    except (OSError, yaml.YAMLError, TypeError) as err:
+        return spec_from_resolved({**data, **changed}, needed=needed)
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as err:
         raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
 
 
@@ -86,6 +104,16 @@ def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts
+
+
+def redactor_for(spec: StudySpec) -> Redactor:
+    """Knows the secrets of a study and of this process's environment."""
+    return Redactor.from_environment(os.environ).knowing(*spec_secrets(spec))
+
+
+def secrets_warnings(spec: StudySpec) -> list[str]:
+    """What the study will ask for when it is resumed, and how to spare the question."""
+    return how_to_keep_secrets(stored_spec(spec, redactor_for(spec))[1])
 
 
 def tracking_uri(spec: StudySpec) -> str:
@@ -213,7 +241,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         executor = start_executor(spec, parent)
         stack.callback(executor.close)
         data = preparing.result()
-        for warning in data.get("warnings", []):
+        for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
             note(f"warning: {warning}")
         refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
@@ -302,7 +330,10 @@ def _drive_prepared(
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
-    _write_facts(spec, data, environment)
+    redactor = redactor_for(spec)
+    stored, _ = stored_spec(spec, redactor)
+    data = _shown(data, redactor)
+    _write_facts(layout, stored, data, redactor.values(environment))
     remember(layout.storage)
     signals = StopSignals(layout.control, spec.limits.grace_seconds)
     signals.clear()
@@ -310,10 +341,8 @@ def _drive_prepared(
         stack.enter_context(signals.listening())
         store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
-        recorder = SpoolRecorder(layout, tracking_uri(spec))
-        recorder.record(
-            StudyBegun(study=spec.study, spec=spec.resolved(), data=data, environment=environment, at=clock.now())
-        )
+        recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
+        recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
         loop = StudyLoop(
             spec=spec,
             store=store,
@@ -332,7 +361,15 @@ def _drive_prepared(
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
-        finale = Finale(spec=spec, store=store, recorder=recorder, clock=clock, data=data, environment=environment)
+        finale = Finale(
+            spec=spec,
+            store=store,
+            recorder=recorder,
+            clock=clock,
+            data=data,
+            environment=environment,
+            redactor=redactor,
+        )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
@@ -388,8 +425,15 @@ def evaluate_model(
     return result
 
 
-def _write_facts(spec: StudySpec, data: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-    layout = spec.layout
+def _shown(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """What is known of the data, without secrets; what trials and a resume go by stays as it is."""
+    used = {key: data[key] for key in ("folder", "model", "data_hash") if key in data}
+    return {**redactor.values(data), **used}
+
+
+def _write_facts(
+    layout: StudyLayout, spec: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any]
+) -> None:
     layout.folder.mkdir(parents=True, exist_ok=True)
     # The spec comes last: a study exists once its spec does.
     write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))

@@ -58,7 +58,9 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "evaluate_at": list(spec.evaluate_at),
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
-        "warnings": list(data.get("warnings", [])) + _warnings(spec, wiring.allowance(spec).objection(coming)),
+        "warnings": list(data.get("warnings", []))
+        + wiring.secrets_warnings(spec)
+        + _warnings(spec, wiring.allowance(spec).objection(coming)),
     }
 
 

@@ -11,6 +11,7 @@ import typer
 import sweep
 from sweep.cli import best, check, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
 from sweep.errors import SweepError, is_disk_full
+from sweep.redaction import Redactor, redact_streams
 
 INTERRUPTED = 130
 
@@ -58,6 +59,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    redact_streams(Redactor.from_environment(os.environ))
     try:
         app()
     except SweepError as err:

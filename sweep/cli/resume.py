@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study
+from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec
 from sweep.cli.run import AddressOption, HoursOption, TrialsOption, WorkersOption
 
 
@@ -30,13 +30,14 @@ def resume(
     Example: `sweep resume intents --trials 24`
     """
     from sweep.cli.driving import drive_and_tell
-    from sweep.wiring import read_spec
 
     budget = {"trials": trials, "hours": hours}
     resources = {"workers": workers, "address": address}
     limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb}
-    spec = read_spec(
-        find_study(study, storage),
+    spec = find_spec(
+        study,
+        storage,
+        needed=None,
         budget={key: value for key, value in budget.items() if value is not None},
         resources={key: value for key, value in resources.items() if value is not None},
         limits={key: value for key, value in limits.items() if value is not None},

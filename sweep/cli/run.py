@@ -86,7 +86,7 @@ def _bundled(overrides: list[str]) -> tuple[StudySpec, bool]:
     while spec.layout.spec.exists():
         if not overrides:
             try:
-                state = status_of(spec.layout)["state"]
+                state = status_of(spec)["state"]
             except SweepError:
                 state = "unreadable"
             if state == "PAUSED":

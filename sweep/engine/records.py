@@ -33,7 +33,7 @@ class TrialRecords:
                 trial_number=trial.number,
                 attempt=attempt,
                 hyperparameters=trial.hyperparameters,
-                settings=self.spec.settings(trial.hyperparameters),
+                settings=self.spec.settings(trial.hyperparameters, as_written=True),
                 seed=seed,
                 at=self.clock.now(),
                 micro_batch_split=trial.micro_batch_split,

@@ -24,6 +24,7 @@ from sweep.execution.finite import finite_report
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
 from sweep.execution.stacks import offer_stacks
 from sweep.ports import DivergedError, LeftEarly, Objective
+from sweep.redaction import Redactor, secrets_in
 
 _TRACEBACK_LINES = 30
 _LINE_CHARACTERS = 2000
@@ -45,6 +46,7 @@ def train(connection: socket.socket) -> int:
         return _DRIVER_GONE
     log = _log_of_attempt(order["train_request"]["assignment"])
     end, detail = _guarded_attempt(channel, order, log)
+    detail = None if detail is None else _redactor_for(order).text(detail)
     log.info("ended: %s%s", end, f"\n{detail}" if detail else "")
     _say(channel, {"end": end, "detail": detail})
     return 0
@@ -63,7 +65,7 @@ def call(connection: socket.socket) -> int:
         result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
         _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
-        _say(channel, {"error": _described(error)})
+        _say(channel, {"error": _redactor_for(order).values(_described(error))})
     return 0
 
 
@@ -78,6 +80,11 @@ def _heed_sigterm() -> None:
 
 def _is_leaving() -> bool:
     return bool(_told_to_leave)
+
+
+def _redactor_for(order: Mapping[str, Any]) -> Redactor:
+    """Knows the secrets of this process's environment and of what it was ordered to do."""
+    return Redactor.from_environment(os.environ).knowing(*secrets_in(order))
 
 
 def _log_of_attempt(assignment: Mapping[str, Any]) -> logging.Logger:

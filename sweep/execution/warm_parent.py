@@ -2,7 +2,7 @@
 
 Run as a script, with one JSON argument (see :class:`WarmConfig`); only the standard library is imported before the
 modules it is asked to warm, and nothing of the owner's memory gets here. Each connection to its socket carries
-one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path or null, "cwd": path or null}``, and by
+one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path, "secrets": […], "cwd": path or null}``, and by
 SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(socket) -> exit code``. Back come
 ``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
 ``{"error": text}``. A connection that sends ``{"signal": n}`` signals the child alone; one that closes early, or sends
@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import array
 import ctypes
-import errno
 import gc
 import importlib
-import io
 import json
 import os
 import select
@@ -31,7 +29,10 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from sweep.execution.trial_log import TrialLog
 
 _PR_SET_PDEATHSIG = 1
 _OWNER_GONE = 0
@@ -127,6 +128,7 @@ class _Server:
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._clients: dict[int, _Client] = {}
         self._children: dict[int, _Client | None] = {}
+        self._logs: dict[int, TrialLog] = {}
 
     def serve(self) -> NoReturn:
         """Answer requests until the owner is gone, then end every child and this process."""
@@ -139,6 +141,8 @@ class _Server:
                 elif key.fileobj is self._wake_reader:
                     self._wake_reader.recv(4096)
                     self._reap()
+                elif key.data in self._logs:
+                    self._keep_log(key.data)
                 elif key.fd in self._clients:  # an earlier event may have closed it
                     self._read(self._clients[key.fd])
 
@@ -182,13 +186,21 @@ class _Server:
 
     def _fork(self, client: _Client, request: dict[str, Any]) -> None:
         warm_parent = os.getpid()
+        log = _log_of(request)
         try:
             pid = os.fork()
         except OSError as error:
+            if log is not None:
+                log.hand_over()
+                log.close()
             self._reply(client, {"error": f"cannot fork a trial process: {error}"})
             return
         if pid == 0:
-            self._become_child(client.descriptors[0], request, warm_parent)
+            self._become_child(client.descriptors[0], request, log, warm_parent)
+        if log is not None:
+            log.hand_over()
+            self._logs[pid] = log
+            self._selector.register(log, selectors.EVENT_READ, data=pid)
         for descriptor in client.descriptors:
             os.close(descriptor)
         client.descriptors.clear()
@@ -196,7 +208,9 @@ class _Server:
         self._children[pid] = client
         self._reply(client, {"pid": pid})
 
-    def _become_child(self, descriptor: int, request: dict[str, Any], warm_parent: int) -> NoReturn:
+    def _become_child(
+        self, descriptor: int, request: dict[str, Any], log: TrialLog | None, warm_parent: int
+    ) -> NoReturn:
         code = _CHILD_BROKE
         try:
             os.setsid()
@@ -211,8 +225,10 @@ class _Server:
                 other.connection.close()
             for end in (self._listener, self._wake_reader, self._wake_writer):
                 end.close()
+            for others in self._logs.values():
+                others.close()
             os.close(self._config.alive_fd)
-            _redirect(request.get("log"))
+            _redirect(log)
             os.environ.update(request.get("env") or {})
             if request.get("cwd"):
                 os.chdir(request["cwd"])
@@ -238,11 +254,18 @@ class _Server:
                 return
             self._kill(ended.si_pid)  # what it left behind in its group, while the pid is still taken
             _, status = os.waitpid(ended.si_pid, 0)
+            self._keep_log(ended.si_pid)
             client = self._children.pop(ended.si_pid, None)
             if client is not None:
                 client.pid = None
                 self._reply(client, {"exit": os.waitstatus_to_exitcode(status)})
                 self._drop(client)
+
+    def _keep_log(self, pid: int) -> None:
+        """Write down what a child has said; its log ends once nobody is left who could say more."""
+        if pid in self._logs and not self._logs[pid].pump():
+            self._selector.unregister(self._logs[pid])
+            self._logs.pop(pid).close()
 
     def _drop(self, client: _Client) -> None:
         if client.connection.fileno() in self._clients:
@@ -274,47 +297,43 @@ class _Server:
     def _end(self) -> NoReturn:
         for pid in list(self._children):
             self._kill(pid)
+        for pid in list(self._logs):
+            self._keep_log(pid)
         shutil.rmtree(self._config.folder, ignore_errors=True)
         os._exit(_OWNER_GONE)
 
 
-def _redirect(log: str | None) -> None:
-    """Send what the process prints to its log, line by line."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    if log is not None:
-        descriptor = _open_log(Path(log))
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
-    sys.stdout, sys.stderr = _printing_to(1), _printing_to(2)
+def _log_of(request: dict[str, Any]) -> TrialLog | None:
+    """The log a request asks for; None drops what the process prints."""
+    if request["log"] == os.devnull:
+        return None
+    from sweep.execution.trial_log import TrialLog
+    from sweep.redaction import Redactor
 
-
-def _open_log(log: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    redactor = Redactor.from_environment({**os.environ, **(request.get("env") or {})})
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(log, flags, 0o644)
+        return TrialLog(Path(request["log"]), redactor.knowing(*request.get("secrets", ())))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return os.open(os.devnull, flags)  # a full disk is for the checkpoint to tell
+        # A trial without a log is better than none.
+        sys.stderr.write(f"{request['log']}: cannot be written ({error})\n")
+        return None
 
 
-def _printing_to(descriptor: int) -> TextIO:
-    buffer = io.BufferedWriter(_Output(descriptor, "wb", closefd=False))
-    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
-
-
-class _Output(io.FileIO):
-    """Where a child prints to; what a full disk does not take is lost, and the child goes on."""
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return len(data)
+def _redirect(log: TrialLog | None) -> None:
+    """Send what the process prints to its log, line by line."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    if log is None:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    else:
+        log.become_output()
+    os.close(null)
+    # Anew: the old ones take what is a pipe now for a file still.
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
 
 
 if __name__ == "__main__":

@@ -119,9 +119,9 @@ def passwords_of(url: str) -> set[str]:
     found = [match["secret"] for match in _ASSIGNED[0].finditer(url)]
     match = _WHOLE_URL.match(url)
     if match is not None:
-        found.append((match["password"] or "").removeprefix(":"))
-        if _is_of_the_web(match):
-            found.append(match["user"])
+        password = (match["password"] or "").removeprefix(":")
+        # On the web the name alone is a token.
+        found.append(password or (match["user"] if _is_of_the_web(match) else ""))
     meant = [form for secret in found if not is_reference(secret) for form in (secret, unquote(secret))]
     return {form for secret in meant for form in (secret, unquote_plus(secret)) if form}
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sweep.errors import InvalidSpecError
+from sweep.redaction import redacted
 
-_PASSWORD = re.compile(r"(://[^:/@\s]*):[^/@\s]*@")
 _LONGEST_SHOWN = 60
 _LONGEST_MESSAGE = 400
 
@@ -112,8 +111,8 @@ class Problems:
 
 
 def one_line(text: str) -> str:
-    """``text`` on one line, printable, with passwords in URLs left out."""
-    flat = " ".join(_PASSWORD.sub(r"\1:…@", text).split())
+    """``text`` on one line, printable, without secrets."""
+    flat = " ".join(redacted(text).split())
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in flat)
 
 

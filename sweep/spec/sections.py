@@ -111,10 +111,12 @@ class ObjectiveSpec(Part):
     Attributes:
         task: A task's name, or ``package.module:Class`` of a user's own objective.
         model: Hub id, local folder, ``bundled:minilm-l6`` or ``models:/name@alias``.
+        trust_remote_code: Whether Python code that the model brings along may run.
     """
 
     task: str = "text-classification"
     model: str
+    trust_remote_code: bool = False
     data: DataSpec
     training: TrainingSpec = Field(default_factory=TrainingSpec)
 
