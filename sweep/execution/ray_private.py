@@ -22,12 +22,16 @@ _TOKEN = secrets.token_hex(32)
 
 
 def quiet_ray() -> None:
-    """Set what Ray reads from the environment, and keep its own words off the terminal."""
+    """Set what Ray reads from the environment; keep its words off the terminal and its hands off SIGTERM."""
     os.environ.update(_ENVIRONMENT)
     worker: Any = importlib.import_module("ray._private.worker")
     if hasattr(worker, "print_to_stdstream"):
         # It prints the death of nodes and workers to stdout, whatever the logging level.
         worker.print_to_stdstream = lambda *_, **__: None
+    utils: Any = importlib.import_module("ray._private.utils")
+    if hasattr(utils, "set_sigterm_handler"):
+        # It would end the driver in the midst of things; the driver drains instead.
+        utils.set_sigterm_handler = lambda _: None
 
 
 def draining_nodes() -> frozenset[str]:
