@@ -14,8 +14,11 @@ from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
 from sweep.domain import Trial, ranked, trial_seed
+from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
+from sweep.errors import SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
+from sweep.redaction import Redactor
 from sweep.spec.model import StudySpec
 
 
@@ -27,8 +30,11 @@ def lineage_of(
     environment: Mapping[str, Any],
     run_id: str | None,
     now: float,
+    redactor: Redactor,
 ) -> Lineage:
-    """The origin of a finished trial's model."""
+    """The origin of a finished trial's model, as everybody may read it."""
+    settings = redactor.values(spec.settings(trial.hyperparameters, as_written=True))
+    objective = spec.objective_settings(as_written=True)
     return Lineage(
         study=spec.study,
         task=spec.objective.task,
@@ -37,12 +43,16 @@ def lineage_of(
         step=trial.step or 0,
         seed=trial_seed(spec.search.seed, trial.number),
         hyperparameters=dict(trial.hyperparameters),
-        settings=spec.settings(trial.hyperparameters),
+        settings=settings,
         metric={"name": spec.rule.name, "direction": spec.rule.direction, "source": spec.rule.source},
         validation=dict(trial.metrics),
         test=dict(trial.test) if trial.test is not None else None,
         data=dict(data),
-        objective={**spec.objective_settings(), "model": data.get("model", spec.objective.model)},
+        objective={
+            **objective,
+            "training": redactor.values(objective["training"]),
+            "model": data.get("model", spec.objective.model),
+        },
         base_model=spec.objective.model,
         environment={k: v for k, v in environment.items() if k != "packages"},
         files={},
@@ -60,6 +70,7 @@ class Finale:
     clock: Clock
     data: Mapping[str, Any]
     environment: Mapping[str, Any]
+    redactor: Redactor
 
     def run(
         self,
@@ -67,12 +78,26 @@ class Finale:
         *,
         evaluate: Callable[[Path, Trial], Mapping[str, float]],
         note: Callable[[str], None],
-    ) -> None:
-        """Open the test split when the study is complete, keep models, and close the record."""
-        if result.state == "COMPLETE":
-            note("evaluating the winner on the test split")
-            self._open_test(evaluate)
-            self._keep_models()
+    ) -> LoopResult:
+        """Open the test split when the study is complete, keep models, and close the record.
+
+        Returns:
+            How the session ended: PAUSED if the disk was too full to complete the study.
+        """
+        try:
+            if result.state == "COMPLETE":
+                note("evaluating the winner on the test split")
+                self._open_test(evaluate)
+                self._keep_models()
+            self._record_end(result)
+        except (SweepError, OSError) as err:
+            if not is_disk_full(err):
+                raise
+            if result.state == "COMPLETE":
+                return LoopResult(state="PAUSED", cause=StopCause.DISK, reason=str(err))
+        return result
+
+    def _record_end(self, result: LoopResult) -> None:
         trials = self.store.trials()
         self.recorder.record(
             StudyOver(
@@ -102,9 +127,17 @@ class Finale:
         for trial in reversed(kept):
             if not _has_model(trial):
                 continue
-            folder = self.spec.layout.exports / f"trial-{trial.number:04d}"
+            folder = self.spec.layout.export(trial.number)
             now = self.clock.now()
-            lineage = lineage_of(self.spec, trial, data=self.data, environment=self.environment, run_id=None, now=now)
+            lineage = lineage_of(
+                self.spec,
+                trial,
+                data=self.data,
+                environment=self.environment,
+                run_id=None,
+                now=now,
+                redactor=self.redactor,
+            )
             export_model(_model(trial), lineage, folder, link=True)
             self.recorder.record(
                 ModelKept(

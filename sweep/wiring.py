@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,22 +15,31 @@ from typing import Any
 import yaml
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, head_room, needed_bytes
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
-from sweep.engine.control import StopRequest, StopSignals
-from sweep.engine.lock import driver_lock
+from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError
+from sweep.errors import InvalidDataError, StudyExistsError, StudyNotFoundError, SweepError, UserError
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
-from sweep.ports import Executor, StudyBegun
+from sweep.ports import AttemptLimits, Executor, StudyBegun
+from sweep.redaction import Redactor
 from sweep.search import OptunaStore
-from sweep.spec import spec_from_resolved, spec_text
+from sweep.sole_driver import sole_driver
+from sweep.spec import (
+    how_to_keep_secrets,
+    spec_from_resolved,
+    spec_secrets,
+    spec_text,
+    stored_spec,
+    with_secrets,
+)
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
@@ -40,6 +49,9 @@ JOB_TIMEOUT_SECONDS = 3600.0
 
 CLOSE_TIMEOUT_SECONDS = 25.0
 """How long an ending driver waits for the tracker; what is left stays in the spool."""
+
+FULL_DISK_TIMEOUT_SECONDS = 5.0
+"""Likewise, where the tracker may be short of the same disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +68,32 @@ class StudyResult:
     undelivered: int
 
 
-def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
+def read_spec(
+    layout: StudyLayout,
+    *,
+    given: StudySpec | None = None,
+    needed: Collection[str] | None = ("history",),
+    **changes: Mapping[str, Any],
+) -> StudySpec:
     """The resolved spec of a study on disk, with its storage where it lies now.
 
     Args:
         layout: The study's paths.
+        given: The spec as its user has it, which knows the secrets that are not stored.
+        needed: Keys that must have their secret (``history``, ``tracking.uri``); None for all that had one.
         changes: New values by section, e.g. ``budget={"trials": 24}``.
 
     Raises:
-        InvalidSpecError: If a change is not allowed.
+        UserError: If a change is not allowed, or a secret is not to be had.
         SweepError: If it cannot be read.
     """
     try:
         data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
+        data = {**data, "storage": str(layout.storage), "study": layout.study}
+        data = with_secrets(data, given.resolved() if given else None, os.environ, needed)
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
-        return spec_from_resolved({**data, **changed, "storage": str(layout.storage), "study": layout.study})
-    except (OSError, yaml.YAMLError, TypeError) as err:
+        return spec_from_resolved({**data, **changed}, needed=needed)
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as err:
         raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
 
 
@@ -82,6 +104,16 @@ def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts
+
+
+def redactor_for(spec: StudySpec) -> Redactor:
+    """Knows the secrets of a study and of this process's environment."""
+    return Redactor.from_environment(os.environ).knowing(*spec_secrets(spec))
+
+
+def secrets_warnings(spec: StudySpec) -> list[str]:
+    """What the study will ask for when it is resumed, and how to spare the question."""
+    return how_to_keep_secrets(stored_spec(spec, redactor_for(spec))[1])
 
 
 def tracking_uri(spec: StudySpec) -> str:
@@ -164,6 +196,19 @@ def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
+        limits=attempt_limits(spec),
+    )
+
+
+def attempt_limits(spec: StudySpec) -> AttemptLimits:
+    """The spec's limits of an attempt, in seconds and bytes."""
+    limits = spec.limits
+    return AttemptLimits(
+        silence_seconds=None if limits.silence_minutes is None else 60 * limits.silence_minutes,
+        wall_seconds=None if limits.attempt_hours is None else 3600 * limits.attempt_hours,
+        grace_seconds=limits.grace_seconds,
+        memory_bytes=None if limits.memory_gb is None else int(1e9 * limits.memory_gb),
+        log_bytes=int(1e6 * limits.log_mb),
     )
 
 
@@ -183,9 +228,10 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
     layout = spec.layout
     with ExitStack() as stack:
         if resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
         elif layout.spec.exists():
             raise already_exists(spec)
+        refuse_without_room(spec)
         note("starting workers, preparing data")
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
@@ -195,13 +241,49 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         executor = start_executor(spec, parent)
         stack.callback(executor.close)
         data = preparing.result()
-        for warning in data.get("warnings", []):
+        for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
             note(f"warning: {warning}")
+        refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
             if layout.spec.exists():
                 raise already_exists(spec)
-        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
+            OptunaStore.check_is_new(spec)
+        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming, fence=fence)
+
+
+def allowance(spec: StudySpec) -> Allowance:
+    """What the spec lets a study take of the disk."""
+    quota = spec.limits.disk_gb
+    return Allowance(
+        layout=spec.layout,
+        quota_bytes=None if quota is None else int(quota * 1e9),
+        reserve_bytes=int(spec.limits.free_disk_gb * 1e9),
+    )
+
+
+def coming_bytes(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> int:
+    """Estimate of what a study will add to the checkpoints it has.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    running = min(running, spec.budget.trials)
+    needed = needed_bytes(checkpoint_bytes, running=running, kept=min(spec.keep + 1, spec.budget.trials))
+    return max(needed - disk_use(spec.layout)["checkpoints"], head_room(checkpoint_bytes, running))
+
+
+def refuse_without_room(spec: StudySpec, *, checkpoint_bytes: int = 0, running: int = 1) -> None:
+    """Refuse a study that the disk or its quota has no room for.
+
+    Raises:
+        UserError: If it has none; names bytes, limit and remedy.
+    """
+    objection = allowance(spec).objection(coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running))
+    if objection is not None:
+        raise UserError(f"study {spec.study!r} has no room: {objection}.")
 
 
 def already_exists(spec: StudySpec) -> StudyExistsError:
@@ -244,21 +326,23 @@ def _drive_prepared(
     note: Callable[[str], None],
     *,
     resuming: bool,
+    fence: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
-    _write_facts(spec, data, environment)
+    redactor = redactor_for(spec)
+    stored, _ = stored_spec(spec, redactor)
+    data = _shown(data, redactor)
+    _write_facts(layout, stored, data, redactor.values(environment))
     remember(layout.storage)
-    signals = StopSignals(layout.control)
+    signals = StopSignals(layout.control, spec.limits.grace_seconds)
     signals.clear()
     with ExitStack() as stack:
         stack.enter_context(signals.listening())
-        store = OptunaStore.open(spec) if resuming else OptunaStore.create(spec)
+        store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
-        recorder = SpoolRecorder(layout, tracking_uri(spec))
-        recorder.record(
-            StudyBegun(study=spec.study, spec=spec.resolved(), data=data, environment=environment, at=clock.now())
-        )
+        recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
+        recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
         loop = StudyLoop(
             spec=spec,
             store=store,
@@ -271,16 +355,44 @@ def _drive_prepared(
             log_of=layout.log,
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
+            space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
         result = loop.run()
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
-        finale = Finale(spec=spec, store=store, recorder=recorder, clock=clock, data=data, environment=environment)
-        finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
-        undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else CLOSE_TIMEOUT_SECONDS)
+        finale = Finale(
+            spec=spec,
+            store=store,
+            recorder=recorder,
+            clock=clock,
+            data=data,
+            environment=environment,
+            redactor=redactor,
+        )
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
+        patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
+        undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
+
+
+def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:
+    """The history of a study that this process holds; a driver may have died before it began one."""
+    if not resuming:
+        try:
+            return OptunaStore.create(spec, fence=fence)
+        except SweepError:
+            # A study exists once its spec does, and this one could not begin.
+            spec.layout.spec.unlink()
+            raise
+    try:
+        return OptunaStore.open(spec, fence=fence)
+    except StudyNotFoundError:
+        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+        if spec.layout.spool.exists():
+            raise
+        return OptunaStore.create(spec, fence=fence)
 
 
 def _evaluator(
@@ -313,8 +425,15 @@ def evaluate_model(
     return result
 
 
-def _write_facts(spec: StudySpec, data: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-    layout = spec.layout
+def _shown(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """What is known of the data, without secrets; what trials and a resume go by stays as it is."""
+    used = {key: data[key] for key in ("folder", "model", "data_hash") if key in data}
+    return {**redactor.values(data), **used}
+
+
+def _write_facts(
+    layout: StudyLayout, spec: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any]
+) -> None:
     layout.folder.mkdir(parents=True, exist_ok=True)
     # The spec comes last: a study exists once its spec does.
     write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))
@@ -323,10 +442,18 @@ def _write_facts(spec: StudySpec, data: Mapping[str, Any], environment: Mapping[
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Temporary file, fsync, rename."""
+    """Temporary file, fsync, rename.
+
+    Raises:
+        SweepError: If it cannot be written; what was there before stays.
+    """
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise SweepError(f"{path}: cannot be written ({err.strerror}). Free space, then try again.") from err

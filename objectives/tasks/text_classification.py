@@ -34,6 +34,7 @@ from objectives.finetune.state import checkpoint_bytes
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
+from sweep.ports import DivergedError
 
 
 class Classification:
@@ -126,10 +127,12 @@ class TextClassification:
 
     Attributes:
         progress: Told of progress while training, at most twice a second.
+        leaving: Asked between steps, and between the batches of an evaluation, whether to end.
     """
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
+        self.leaving: Callable[[], bool] | None = None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Split and tokenise the data once, and check that the model can be configured as the space asks."""
@@ -169,11 +172,15 @@ class TextClassification:
 
     def check(self, request: TrainRequest) -> Mapping[str, Any]:
         """Run two real batches through training and one through evaluation; writes nothing."""
-        course, loop, plan, device = self._begin(request, None)
-        loop.advance(min(1, plan.total_steps))
-        begun = time.perf_counter()
-        loop.advance(min(2, plan.total_steps))
-        seconds = time.perf_counter() - begun
+        course, loop, plan, device = self._begin(request)
+        seconds = 0.0
+        try:
+            for step in (1, 2):
+                begun = time.perf_counter()
+                loop.advance(min(step, plan.total_steps))
+                seconds = time.perf_counter() - begun
+        except DivergedError as err:
+            raise UserError(f"objective.training: trial 0, the defaults, diverges at once: {err}") from err
         metrics = course.rehearse()
         names = [
             *metrics,
@@ -196,7 +203,7 @@ class TextClassification:
 
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation."""
-        course, loop, plan, device = self._begin(request, self.progress)
+        course, loop, plan, device = self._begin(request)
         yield from Session(request, course, loop, plan, device).reports()
 
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
@@ -219,9 +226,7 @@ class TextClassification:
             device=torch.device("cpu"),
         ).metrics
 
-    def _begin(
-        self, request: TrainRequest, progress: Progress | None
-    ) -> tuple[Classification, Loop, Plan, torch.device]:
+    def _begin(self, request: TrainRequest) -> tuple[Classification, Loop, Plan, torch.device]:
         settings, seed = request.settings, request.assignment.seed
         device = choose_device(request.cpus, request.gpus)
         precision = choose_precision(str(settings["precision"]), device)
@@ -243,7 +248,8 @@ class TextClassification:
             unit=request.fidelity_unit,
             evaluate_at=request.evaluate_at,
         )
-        return course, Loop(course, settings, plan, precision, progress), plan, device
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving)
+        return course, loop, plan, device
 
 
 def _largest_checkpoint(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study, print_json
+from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.cli.text import number, settings
 from sweep.domain import Trial, ranked
 
@@ -27,9 +27,8 @@ def best(
     Example: `sweep best intents -k 5`
     """
     from sweep.search import read_trials
-    from sweep.wiring import read_spec
 
-    spec = read_spec(find_study(study, storage))
+    spec = find_spec(study, storage)
     trials = read_trials(spec)
     rows = best_rows(spec, trials, k)
     if as_json:

@@ -14,7 +14,9 @@ from sweep.cli.watching import watching
 from sweep.domain import Trial
 from sweep.engine.control import StopCause
 from sweep.errors import SweepError
+from sweep.redaction import Redactor, redact_streams
 from sweep.selection.summary import StudySummary, summarise
+from sweep.spec import spec_secrets
 from sweep.spec.model import StudySpec
 
 _EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1}
@@ -32,13 +34,14 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
     from sweep import wiring
 
     began = time.monotonic()
+    redact_streams(Redactor().knowing(*spec_secrets(spec)))
     with watching(spec.study, spec.rule.name) as view:
         result = wiring.drive(spec, resuming=resuming, observer=view, note=view.note)
     if as_json:
         from sweep.cli.best import best_rows
         from sweep.cli.status import status_of
 
-        print_json({**status_of(spec.layout), "top": best_rows(spec, result.trials, spec.keep)})
+        print_json({**status_of(spec), "top": best_rows(spec, result.trials, spec.keep)})
     else:
         _tell(spec, result, time.monotonic() - began)
     if result.undelivered:

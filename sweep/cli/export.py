@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study, print_json
+from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.cli.text import number
 from sweep.domain import Trial, ranked
 from sweep.errors import UserError
@@ -30,10 +30,10 @@ def export(
     from sweep.finale import lineage_of
     from sweep.search import read_trials
     from sweep.tracking import run_ids
-    from sweep.wiring import read_facts, read_spec
+    from sweep.wiring import read_facts, redactor_for
 
-    layout = find_study(study, storage)
-    spec = read_spec(layout)
+    spec = find_spec(study, storage)
+    layout = spec.layout
     chosen = _choose(spec.study, ranked(read_trials(spec), spec.rule), trial)
     if chosen.checkpoint is None or not Path(chosen.checkpoint).is_dir():
         raise UserError(
@@ -48,6 +48,7 @@ def export(
         environment=read_facts(layout, "environment"),
         run_id=run_ids(layout).get(chosen.number),
         now=time.time(),
+        redactor=redactor_for(spec),
     )
     export_model(model_folder(Path(chosen.checkpoint)), lineage, to)
     if as_json:

@@ -16,11 +16,12 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
     """
     from sweep.cli.status import status_of
     from sweep.errors import SweepError
+    from sweep.wiring import read_spec
 
     rows = []
     for layout in Storages(storage).studies():
         try:
-            rows.append(status_of(layout))
+            rows.append(status_of(read_spec(layout)))
         except SweepError as err:
             rows.append({"study": layout.study, "state": "UNREADABLE", "error": str(err)})
     if as_json:

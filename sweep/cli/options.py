@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sweep.layout import StudyLayout
 from sweep.storages import Storages
 from sweep.strict_json import strict_json
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
 
 SPEC_SUFFIXES = {".yaml", ".yml"}
 
@@ -38,12 +42,39 @@ def find_study(study: str | None, storage: Path | None) -> StudyLayout:
     Raises:
         UserError: If there is none.
     """
-    if study is not None and Path(study).suffix in SPEC_SUFFIXES and Path(study).is_file():
-        from sweep.spec import load_spec
+    return _found(_given(study), study, storage)
 
-        layout = load_spec(Path(study)).layout
-        return Storages(layout.storage).find(layout.study)
-    return Storages(storage).find(study)
+
+def find_spec(
+    study: str | None,
+    storage: Path | None,
+    *,
+    needed: Collection[str] | None = ("history",),
+    **changes: Mapping[str, Any],
+) -> StudySpec:
+    """The spec of a study found by its name or by its spec file; see :func:`sweep.wiring.read_spec`.
+
+    Raises:
+        UserError: If there is none, a change is not allowed, or a secret is not to be had.
+        SweepError: If it cannot be read.
+    """
+    from sweep.wiring import read_spec
+
+    given = _given(study)
+    return read_spec(_found(given, study, storage), given=given, needed=needed, **changes)
+
+
+def _given(study: str | None) -> StudySpec | None:
+    """The spec in a file, if a study is named by one."""
+    if study is None or Path(study).suffix not in SPEC_SUFFIXES or not Path(study).is_file():
+        return None
+    from sweep.spec import load_spec
+
+    return load_spec(Path(study))
+
+
+def _found(given: StudySpec | None, study: str | None, storage: Path | None) -> StudyLayout:
+    return Storages(storage).find(study) if given is None else Storages(given.layout.storage).find(given.study)
 
 
 def print_json(value: Any) -> None:

@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Start a study and see it through.
 
-    Ctrl-C pauses it at the next evaluations, a second Ctrl-C at once; `sweep resume` goes on either way.
+    Ctrl-C pauses it at the next steps, a second Ctrl-C at once; `sweep resume` goes on either way.
 
     Example: `sweep run study.yaml --trials 40 --workers 4`
     """
@@ -86,7 +86,7 @@ def _bundled(overrides: list[str]) -> tuple[StudySpec, bool]:
     while spec.layout.spec.exists():
         if not overrides:
             try:
-                state = status_of(spec.layout)["state"]
+                state = status_of(spec)["state"]
             except SweepError:
                 state = "unreadable"
             if state == "PAUSED":

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_study, print_json
+from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.sync import set_aside_line
-from sweep.cli.text import counts, number, settings
-from sweep.layout import StudyLayout
-from sweep.redaction import redacted
+from sweep.cli.text import counts, disk, number, settings
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
 
 
 def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
@@ -20,29 +21,31 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
     Example: `sweep status intents`
     """
     from sweep.tracking import settle
-    from sweep.wiring import read_spec, tracking_uri
+    from sweep.wiring import tracking_uri
 
-    layout = find_study(study, storage)
-    state = status_of(layout)
+    spec = find_spec(study, storage)
+    state = status_of(spec)
     if state["driver"] is None:
         # Its driver may have died with its writer: MLflow would say for ever that it runs.
-        settle(layout, tracking_uri(read_spec(layout)))
+        settle(spec.layout, tracking_uri(spec))
     if as_json:
         print_json(state)
     else:
         typer.echo("\n".join(_lines(state)))
 
 
-def status_of(layout: StudyLayout) -> dict[str, Any]:
+def status_of(spec: StudySpec) -> dict[str, Any]:
     """State, trials by state, budget, best and baseline of a study, JSON-able."""
+    from sweep.checkpoints.space import disk_use
     from sweep.cli.best import row_of
     from sweep.engine.lock import current_holder
+    from sweep.redaction import redacted
     from sweep.search import read_trials
     from sweep.selection.summary import summarise
     from sweep.tracking import run_ids, set_aside, undelivered
-    from sweep.wiring import read_spec, tracking_uri
+    from sweep.wiring import tracking_uri
 
-    spec = read_spec(layout)
+    layout = spec.layout
     trials = read_trials(spec)
     holder = current_holder(layout.lock)
     finished = sum(trial.state.is_finished for trial in trials)
@@ -64,6 +67,7 @@ def status_of(layout: StudyLayout) -> dict[str, Any]:
         "tracking_uri": redacted(tracking_uri(spec)),
         "undelivered": undelivered(layout),
         "set_aside": {"records": refused, "file": str(file) if refused else None},
+        "disk": disk_use(layout),
     }
 
 
@@ -93,6 +97,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
     if state["set_aside"]["records"]:
         lines.append(f"           {set_aside_line(**state['set_aside'])}")
     lines.append(f"storage    {state['storage']}")
+    lines.append(f"disk       {disk(state['disk'])}")
     if state["state"] == "PAUSED":
         lines.append(f"Go on with `sweep resume {state['study']}`.")
     return lines

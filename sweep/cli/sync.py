@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_study, print_json
+from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.errors import RecordingError
 from sweep.redaction import redacted
 
@@ -32,10 +32,10 @@ def sync(
     """
     from sweep.engine.lock import current_holder
     from sweep.tracking import drain, set_aside, start_over, undelivered
-    from sweep.wiring import read_spec, tracking_uri
+    from sweep.wiring import tracking_uri
 
-    layout = find_study(study, storage)
-    spec = read_spec(layout)
+    spec = find_spec(study, storage, needed=("tracking.uri",))
+    layout = spec.layout
     if again:
         start_over(layout)
     before = undelivered(layout)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import OptionalStudy, StorageOption, find_study
+from sweep.cli.options import OptionalStudy, StorageOption, find_spec
 from sweep.errors import SweepError, UserError
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def ui(
     Example: `sweep ui intents --port 5001`
     """
     from sweep.engine.lock import current_holder
+    from sweep.redaction import redacted
     from sweep.tracking import settle
-    from sweep.wiring import read_spec, tracking_uri
+    from sweep.wiring import tracking_uri
 
-    layout = find_study(study, storage)
-    spec = read_spec(layout)
-    if current_holder(layout.lock) is None:
-        settle(layout, tracking_uri(spec))
+    spec = find_spec(study, storage, needed=("tracking.uri",))
+    if current_holder(spec.layout.lock) is None:
+        settle(spec.layout, tracking_uri(spec))
     if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
-        typer.echo(f"The record of {spec.study!r} lies on a server of its own: {spec.tracking.uri}")
+        typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
     _refuse_taken(host, port)
     server = subprocess.Popen(_command(spec, tracking_uri(spec), host, port), start_new_session=True)

@@ -130,7 +130,7 @@ class LiveView:
     def tick(self, snapshot: StudySnapshot) -> None:
         """Redraw from this snapshot."""
         self._snapshot = snapshot
-        self._note = "stopping: trials pause at their next evaluation" if snapshot.stopping else ""
+        self._note = "stopping: trials commit a checkpoint at their next step and leave" if snapshot.stopping else ""
 
     def _draw(self) -> Group:
         snapshot = self._snapshot

@@ -21,6 +21,7 @@ from sweep.errors import ExecutionError
 from sweep.execution import warm_parent
 from sweep.execution.channel import MessageChannel
 from sweep.execution.child import TrialProcess
+from sweep.redaction import Redactor, secrets_in
 
 WARM_MODULES = ("objectives.warm",)
 TRIAL_MODULE = "sweep.execution.trial_process"
@@ -144,6 +145,7 @@ class WarmParent:
             "entry": entry,
             "env": dict(env),
             "log": str(log) if log is not None else os.devnull,
+            "secrets": sorted(secrets_in(request)),
             "cwd": str(Path.cwd()),
         }
         ours, theirs = socket.socketpair()
@@ -239,7 +241,8 @@ class WarmParent:
     def _last_words(self) -> str:
         if self._folder is None or not (self._folder / "output").exists():
             return ""
-        lines = (self._folder / "output").read_text(errors="replace").splitlines()
+        output = (self._folder / "output").read_text(errors="replace")
+        lines = Redactor.from_environment(os.environ).text(output).splitlines()
         return "Its last words:\n" + "\n".join(lines[-10:]) if lines else "It left no message."
 
     def _clean_up(self) -> None:

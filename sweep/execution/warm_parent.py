@@ -2,11 +2,12 @@
 
 Run as a script, with one JSON argument (see :class:`WarmConfig`); only the standard library is imported before the
 modules it is asked to warm, and nothing of the owner's memory gets here. Each connection to its socket carries
-one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path or null, "cwd": path or null}``, and by
+one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path, "secrets": […], "cwd": path or null}``, and by
 SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(socket) -> exit code``. Back come
 ``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
-``{"error": text}``. A connection that closes early, or sends ``{"kill": true}``, kills the child with its whole
-process group. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
+``{"error": text}``. A connection that sends ``{"signal": n}`` signals the child alone; one that closes early, or sends
+``{"kill": true}``, kills it with its whole process group. A child begins with SIGTERM blocked: whoever wants to heed
+it has the time to. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from sweep.execution.trial_log import TrialLog
 
 _PR_SET_PDEATHSIG = 1
 _OWNER_GONE = 0
@@ -68,6 +72,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Warm up and serve until the owner is gone."""
     config = WarmConfig(**json.loads(arguments[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    # Who ends a whole machine or container tells everybody: trials need their parent while they leave.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     sys.path[:] = config.path
     for descriptor in (config.listen_fd, config.alive_fd):
         os.set_inheritable(descriptor, False)
@@ -122,6 +128,7 @@ class _Server:
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._clients: dict[int, _Client] = {}
         self._children: dict[int, _Client | None] = {}
+        self._logs: dict[int, TrialLog] = {}
 
     def serve(self) -> NoReturn:
         """Answer requests until the owner is gone, then end every child and this process."""
@@ -134,6 +141,8 @@ class _Server:
                 elif key.fileobj is self._wake_reader:
                     self._wake_reader.recv(4096)
                     self._reap()
+                elif key.data in self._logs:
+                    self._keep_log(key.data)
                 elif key.fd in self._clients:  # an earlier event may have closed it
                     self._read(self._clients[key.fd])
 
@@ -167,6 +176,9 @@ class _Server:
     def _obey(self, client: _Client, request: dict[str, Any]) -> None:
         if request.get("kill"):
             self._kill(client.pid)
+        elif "signal" in request:
+            if client.pid in self._children:  # not reaped, so the pid is still this child's
+                os.kill(client.pid, request["signal"])
         elif self._failure is not None:
             self._reply(client, {"error": self._failure})
         else:
@@ -174,13 +186,21 @@ class _Server:
 
     def _fork(self, client: _Client, request: dict[str, Any]) -> None:
         warm_parent = os.getpid()
+        log = _log_of(request)
         try:
             pid = os.fork()
         except OSError as error:
+            if log is not None:
+                log.hand_over()
+                log.close()
             self._reply(client, {"error": f"cannot fork a trial process: {error}"})
             return
         if pid == 0:
-            self._become_child(client.descriptors[0], request, warm_parent)
+            self._become_child(client.descriptors[0], request, log, warm_parent)
+        if log is not None:
+            log.hand_over()
+            self._logs[pid] = log
+            self._selector.register(log, selectors.EVENT_READ, data=pid)
         for descriptor in client.descriptors:
             os.close(descriptor)
         client.descriptors.clear()
@@ -188,7 +208,9 @@ class _Server:
         self._children[pid] = client
         self._reply(client, {"pid": pid})
 
-    def _become_child(self, descriptor: int, request: dict[str, Any], warm_parent: int) -> NoReturn:
+    def _become_child(
+        self, descriptor: int, request: dict[str, Any], log: TrialLog | None, warm_parent: int
+    ) -> NoReturn:
         code = _CHILD_BROKE
         try:
             os.setsid()
@@ -203,8 +225,10 @@ class _Server:
                 other.connection.close()
             for end in (self._listener, self._wake_reader, self._wake_writer):
                 end.close()
+            for others in self._logs.values():
+                others.close()
             os.close(self._config.alive_fd)
-            _redirect(request.get("log"))
+            _redirect(log)
             os.environ.update(request.get("env") or {})
             if request.get("cwd"):
                 os.chdir(request["cwd"])
@@ -230,11 +254,18 @@ class _Server:
                 return
             self._kill(ended.si_pid)  # what it left behind in its group, while the pid is still taken
             _, status = os.waitpid(ended.si_pid, 0)
+            self._keep_log(ended.si_pid)
             client = self._children.pop(ended.si_pid, None)
             if client is not None:
                 client.pid = None
                 self._reply(client, {"exit": os.waitstatus_to_exitcode(status)})
                 self._drop(client)
+
+    def _keep_log(self, pid: int) -> None:
+        """Write down what a child has said; its log ends once nobody is left who could say more."""
+        if pid in self._logs and not self._logs[pid].pump():
+            self._selector.unregister(self._logs[pid])
+            self._logs.pop(pid).close()
 
     def _drop(self, client: _Client) -> None:
         if client.connection.fileno() in self._clients:
@@ -266,23 +297,43 @@ class _Server:
     def _end(self) -> NoReturn:
         for pid in list(self._children):
             self._kill(pid)
+        for pid in list(self._logs):
+            self._keep_log(pid)
         shutil.rmtree(self._config.folder, ignore_errors=True)
         os._exit(_OWNER_GONE)
 
 
-def _redirect(log: str | None) -> None:
+def _log_of(request: dict[str, Any]) -> TrialLog | None:
+    """The log a request asks for; None drops what the process prints."""
+    if request["log"] == os.devnull:
+        return None
+    from sweep.execution.trial_log import TrialLog
+    from sweep.redaction import Redactor
+
+    redactor = Redactor.from_environment({**os.environ, **(request.get("env") or {})})
+    try:
+        return TrialLog(Path(request["log"]), redactor.knowing(*request.get("secrets", ())))
+    except OSError as error:
+        # A trial without a log is better than none.
+        sys.stderr.write(f"{request['log']}: cannot be written ({error})\n")
+        return None
+
+
+def _redirect(log: TrialLog | None) -> None:
     """Send what the process prints to its log, line by line."""
-    null = os.open(os.devnull, os.O_RDONLY)
+    null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
+    if log is None:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    else:
+        log.become_output()
     os.close(null)
-    if log is not None:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    # Anew: the old ones take what is a pipe now for a file still.
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The study's spec: from YAML to strictly typed values, with every problem told at once."""
 
+from sweep.spec.credentials import how_to_keep_secrets, spec_secrets, stored_spec, with_secrets
 from sweep.spec.loading import bundled_spec, load_spec, parse_spec, spec_from_resolved
 from sweep.spec.model import StudySpec
 from sweep.spec.resolved import spec_text
@@ -13,10 +14,14 @@ __all__ = [
     "IntRange",
     "StudySpec",
     "bundled_spec",
+    "how_to_keep_secrets",
     "load_spec",
     "parse_spec",
     "spec_from_resolved",
+    "spec_secrets",
     "spec_text",
+    "stored_spec",
     "study_name_from",
     "template",
+    "with_secrets",
 ]

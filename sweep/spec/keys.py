@@ -10,7 +10,7 @@ from sweep.spec.model import StudySpec, TrainingSpec
 from sweep.spec.problems import nearest
 
 RANGE_KEYS = ("low", "high", "log", "step", "choices")
-OUTSIDE_YAML = frozenset({"extra", "space"})  # fields whose entries lie beside the section's own keys
+OUTSIDE_YAML = frozenset({"extra", "space", "references"})  # fields that are no keys
 NOT_SEARCHED = frozenset({"evaluate_every"})
 SHORTHANDS = {
     "objective.data": "source",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import InvalidSpecError
 from sweep.spec import rules
 from sweep.spec.checks import Surroundings, check_study
+from sweep.spec.credentials import is_spared
 from sweep.spec.keys import SHORTHANDS
 from sweep.spec.model import (
     BudgetSpec,
@@ -28,18 +29,20 @@ from sweep.spec.model import (
 )
 from sweep.spec.problems import Place, Problems, one_line
 from sweep.spec.reading import Reader
+from sweep.spec.references import expanded, still_meant
 from sweep.spec.source import Node, Scalar, Table, read_yaml, tree_of, with_overrides
 
 MAX_BYTES = 1024 * 1024
 _BUNDLED = Path(__file__).with_name("bundled.yaml")
 
 
-def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
+def load_spec(path: Path, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> StudySpec:
     """Load a study's spec.
 
     Args:
         path: The YAML file; relative paths inside start from its folder.
         overrides: ``a.b=c`` laid over the file, in their order; values are YAML.
+        environ: Where ``${NAME}`` is looked up.
 
     Raises:
         InvalidSpecError: With all problems, one line each.
@@ -62,10 +65,17 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> StudySpec:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidSpecError(f"{name}:{line}: is not UTF-8 text. Save the file as UTF-8.") from error
     folder = Path(os.path.abspath(path)).parent
-    return parse_spec(text, place=name, folder=folder, overrides=overrides)
+    return parse_spec(text, place=name, folder=folder, overrides=overrides, environ=environ)
 
 
-def parse_spec(text: str, *, place: str, folder: Path, overrides: Sequence[str] = ()) -> StudySpec:
+def parse_spec(
+    text: str,
+    *,
+    place: str,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> StudySpec:
     """Read a study's spec from text.
 
     Args:
@@ -73,19 +83,25 @@ def parse_spec(text: str, *, place: str, folder: Path, overrides: Sequence[str] 
         place: Name of the text in messages.
         folder: Where relative paths start.
         overrides: As in :func:`load_spec`.
+        environ: As in :func:`load_spec`.
 
     Raises:
         InvalidSpecError: With all problems, one line each.
     """
     problems = Problems()
-    return _study(_document(text, place, problems), folder, overrides, problems)
+    return _study(_document(text, place, problems), folder, overrides, problems, environ)
 
 
-def spec_from_resolved(data: Mapping[str, Any]) -> StudySpec:
+def spec_from_resolved(
+    data: Mapping[str, Any], *, needed: Collection[str] | None = None, environ: Mapping[str, str] = os.environ
+) -> StudySpec:
     """The spec of a stored study; its files need not be there any more.
 
     Args:
         data: What :meth:`StudySpec.resolved` gave.
+        needed: Keys such as ``history`` whose variables must be set; secrets elsewhere may keep the name of one that
+            is not. None needs all.
+        environ: Where ``${NAME}`` is looked up.
 
     Raises:
         InvalidSpecError: If the values are no spec.
@@ -93,7 +109,7 @@ def spec_from_resolved(data: Mapping[str, Any]) -> StudySpec:
     place = Place(0, 0, "stored spec")
     tree = tree_of(data, place)
     table = tree if isinstance(tree, Table) else Table(place, {})
-    return _study(table, Path("/"), (), Problems(), must_exist=False)
+    return _study(table, Path("/"), (), Problems(), environ, must_exist=False, needed=needed)
 
 
 def bundled_spec(storage: Path, overrides: Sequence[str] = ()) -> StudySpec:
@@ -110,7 +126,7 @@ def bundled_spec(storage: Path, overrides: Sequence[str] = ()) -> StudySpec:
     table = _document(_BUNDLED.read_text(encoding="utf-8"), "bundled.yaml", problems)
     root = Scalar(table.place, os.path.abspath(storage), quoted=True)
     table = Table(table.place, {**table.entries, "storage": root})
-    return _study(table, Path.cwd(), overrides, problems)
+    return _study(table, Path.cwd(), overrides, problems, os.environ)
 
 
 def _document(text: str, name: str, problems: Problems) -> Table:
@@ -130,14 +146,26 @@ def _document(text: str, name: str, problems: Problems) -> Table:
 
 
 def _study(
-    table: Table, folder: Path, overrides: Sequence[str], problems: Problems, *, must_exist: bool = True
+    table: Table,
+    folder: Path,
+    overrides: Sequence[str],
+    problems: Problems,
+    environ: Mapping[str, str],
+    *,
+    must_exist: bool = True,
+    needed: Collection[str] | None = None,
 ) -> StudySpec:
     table = with_overrides(table, overrides, SHORTHANDS, problems)
+    told = len(problems)
+    table, written = expanded(table, environ, problems, lambda keys: needed is not None and is_spared(keys, needed))
+    if len(problems) > told:
+        problems.raise_if_any()  # what the values break is not known yet
     reader = Reader(problems, own=rules.is_own(_task(table)))
     found = reader.study(table)
     check_study(found, reader, Surroundings(folder=Path(os.path.abspath(folder)), must_exist=must_exist))
     problems.raise_if_any()
-    return _built(found)
+    spec = _built(found)
+    return spec.model_copy(update={"references": still_meant(spec.resolved(), table, written)}) if written else spec
 
 
 def _task(table: Table) -> str:

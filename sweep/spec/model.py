@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sweep.domain import HyperparameterValue, MetricRule, RungLadder
 from sweep.layout import StudyLayout
 from sweep.spec import fidelity, rules
+from sweep.spec.references import Keys
 from sweep.spec.resolved import plain, plain_training, resolved
 from sweep.spec.sections import (
     BudgetSpec,
@@ -55,6 +56,7 @@ class StudySpec(Part):
         storage: Storage root; absolute once loaded.
         history: Optuna storage URL (``postgresql://…``); None is a journal file in the storage.
         keep: Models of the best trials that stay on disk and become LoggedModels (trial 0 stays too).
+        references: Texts that were written with ``${NAME}`` in them, by their keys from the top.
     """
 
     study: Annotated[str, AfterValidator(rules.study_name)]
@@ -69,6 +71,7 @@ class StudySpec(Part):
     storage: str = "mlruns"
     history: Annotated[str | None, AfterValidator(rules.history_url)] = None
     keep: int = Field(default=3, ge=1)
+    references: Mapping[Keys, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -144,20 +147,29 @@ class StudySpec(Part):
             for name, distribution in self.search.space.items()
         }
 
-    def settings(self, hyperparameters: Mapping[str, HyperparameterValue]) -> dict[str, Any]:
-        """Training settings of a trial, JSON-able: the drawn values over the spec's."""
+    def settings(
+        self, hyperparameters: Mapping[str, HyperparameterValue], *, as_written: bool = False
+    ) -> dict[str, Any]:
+        """Training settings of a trial, JSON-able: the drawn values over the spec's.
+
+        Args:
+            hyperparameters: The drawn values.
+            as_written: Whether ``${NAME}`` stays, as it does in whatever is stored.
+        """
         return {
-            **plain_training(self.objective.training),
+            **self._training(as_written),
+            "trust_remote_code": self.objective.trust_remote_code,
             **{k: plain(v) for k, v in hyperparameters.items()},
         }
 
-    def objective_settings(self) -> dict[str, Any]:
+    def objective_settings(self, *, as_written: bool = False) -> dict[str, Any]:
         """All that ``Objective.prepare`` needs, JSON-able: task, model, data, training, space, metric, seed."""
         return {
             "task": self.objective.task,
             "model": self.objective.model,
+            "trust_remote_code": self.objective.trust_remote_code,
             "data": plain(self.objective.data),
-            "training": plain_training(self.objective.training),
+            "training": self._training(as_written),
             "space": {name: bounds(distribution) for name, distribution in self.search.space.items()},
             "metric": {
                 "name": self.metric.name,
@@ -166,6 +178,11 @@ class StudySpec(Part):
             },
             "seed": self.search.seed,
         }
+
+    def _training(self, as_written: bool) -> dict[str, Any]:
+        if as_written:
+            return dict(self.resolved()["objective"]["training"])
+        return plain_training(self.objective.training)
 
     def resolved(self) -> dict[str, Any]:
         """The spec with every default filled in, JSON-able; loads to an equal spec."""

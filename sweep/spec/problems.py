@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sweep.errors import InvalidSpecError
+from sweep.redaction import redacted
 
-_PASSWORD = re.compile(r"(://[^:/@\s]*):[^/@\s]*@")
 _LONGEST_SHOWN = 60
+_LONGEST_MESSAGE = 400
 
 # What people write who come from other tools.
 _ALIASES = {
@@ -88,7 +88,10 @@ class Problems:
             place: Where the value stands.
             message: Key, value, rule and remedy.
         """
-        problem = (place, one_line(message))
+        line = one_line(message)
+        if len(line) > _LONGEST_MESSAGE:  # an endless path, say; rule and remedy stand at the ends
+            line = f"{line[: _LONGEST_MESSAGE // 2]}…{line[-_LONGEST_MESSAGE // 2 :]}"
+        problem = (place, line)
         if problem not in self._found:
             self._found.append(problem)
 
@@ -108,8 +111,8 @@ class Problems:
 
 
 def one_line(text: str) -> str:
-    """``text`` on one line, printable, with passwords in URLs left out."""
-    flat = " ".join(_PASSWORD.sub(r"\1:…@", text).split())
+    """``text`` on one line, printable, without secrets."""
+    flat = " ".join(redacted(text).split())
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in flat)
 
 

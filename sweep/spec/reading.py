@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweep.domain import HyperparameterValue
+from sweep.redaction import is_secret_name
 from sweep.spec import rules, values
 from sweep.spec.bounds import check
 from sweep.spec.distributions import Told, read_distribution
@@ -53,7 +54,8 @@ class Reader:
         key = broken.key if broken.key.startswith("[") or not broken.key else f".{broken.key}"
         if isinstance(node, Items) and re.fullmatch(r"\[\d+\]", key):
             node = node.items[int(key[1:-1])]
-        value = "" if node is None or (isinstance(node, Scalar) and node.is_null) else f"={shown(node)}"
+        is_nothing = node is None or (isinstance(node, Scalar) and node.is_null)
+        value = "" if node is None or is_nothing or is_secret_name(path) else f"={shown(node)}"
         remedy = broken.remedy if broken.remedy.endswith(("?", ".")) else f"{broken.remedy}."
         self.problems.add(self._place(path, node), f"{path}{key}{value} {broken.rule}. {remedy}")
 
@@ -158,6 +160,7 @@ class Reader:
                     return
                 rules.identifier(key)
             space[key] = read_distribution(key, node, path, self)
+            rules.no_secrets(key, space[key])
         except BrokenRule as broken:
             self.blame(path, broken, node)
         except Told:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel
 
+from sweep.spec.references import with_references
 from sweep.spec.space import Choices, listed
 from sweep.spec.values import is_plain
 
@@ -30,7 +32,7 @@ def plain_training(training: TrainingSpec) -> dict[str, Any]:
 
 
 def resolved(spec: StudySpec) -> dict[str, Any]:
-    """A spec in the shape of its YAML, every default filled in, JSON-able."""
+    """A spec in the shape of its YAML, every default filled in, JSON-able; ``${NAME}`` stays as written."""
     space = {
         name: {"choices": listed(distribution.values)} if isinstance(distribution, Choices) else asdict(distribution)
         for name, distribution in spec.search.space.items()
@@ -38,11 +40,12 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
     data = plain(spec.objective.data)
     if spec.objective.data.validation:
         del data["validation_fraction"]  # splits nothing
-    return {
+    values = {
         "study": spec.study,
         "objective": {
             "task": spec.objective.task,
             "model": spec.objective.model,
+            "trust_remote_code": spec.objective.trust_remote_code,
             "data": data,
             "training": plain_training(spec.objective.training),
         },
@@ -62,6 +65,7 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
         "history": spec.history,
         "keep": spec.keep,
     }
+    return with_references(values, spec.references)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -79,6 +83,6 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def spec_text(spec: StudySpec) -> str:
-    """The resolved spec as YAML; :func:`~sweep.spec.load_spec` loads it to an equal spec."""
-    return yaml.dump(resolved(spec), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+def spec_text(values: Mapping[str, Any]) -> str:
+    """A resolved spec as YAML; :func:`~sweep.spec.load_spec` loads it to an equal spec."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 
+from sweep.redaction import redacted_values
 from sweep.spec.problems import BrokenRule, nearest
+from sweep.spec.references import has_reference
+from sweep.spec.space import Choices, Distribution
 
 BUNDLED_MODELS = ("bundled:minilm-l6",)
 BUNDLED_DATA = ("bundled:tweets",)
@@ -121,8 +124,8 @@ def _bundled(value: str, known: tuple[str, ...], what: str) -> str:
 
 
 def tracking_uri(value: str | None) -> str | None:
-    """A store that MLflow can write: a database or a server."""
-    if value is None or _SQLITE.fullmatch(value) or _DATABASE.fullmatch(value):
+    """A store that MLflow can write: a database or a server; or the name of a variable that nobody needs now."""
+    if value is None or has_reference(value) or _SQLITE.fullmatch(value) or _DATABASE.fullmatch(value):
         return value
     if re.fullmatch(r"https?://[^\s/]+\S*", value):
         return value
@@ -133,8 +136,8 @@ def tracking_uri(value: str | None) -> str | None:
 
 
 def history_url(value: str | None) -> str | None:
-    """A database that Optuna can share."""
-    if value is None or _DATABASE.fullmatch(value) or _SQLITE.fullmatch(value):
+    """A database that Optuna can share; or the name of a variable that nobody needs now."""
+    if value is None or has_reference(value) or _DATABASE.fullmatch(value) or _SQLITE.fullmatch(value):
         return value
     remedy = "Use postgresql://user@host/database, or leave the key out for a file in the storage"
     raise BrokenRule("is not a postgresql://, mysql:// or sqlite:/// URL", remedy)
@@ -145,3 +148,12 @@ def identifier(value: str) -> str:
     if not value.isidentifier() or not value.isascii() or value == "extra":
         raise BrokenRule("is not a setting's name", "Use letters, digits and '_', the first no digit")
     return value
+
+
+def no_secrets(name: str, distribution: Distribution) -> Distribution:
+    """A distribution none of whose choices is a secret: what is drawn is what a study records."""
+    for value in distribution.values if isinstance(distribution, Choices) else ():
+        if isinstance(value, str) and redacted_values({name: value})[name] != value:
+            remedy = f"Set it under objective.training, as {name}: ${{NAME}}"
+            raise BrokenRule("looks like a secret, and what is drawn is recorded", remedy)
+    return distribution

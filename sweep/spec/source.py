@@ -25,11 +25,16 @@ _PLAIN_TAGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value, as text."""
+    """A single value, as text.
+
+    Attributes:
+        written: What messages show in its place, if it was written otherwise.
+    """
 
     place: Place
     text: str
     quoted: bool = False
+    written: str = ""
 
     @property
     def is_null(self) -> bool:
@@ -62,6 +67,8 @@ def shown(node: Node) -> str:
 
 
 def _flow(node: Node) -> str:
+    if isinstance(node, Scalar) and node.written:
+        return node.written
     if isinstance(node, Scalar):
         return node.text if node.text and not node.is_null else "''" if node.quoted else "null"
     if isinstance(node, Items):

@@ -14,6 +14,7 @@ study: {study}
 objective:
   task: text-classification         # or package.module:Class, an objective of your own
   model: bundled:minilm-l6          # or a Hub id, a folder, models:/name@alias
+  trust_remote_code: false          # true runs Python code that the model brings along
   data:
 {origin}
     validation_fraction: 0.1        # of the training rows; leave it out beside a validation file

@@ -85,6 +85,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll until the condition gives something true, and return it."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {_PATIENCE_SECONDS:.0f} s in vain")
+        time.sleep(0.01)
+    return found
+
+
 def gone_within(seconds: float, *pids: int) -> bool:
     """Whether all processes are gone before so long."""
     deadline = time.monotonic() + seconds
@@ -123,6 +133,7 @@ class ExecutorConformance:
             ("user-error", AttemptEnd.FAILED, "train.csv: no rows"),
             ("memory", AttemptEnd.OOM, "MemoryError"),
             ("device-memory", AttemptEnd.OOM, "CUDA out of memory"),
+            ("disk-full", AttemptEnd.DISK_FULL, "step-3: the checkpoint cannot be written"),
             ("exit", AttemptEnd.LOST, "exited with code 9"),
             ("quit", AttemptEnd.FAILED, "SystemExit: 3"),
         ],
@@ -169,10 +180,7 @@ class ExecutorConformance:
         request = toy_request(folder, reports=1, then="orphan")
         executor.start(request, folder / "log")
         gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen))
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not (folder / "artifact").exists() or not (folder / "artifact").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: (folder / "artifact").exists() and (folder / "artifact").read_text())
         grandchild = int((folder / "artifact").read_text())
         assert is_alive(grandchild)
         executor.kill(request.assignment.trial_number, 1)
@@ -187,8 +195,33 @@ class ExecutorConformance:
         end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
         assert (end.end, end.detail) == (AttemptEnd.LOST, "trial process killed by signal 9")
 
+    def test_an_attempt_that_asks_leaves_at_its_next_step(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=1, then="train-on")
+        executor.start(request, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Progressed) and event.step == 2 for event in seen))
+        executor.leave(request.assignment.trial_number, 1)
+        end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
+        assert end.end is AttemptEnd.PREEMPTED
+        assert executor.free_slots == executor.slots
+
+    def test_an_attempt_told_to_leave_before_it_has_begun_leaves(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=1, then="train-on")
+        executor.start(request, folder / "log")
+        executor.leave(request.assignment.trial_number, 1)
+        events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen))
+        assert the_end(events).end is AttemptEnd.PREEMPTED
+
+    def test_an_attempt_that_does_not_ask_goes_on_to_its_next_report(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=2, sleep_seconds=0.5)
+        executor.start(request, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Progressed) for event in seen))
+        executor.leave(request.assignment.trial_number, 1)
+        events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=Decision.PAUSE)
+        assert the_end(events).end is AttemptEnd.PAUSED
+
     def test_unknown_attempts_are_ignored(self, executor: Executor) -> None:
         executor.decide(10**6, 1, Decision.STOP)
+        executor.leave(10**6, 1)
         executor.kill(10**6, 1)
         assert list(executor.wait(0)) == []
 

@@ -10,6 +10,8 @@ from google.protobuf.json_format import ParseError
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweep.errors import is_disk_full
+
 _REFUSED = frozenset(
     {
         "INVALID_PARAMETER_VALUE",
@@ -49,6 +51,8 @@ class StoreLostError(Exception):
 
 def is_refusal(error: Exception) -> bool:
     """Whether repeating the request cannot help: the record is set aside then, and tried no more."""
+    if is_disk_full(error):
+        return False
     if isinstance(error.__cause__, MlflowException) and not is_refusal(error.__cause__):
         # Some of MLflow's methods ask twice, and call it an invalid parameter if the first answer did not come.
         return False

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from sweep.layout import StudyLayout
-from sweep.ports import AttemptOver, Record, StudyBegun, TrialOver
-from sweep.redaction import redacted, redacted_values
+from sweep.ports import AttemptBegun, AttemptOver, Record, StudyBegun, TrialOver
+from sweep.redaction import Redactor, passwords_of
 from sweep.tracking.reader import undelivered
 from sweep.tracking.spool import Spool
 from sweep.tracking.writer_process import WriterProcess
@@ -16,21 +16,23 @@ from sweep.tracking.writer_process import WriterProcess
 class SpoolRecorder:
     """Implements ``ports.Recorder``: a record is on disk when ``record`` returns, and reaches MLflow later.
 
-    Passwords of URLs are struck out before a record is written. Nothing here waits for MLflow except ``close``, and
+    Secrets are struck out before a record is written. Nothing here waits for MLflow except ``close``, and
     that for a bounded time.
     """
 
-    def __init__(self, layout: StudyLayout, tracking_uri: str) -> None:
+    def __init__(self, layout: StudyLayout, tracking_uri: str, redactor: Redactor | None = None) -> None:
         """Open the study's spool and start its writer process.
 
         Args:
             layout: The study's paths.
             tracking_uri: MLflow's store or server.
+            redactor: Knows the secrets of this study; None knows what secrets look like.
 
         Raises:
             RecordingError: If the spool cannot be written or the writer cannot be started.
         """
         self._layout = layout
+        self._redactor = (redactor or Redactor()).knowing(*passwords_of(tracking_uri))
         self._spool = Spool.open(layout.spool)
         self._left: int | None = None
         try:
@@ -58,7 +60,7 @@ class SpoolRecorder:
         Raises:
             RecordingError: If they cannot be written; then none of them is held.
         """
-        self._spool.append([_shown(record) for record in records])
+        self._spool.append([_shown(record, self._redactor) for record in records])
         self._writer.keep_alive()
 
     def close(self, timeout_seconds: float) -> int:
@@ -77,15 +79,18 @@ class SpoolRecorder:
         return self._left
 
 
-def _shown(record: Record) -> Record:
-    """A record as everybody may read it: a spec can name a database by URL, and so can an error."""
+def _shown(record: Record, redactor: Redactor) -> Record:
+    """A record as everybody may read it; paths stay, delivery needs them."""
     match record:
         case StudyBegun():
-            parts = {name: redacted_values(getattr(record, name)) for name in ("spec", "data", "environment")}
+            parts = {name: redactor.values(getattr(record, name)) for name in ("spec", "data", "environment")}
+            return dataclasses.replace(record, **parts)
+        case AttemptBegun():
+            parts = {name: redactor.values(getattr(record, name)) for name in ("hyperparameters", "settings")}
             return dataclasses.replace(record, **parts)
         case AttemptOver():
-            return dataclasses.replace(record, reason=redacted(record.reason))
+            return dataclasses.replace(record, reason=redactor.text(record.reason))
         case TrialOver(error=str(error)):
-            return dataclasses.replace(record, error=redacted(error))
+            return dataclasses.replace(record, error=redactor.text(error))
         case _:
             return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -42,10 +43,17 @@ class Rejected:
         # A batch that fails half way is delivered again, refusals and all.
         if _key(line) in self._known:
             return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with self._path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            data = json.dumps(line).encode() + b"\n"
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                # It is tried again; half a line must not join onto a whole one.
+                os.ftruncate(file.fileno(), size)
+                raise
         self._known.add(_key(line))
 
 

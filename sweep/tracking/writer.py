@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import IO
 
 from sweep.layout import StudyLayout
+from sweep.redaction import RedactedStream, Redactor, passwords_of
+from sweep.tracking.bounded_log import BoundedLog
 from sweep.tracking.lock import try_lock
-from sweep.tracking.redacted_stream import RedactedStream
 from sweep.tracking.spool import spool_size
 
 GONE_SECONDS = 20.0
@@ -87,9 +88,10 @@ def main() -> int:
         # The driver has died since it started this process.
         return 3
     # MLflow and the interpreter itself write there, too.
-    sys.stdout = sys.stderr = RedactedStream(sys.stderr, tracking_uri)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    redactor = Redactor.from_environment(os.environ).knowing(*passwords_of(tracking_uri))
     layout = StudyLayout(options.storage, options.study)
+    sys.stdout = sys.stderr = RedactedStream(BoundedLog(layout.tracking_log), redactor)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     ending = Ending(sys.stdin.buffer, options.driver, layout.spool)
     with _take_lock(layout):
         _log.info("started for process %d", options.driver)

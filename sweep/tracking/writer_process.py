@@ -44,7 +44,7 @@ class WriterProcess:
 
     def _start(self) -> None:
         layout = self._layout
-        log = layout.logs / "tracking.log"
+        log = layout.tracking_log
         command = [
             *(sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "sweep.tracking.writer"),
             *("--storage", str(layout.storage), "--study", layout.study),
@@ -89,9 +89,11 @@ class WriterProcess:
         """
         until = time.monotonic() + timeout_seconds
         with self._lock:
-            if not self._is_finishing and self._process.poll() is not None:
-                self._start_again()
+            if self._is_finishing:
+                return self._process.poll()
             self._is_finishing = True
+            if self._process.poll() is not None:
+                self._start_again()
         size, driven = spool_size(self._layout.spool), " driven" if is_driven else ""
         self._say_last(f"finish {timeout_seconds or ALONE_SECONDS} {size}{driven}")
         if not timeout_seconds:

@@ -22,12 +22,12 @@ OWNERS = {
 }
 BELOW = {
     "sweep.errors": set(),
-    "sweep.redaction": set(),
+    "sweep.redaction": {"sweep.redaction"},
     "sweep.strict_json": set(),
     "sweep.domain": {"sweep.errors"},
     "sweep.layout": {"sweep.errors", "sweep.domain"},
     "sweep.ports": {"sweep.errors", "sweep.domain", "sweep.layout"},
-    "sweep.spec": {"sweep.errors", "sweep.domain", "sweep.layout", "sweep.spec"},
+    "sweep.spec": {"sweep.errors", "sweep.redaction", "sweep.domain", "sweep.layout", "sweep.spec"},
     "sweep.engine": {"sweep.errors", "sweep.domain", "sweep.layout", "sweep.ports", "sweep.spec", "sweep.engine"},
     "objectives": {"sweep.errors", "sweep.domain", "sweep.ports", "sweep.checkpoints", "objectives"},
 }

@@ -386,7 +386,7 @@ WRONG = [
     Wrong(
         "budget: {trials: 12}",
         "history: redis://me:secret@host/0",
-        "10: history=redis://me:…@host/0 is not a postgresql://, mysql:// or sqlite:/// URL. "
+        "10: history=redis://me:***@host/0 is not a postgresql://, mysql:// or sqlite:/// URL. "
         "Use postgresql://user@host/database, or leave the key out for a file in the storage.",
     ),
     Wrong(

@@ -1,0 +1,147 @@
+"""What a secret looks like in a text, whoever it belongs to."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, unquote_plus
+
+MASK = "***"
+
+_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*\}", re.ASCII)
+
+# Repetitions are bounded: a line of a megabyte must not take a minute.
+_SCHEME = r"(?P<scheme>\s*[A-Za-z][\w+.\-]{0,40}://)"
+# A password may hold "/", "?" and "@": the last "@" ends it.
+_WHOLE_URL = re.compile(rf"\A{_SCHEME}(?P<user>[^:/@\s]*)(?P<password>:.*)?@", re.DOTALL)
+_URL = re.compile(rf"{_SCHEME}(?P<user>[^:/@\s]{{0,400}})(?P<password>:\S{{0,500}})?@")
+
+# The tokens of a tokenizer are none of ours.
+_OF_A_TOKENIZER = "".join(
+    rf"(?<!{word}[_ -])"
+    for word in (
+        *("bos", "eos", "pad", "unk", "sep", "cls", "mask", "max", "num", "next", "last", "stop", "start", "end"),
+        *("first", "image", "special", "unknown", "unexpected", "invalid", "decoder_start"),
+    )
+)
+_KEYS = (
+    r"password|passwd|passphrase|pwd|secret|credential|"
+    r"(?:api|access|secret|private|signing|encryption|account)[_-]?key(?:[_-]?id)?"
+)
+_TOKEN_KEY = rf"{_OF_A_TOKENIZER}token"
+_SECRET_NAME = re.compile(rf"(?:(?:{_KEYS})s?|{_TOKEN_KEY})\Z", re.IGNORECASE)
+
+_SEPARATOR = r"\\{0,8}[\"']?[ \t]{0,8}(?:=>|[:=])[ \t]{0,8}"
+_BARE = r"(?:[^\s&\"'\\]|\\(?![\"'n]))"
+_QUOTED = r"(?P<quote>\\{0,8}[\"'])(?P<secret>(?:(?!(?P=quote))(?:\\.|[^\n]))+)"
+_ENDS = r"(?=[,;)}\]]*(?:[\s&\"'\\]|\Z))"
+
+# Each takes what stands before the secret as ``key``, and the secret itself.
+_ASSIGNED = (
+    re.compile(
+        r"(?P<key>[?&;][^=&\s]{0,60}?(?:pass|pwd|secret|token|credential|api_?key|access_?key|signature|odbc_connect)"
+        rf"[^=&\s]{{0,60}}=)(?P<secret>{_BARE}+)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"(?P<key>\b(?:proxy-)?authorization\\{0,8}[\"']?[ \t]{0,8}[:=][ \t]{0,8}\\{0,8}[\"']?"
+        r"(?:(?:bearer|basic|token|digest|negotiate)[ \t]+)?)(?P<secret>[^\s\"',\\]+)",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?P<key>\bbearer[ \t]+)(?P<secret>[\w.~+/=-]{8,})", re.IGNORECASE),
+    re.compile(rf"(?P<key>(?:{_KEYS})s?{_SEPARATOR}){_QUOTED}", re.IGNORECASE),
+    re.compile(rf"(?P<key>(?:{_KEYS})s?{_SEPARATOR})(?P<secret>\$\{{\w+\}}|{_BARE}+?){_ENDS}", re.IGNORECASE),
+    re.compile(
+        rf"(?P<key>{_TOKEN_KEY}{_SEPARATOR}\\{{0,8}}[\"']?)(?P<secret>[A-Za-z0-9][\w.~+/=-]{{5,}})", re.IGNORECASE
+    ),
+    re.compile(
+        rf"(?P<key>(?<![\w-])--?(?:\w[\w-]{{0,40}}?)??(?:{_KEYS}|{_TOKEN_KEY})"
+        r"\\{0,8}[\"']?,?[ \t]{1,8}\\{0,8}[\"']?)"
+        r"(?P<secret>[^\s\"'\\-][^\s\"'\\]*)",
+        re.IGNORECASE,
+    ),
+)
+
+_BARE_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"hf_[A-Za-z0-9]{16,}|"  # Hugging Face
+    r"sk-(?=[\w-]*\d)[\w-]{16,}|"  # OpenAI, Anthropic
+    r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|"
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|"  # Amazon, Google
+    r"xox[a-z]-[A-Za-z0-9-]{10,}|dapi[0-9a-f]{32}|"  # Slack, Databricks
+    r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # JSON web tokens
+    r")",
+    re.ASCII,
+)
+
+KEY_BEGINS = re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----")
+KEY_ENDS = re.compile(r"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----")
+_PRIVATE_KEY = re.compile(rf"{KEY_BEGINS.pattern}.*?(?:{KEY_ENDS.pattern}|\Z)", re.DOTALL)
+
+
+_HINTS = ("pass", "pwd", "secret", "credential", "key", "token", "signature", "odbc", "authorization", "bearer")
+_TOKEN_HINTS = (
+    *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
+    *("AKIA", "ASIA", "AIza", "xox", "dapi", "eyJ"),
+)
+
+
+def without_shapes(text: str) -> str:
+    """A text without whatever looks like a secret; ``${NAME}`` in the place of one stays."""
+    text = _PRIVATE_KEY.sub(MASK, text)
+    if "\n" not in text:
+        return _line_without_shapes(_WHOLE_URL.sub(_without_password, text) if "://" in text else text)
+    return "\n".join(map(_line_without_shapes, text.split("\n")))
+
+
+def _line_without_shapes(line: str) -> str:
+    # Most lines hold nothing of the kind, and looking for a word is much quicker than for a pattern.
+    if "://" in line:
+        line = _URL.sub(_without_password, line)
+    folded = line.lower()
+    if any(hint in folded for hint in _HINTS):
+        for pattern in _ASSIGNED:
+            line = pattern.sub(_without_secret, line)
+    return _BARE_TOKEN.sub(MASK, line) if any(hint in line for hint in _TOKEN_HINTS) else line
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what a setting of this name holds is a secret: ``api_key``, ``db-password``, not ``pad_token``."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text says where to find the secret instead of the secret: ``${NAME}``."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def passwords_of(url: str) -> set[str]:
+    """Passwords in a URL, as they stand there and as they are meant."""
+    found = [match["secret"] for match in _ASSIGNED[0].finditer(url)]
+    match = _WHOLE_URL.match(url)
+    if match is not None:
+        password = (match["password"] or "").removeprefix(":")
+        # On the web the name alone is a token.
+        found.append(password or (match["user"] if _is_of_the_web(match) else ""))
+    meant = [form for secret in found if not is_reference(secret) for form in (secret, unquote(secret))]
+    return {form for secret in meant for form in (secret, unquote_plus(secret)) if form}
+
+
+def _is_of_the_web(match: re.Match[str]) -> bool:
+    return match["scheme"].strip().lower().startswith("http")
+
+
+def _without_password(match: re.Match[str]) -> str:
+    user, password = match["user"], (match["password"] or "").removeprefix(":")
+    if is_reference(password or user):
+        return match[0]
+    # On the web the name itself can be a token; a database's user is no secret.
+    if _is_of_the_web(match):
+        return f"{match['scheme']}{MASK}@"
+    return f"{match['scheme']}{user}{f':{MASK}' if match['password'] else ''}@"
+
+
+def _without_secret(match: re.Match[str]) -> str:
+    if is_reference(match["secret"]):
+        return match[0]
+    quote = match.groupdict().get("quote") or ""
+    return f"{match['key']}{quote}{MASK}"
