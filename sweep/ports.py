@@ -109,12 +109,14 @@ class AttemptLimits:
         wall_seconds: Longest time of the attempt; None is for ever.
         grace_seconds: Between telling an attempt to leave and killing it.
         memory_bytes: Resident memory of its processes on the host; None is unlimited.
+        log_bytes: Largest log of its trial; the middle is cut out.
     """
 
     silence_seconds: float | None = 1800.0
     wall_seconds: float | None = None
     grace_seconds: float = 30.0
     memory_bytes: int | None = None
+    log_bytes: int = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
-from sweep.ports import Executor, StudyBegun
+from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.search import OptunaStore
 from sweep.spec import spec_from_resolved, spec_text
 from sweep.spec.model import StudySpec
@@ -164,6 +164,19 @@ def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
+        limits=attempt_limits(spec),
+    )
+
+
+def attempt_limits(spec: StudySpec) -> AttemptLimits:
+    """The spec's limits of an attempt, in seconds and bytes."""
+    limits = spec.limits
+    return AttemptLimits(
+        silence_seconds=None if limits.silence_minutes is None else 60 * limits.silence_minutes,
+        wall_seconds=None if limits.attempt_hours is None else 3600 * limits.attempt_hours,
+        grace_seconds=limits.grace_seconds,
+        memory_bytes=None if limits.memory_gb is None else int(1e9 * limits.memory_gb),
+        log_bytes=int(1e6 * limits.log_mb),
     )
 
 
@@ -249,7 +262,7 @@ def _drive_prepared(
     environment = describe_environment()
     _write_facts(spec, data, environment)
     remember(layout.storage)
-    signals = StopSignals(layout.control)
+    signals = StopSignals(layout.control, spec.limits.grace_seconds)
     signals.clear()
     with ExitStack() as stack:
         stack.enter_context(signals.listening())

@@ -83,9 +83,9 @@ class Session:
         """
         try:
             yield from self._train()
-        except LeftEarly:
+        except LeftEarly as told:
             self._commit_unreported()
-            raise
+            raise LeftEarly(f"left at step {self._loop.step}, which is committed") from told
 
     def _train(self) -> Iterator[Report]:
         until = self._request.assignment.until_step

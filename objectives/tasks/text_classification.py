@@ -45,6 +45,7 @@ class Classification:
         settings: Training settings of the trial.
         seed: Seed of the trial.
         device: Where the model is.
+        split: Parts into which each evaluation batch is cut, so that it fits into memory.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Classification:
         settings: Mapping[str, Any],
         seed: int,
         device: torch.device,
+        split: int = 1,
     ) -> None:
         self.model = model
         self.tokenizer = prepared.tokenizer
@@ -62,6 +64,7 @@ class Classification:
         self._settings = settings
         self._seed = seed
         self._device = device
+        self._evaluation_batch_size = math.ceil(int(settings["evaluation_batch_size"]) / split)
         self._train = prepared.rows("train")
         self._validation = prepared.rows("validation")
         split_seed = int(prepared.meta["identity"]["settings"]["split_seed"])
@@ -94,7 +97,7 @@ class Classification:
     def rehearse(self) -> dict[str, float]:
         """Metrics on one batch of the validation split."""
         rows = self._validation
-        longest = sorted_batches(rows.lengths(self.max_length), int(self._settings["evaluation_batch_size"]))[-1]
+        longest = sorted_batches(rows.lengths(self.max_length), self._evaluation_batch_size)[-1]
         ids = [rows.tokens(int(i), self.max_length) for i in longest]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
         few = TokenRows(ids=np.concatenate(ids), offsets=offsets, labels=rows.labels[longest], suffix=rows.suffix)
@@ -114,7 +117,7 @@ class Classification:
             rows,
             classes=len(self._prepared.labels),
             max_length=self.max_length,
-            batch_size=int(self._settings["evaluation_batch_size"]),
+            batch_size=self._evaluation_batch_size,
             pad_id=self._prepared.pad_id,
             device=self._device,
             alive=alive,
@@ -234,7 +237,8 @@ class TextClassification:
             folder = str(model_folder(Path(request.assignment.start_from)))
             model = load_classifier(folder, prepared.labels, prepared.pad_id, {}, trained=True)
             freeze(model, settings["freeze"] or ())
-        course = Classification(model.to(device), prepared, settings, seed, device)
+        split = request.micro_batch_split
+        course = Classification(model.to(device), prepared, settings, seed, device, split)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,
             accumulation=int(settings["accumulation"]),
@@ -243,7 +247,7 @@ class TextClassification:
             unit=request.fidelity_unit,
             evaluate_at=request.evaluate_at,
         )
-        loop = Loop(course, settings, plan, precision, self.progress, self.leaving)
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split)
         return course, loop, plan, device
 
 

@@ -289,7 +289,7 @@ class StudyLoop:
         if event.end is AttemptEnd.PAUSED:
             self._pause(number, event.attempt, "paused on request")
         elif event.end is AttemptEnd.PREEMPTED:
-            self._pause(number, event.attempt, "left on request, its work committed")
+            self._pause(number, event.attempt, event.detail or "left on request")
             self._waiting.append(self._trials[number])
         elif event.end is AttemptEnd.DISK_FULL:
             self._pause(number, event.attempt, f"the disk is full: {event.detail}")

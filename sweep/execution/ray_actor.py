@@ -27,7 +27,7 @@ from sweep.errors import ExecutionError
 from sweep.execution.messages import Json
 from sweep.execution.supervisor import Supervisor
 from sweep.execution.warm_client import WarmAddress, WarmParent
-from sweep.ports import Ended, Event
+from sweep.ports import AttemptLimits, Ended, Event
 
 _DEVICE_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
@@ -58,8 +58,8 @@ class WorkerSettings:
         extra_path: Entries for the end of the module search path.
         warm: The driver's warm parent, used where it can be reached.
         gpus: Share of GPUs; with 0 the trial sees none.
+        limits: What each attempt may take.
         unattended_seconds: After so long without a word from the driver, the trial is asked to leave.
-        grace_seconds: What it has for that before it is killed.
     """
 
     slot: int
@@ -69,8 +69,8 @@ class WorkerSettings:
     extra_path: Sequence[str]
     warm: WarmAddress | None
     gpus: float
+    limits: AttemptLimits
     unattended_seconds: float = 60.0
-    grace_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,9 @@ class TrialWorker:
             "train_request": train_request,
         }
         with self._attending:
-            self._supervisor = Supervisor.begin(self._parent, order, Path(log), env=self._devices(), worker=self._name)
+            self._supervisor = Supervisor.begin(
+                self._parent, order, Path(log), env=self._devices(), worker=self._name, limits=settings.limits
+            )
         return self.poll(None, timeout_seconds)
 
     def poll(self, decision: Decision | None, timeout_seconds: float) -> Answer:
@@ -226,10 +228,7 @@ class TrialWorker:
             return
         if alone_seconds < self._settings.unattended_seconds:
             return
-        if alone_seconds < self._settings.unattended_seconds + self._settings.grace_seconds:
-            supervisor.leave()
-        else:
-            supervisor.begin_kill()
+        supervisor.leave()
         with contextlib.suppress(ExecutionError):  # it is over, then
             self._unsent += supervisor.events()
 

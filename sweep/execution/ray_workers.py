@@ -26,7 +26,7 @@ from sweep.execution.ray_actor import CONTROL, LIFE, TrialActor, WorkerIdentity,
 from sweep.execution.ray_cluster import RayCluster, TrialShare, join_cluster, start_cluster
 from sweep.execution.ray_nodes import Nodes
 from sweep.execution.warm_client import WARM_MODULES, WarmParent, search_path
-from sweep.ports import Ended, Event, Reported, Started
+from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 
 _POLL_SECONDS = 1.0
 _SILENCE_SECONDS = 20.0
@@ -94,6 +94,7 @@ class RayExecutor:
         parent: The driver's warm parent, which workers on this host use too; stays the caller's.
         loader: ``module:function`` that gives the objective of a name.
         modules: Modules the warm parents of other hosts import.
+        limits: What each attempt may take.
         owns_cluster: Whether ``close`` shuts the cluster down.
     """
 
@@ -106,6 +107,7 @@ class RayExecutor:
         parent: WarmParent | None,
         loader: str = LOADER,
         modules: Sequence[str] = WARM_MODULES,
+        limits: AttemptLimits | None = None,
         owns_cluster: bool = False,
     ) -> None:
         self._cluster = cluster
@@ -119,6 +121,7 @@ class RayExecutor:
             extra_path=tuple(search_path()),
             warm=parent.address if parent is not None else None,
             gpus=share.gpus,
+            limits=limits or AttemptLimits(),
         )
         self._events: list[Event] = []
         self._is_closed = False
@@ -145,6 +148,7 @@ class RayExecutor:
         address: str | None = None,
         loader: str = LOADER,
         modules: Sequence[str] = WARM_MODULES,
+        limits: AttemptLimits | None = None,
         logical_gpus: int | None = None,
     ) -> RayExecutor:
         """Start Ray here, or join the cluster at ``address``, and make the workers. Call from the main thread.
@@ -158,6 +162,7 @@ class RayExecutor:
             address: Cluster to join; None starts Ray here.
             loader: ``module:function`` that gives the objective of a name.
             modules: Modules the warm parents of other hosts import.
+            limits: What each attempt may take.
             logical_gpus: GPUs to announce on a cluster started here; None counts them.
 
         Raises:
@@ -169,7 +174,16 @@ class RayExecutor:
         else:
             cluster = join_cluster(address, share, workers=workers)
         try:
-            return cls(cluster, share, objective, parent=parent, loader=loader, modules=modules, owns_cluster=True)
+            return cls(
+                cluster,
+                share,
+                objective,
+                parent=parent,
+                loader=loader,
+                modules=modules,
+                limits=limits,
+                owns_cluster=True,
+            )
         except (ExecutionError, RayError) as error:
             cluster.shutdown()
             raise ExecutionError(f"workers cannot be made: {error}") from error

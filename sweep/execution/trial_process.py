@@ -1,8 +1,8 @@
 """What runs inside a process forked by the warm parent: one attempt of a trial, or one job.
 
-Messages of ``train`` to the supervisor: ``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``)
-and, last, ``{"end": AttemptEnd, "detail": text or null}``. Messages of ``call``: ``{"progress": …}`` and, last,
-``{"result": …}`` or ``{"error": …}``.
+Messages of ``train`` to the supervisor: ``{"stacks": descriptor}`` (see :mod:`sweep.execution.stacks`),
+``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``) and, last, ``{"end": AttemptEnd, "detail": text
+or null}``. Messages of ``call``: ``{"progress": …}`` and, last, ``{"result": …}`` or ``{"error": …}``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
-from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError
+from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError, is_disk_full
 from sweep.execution.channel import MessageChannel
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
+from sweep.execution.stacks import offer_stacks
 from sweep.ports import DivergedError, LeftEarly, Objective
 
 _TRACEBACK_LINES = 30
@@ -37,6 +38,7 @@ def train(connection: socket.socket) -> int:
     """
     _heed_sigterm()
     channel = MessageChannel(connection)
+    _say(channel, {"stacks": offer_stacks()})
     order = channel.receive()
     if order is None:
         return _DRIVER_GONE
@@ -108,13 +110,15 @@ def _guarded_attempt(
         if _is_leaving():  # before the long loading of data and model
             return AttemptEnd.PREEMPTED, None
         return _attempt(channel, objective, request_from_json(order["train_request"]), log), None
-    except LeftEarly:
-        return AttemptEnd.PREEMPTED, None
+    except LeftEarly as error:
+        return AttemptEnd.PREEMPTED, str(error) or None
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
         return AttemptEnd.FAILED, str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises ends this attempt alone
+        if is_disk_full(error):
+            return AttemptEnd.DISK_FULL, str(error)
         end = AttemptEnd.OOM if _is_out_of_memory(error) else AttemptEnd.FAILED
         return end, _last_lines(error)
 

@@ -85,6 +85,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll until the condition gives something true, and return it."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {_PATIENCE_SECONDS:.0f} s in vain")
+        time.sleep(0.01)
+    return found
+
+
 def gone_within(seconds: float, *pids: int) -> bool:
     """Whether all processes are gone before so long."""
     deadline = time.monotonic() + seconds
@@ -123,6 +133,7 @@ class ExecutorConformance:
             ("user-error", AttemptEnd.FAILED, "train.csv: no rows"),
             ("memory", AttemptEnd.OOM, "MemoryError"),
             ("device-memory", AttemptEnd.OOM, "CUDA out of memory"),
+            ("disk-full", AttemptEnd.DISK_FULL, "step-3: the checkpoint cannot be written"),
             ("exit", AttemptEnd.LOST, "exited with code 9"),
             ("quit", AttemptEnd.FAILED, "SystemExit: 3"),
         ],
@@ -169,10 +180,7 @@ class ExecutorConformance:
         request = toy_request(folder, reports=1, then="orphan")
         executor.start(request, folder / "log")
         gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen))
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not (folder / "artifact").exists() or not (folder / "artifact").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: (folder / "artifact").exists() and (folder / "artifact").read_text())
         grandchild = int((folder / "artifact").read_text())
         assert is_alive(grandchild)
         executor.kill(request.assignment.trial_number, 1)
