@@ -50,7 +50,7 @@ search:
   weight_decay: 1e-5..0.1 log
   pruner: none
 metric: {{name: accuracy}}
-budget: {{trials: 3}}
+budget: {{trials: 2}}
 storage: .
 """
 
@@ -71,12 +71,13 @@ class Nodes:
         with private_ray():
             return self._cluster.add_node(num_cpus=cpus)
 
-    def remove(self, node: Any) -> None:
-        """End a node for certain, whatever is left of it."""
+    def dismiss(self, node: Any) -> None:
+        """End a node in good order, then whatever is left of it."""
         if node in self._cluster.worker_nodes:
             left = self.processes(node)
+            send(signal.SIGCONT, left)
             with contextlib.suppress(AssertionError):
-                self._cluster.remove_node(node, allow_graceful=False)
+                self._cluster.remove_node(node)
             send(signal.SIGKILL, left)
 
     def cut(self, node: Any) -> None:
@@ -104,11 +105,14 @@ class Nodes:
                     found += process.children()
         return found
 
-    def is_worker(self, process: psutil.Process) -> bool:
-        """Whether this is an actor that supervises trials."""
-        with contextlib.suppress(psutil.Error):
-            return "TrialWorker" in " ".join(process.cmdline())
-        return False
+    def workers(self, node: Any) -> list[psutil.Process]:
+        """The actors on a node that supervise trials."""
+        found = []
+        for process in self.processes(node):
+            with contextlib.suppress(psutil.Error):
+                if "TrialWorker" in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def drain(self, node: Any) -> None:
         """Tell Ray that a node will go in a minute, as a node does that is told so by its cloud."""
@@ -122,7 +126,7 @@ class Nodes:
     def close(self) -> None:
         """End the cluster."""
         for node in list(self._cluster.worker_nodes):
-            self.remove(node)
+            self.dismiss(node)
         self.joined.shutdown()
         self._cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 
@@ -222,6 +226,10 @@ class QuickStudy:
             if attempts and int(attempts[-1][0]) in pids and ": accuracy" in attempts[-1][1]:
                 return number
         return None
+
+    def pid_of(self, trial_number: int) -> int:
+        """Process id of a trial's newest attempt."""
+        return int(re.findall(r"\(process (\d+)\)", self.log(trial_number))[-1])
 
     def steps_done(self, trial_number: int) -> int:
         """Steps that a trial's newest sign of life tells of."""

@@ -13,6 +13,7 @@ from sweep.execution import ray_workers
 from tests.fault.clusters import Nodes, QuickStudy, eventually, send, workers
 
 ELSEWHERE_SECONDS = 30.0
+EVALUATED_AT = 20
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +29,19 @@ def victim(nodes: Nodes) -> Iterator[Any]:
     """A second node, to be ended."""
     node = nodes.add()
     yield node
-    nodes.remove(node)
+    nodes.dismiss(node)
 
 
 def run_disturbed(nodes: Nodes, victim: Any, study: QuickStudy, disturb: Callable[[], None]) -> int:
-    """Run a study on two nodes; ``disturb`` comes when a trial on the victim has a checkpoint. Returns that trial."""
+    """Run a study on two nodes; ``disturb`` comes when a trial on the victim is past a checkpoint. Returns that trial."""
     struck: list[int] = []
 
     def ready() -> bool:
         trial = study.trial_of(nodes.trials(victim))
-        struck.extend([] if trial is None else [trial])
-        return trial is not None
+        if trial is None or study.steps_done(trial) <= EVALUATED_AT:
+            return False
+        struck.append(trial)
+        return True
 
     study.observer.ready, study.observer.disturb = ready, disturb
     with workers(nodes.joined) as executor:
@@ -54,12 +57,33 @@ def assert_went_on_elsewhere(study: QuickStudy, trial: int) -> None:
     assert "/step-" in study.log(trial), "it went on from a checkpoint"
 
 
+def test_a_node_that_joins_is_used_and_one_that_goes_takes_its_slots_along(nodes: Nodes, tmp_path: Path) -> None:
+    with workers(nodes.joined) as executor:
+        eventually("the first worker", lambda: executor.free_slots == 1)
+        assert executor.slots == 1
+        joined = nodes.add(cpus=2)
+        eventually("the workers of the node that joined", lambda: executor.free_slots == 3)
+        assert executor.slots == 3
+        nodes.dismiss(joined)
+        eventually("the slots to go", lambda: executor.free_slots == executor.slots == 1)
+
+
+def test_a_fixed_number_of_workers_is_kept_asking_for(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
+    with workers(nodes.joined, count=4) as executor:
+        eventually("the workers that fit", lambda: executor.free_slots == executor.slots == 2)
+        joined = nodes.add(cpus=3)
+        eventually("the workers asked for", lambda: executor.free_slots == executor.slots == 4)
+        nodes.dismiss(joined)
+        eventually("the slots to go", lambda: executor.free_slots == executor.slots == 2)
+
+
 def test_a_removed_node_loses_no_trial(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
     study = QuickStudy(tmp_path)
     trial = run_disturbed(nodes, victim, study, lambda: nodes.cut(victim))
     assert_went_on_elsewhere(study, trial)
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_node_killed_lose_no_trial(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
     study = QuickStudy(tmp_path)
     trial = run_disturbed(nodes, victim, study, lambda: send(signal.SIGKILL, nodes.processes(victim)))
@@ -72,40 +96,33 @@ def test_a_worker_whose_nodes_daemon_was_killed_has_its_trial_leave(nodes: Nodes
     assert_went_on_elsewhere(study, trial)
 
 
-def test_pain_07_a_node_told_to_go_costs_at_most_one_step_and_no_failure(
-    nodes: Nodes, victim: Any, tmp_path: Path
-) -> None:
-    study = QuickStudy(tmp_path)
+def told_to_go(nodes: Nodes, victim: Any, study: QuickStudy, tell: Callable[[], None]) -> None:
+    """Run a study; when the victim's node is told to go, no step, and no failure, is counted."""
     trained: list[int] = []
 
-    def tell_everybody() -> None:
+    def note_and_tell() -> None:
         trained.extend(running.step or 0 for running in study.observer.running)
-        send(signal.SIGTERM, nodes.processes(victim))
+        tell()
 
-    trial = run_disturbed(nodes, victim, study, tell_everybody)
+    trial = run_disturbed(nodes, victim, study, note_and_tell)
     assert_went_on_elsewhere(study, trial)
     assert study.observer.setbacks == []
-    assert study.resumed_at(trial) > 20, "it left between evaluations, with what it had"
+    assert EVALUATED_AT < study.resumed_at(trial)
+    assert min(trained) <= study.resumed_at(trial), "it left with all that it had"
+
+
+def test_pain_07_a_node_told_to_go_costs_no_failure_and_at_most_a_step(
+    nodes: Nodes, victim: Any, tmp_path: Path
+) -> None:
+    told_to_go(nodes, victim, QuickStudy(tmp_path), lambda: send(signal.SIGTERM, nodes.processes(victim)))
 
 
 def test_pain_07_a_worker_told_to_go_has_its_trial_leave(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
-    study = QuickStudy(tmp_path)
-
-    def tell_the_worker() -> None:
-        send(signal.SIGTERM, [process for process in nodes.processes(victim) if nodes.is_worker(process)])
-
-    trial = run_disturbed(nodes, victim, study, tell_the_worker)
-    assert_went_on_elsewhere(study, trial)
-    assert study.observer.setbacks == []
-    assert study.resumed_at(trial) > 20
+    told_to_go(nodes, victim, QuickStudy(tmp_path), lambda: send(signal.SIGTERM, nodes.workers(victim)))
 
 
 def test_pain_07_trials_leave_a_node_that_ray_drains(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
-    study = QuickStudy(tmp_path)
-    trial = run_disturbed(nodes, victim, study, lambda: nodes.drain(victim))
-    assert_went_on_elsewhere(study, trial)
-    assert study.observer.setbacks == []
-    assert study.resumed_at(trial) > 20
+    told_to_go(nodes, victim, QuickStudy(tmp_path), lambda: nodes.drain(victim))
 
 
 def test_pain_02_a_node_cut_off_for_too_long_loses_its_attempt_once(
@@ -131,23 +148,3 @@ def test_pain_02_a_node_cut_off_for_too_long_loses_its_attempt_once(
     assert trial in {record.trial_number for record in study.begun_again()}
     assert {setback.end.value for setback in study.observer.setbacks} == {"LOST"}
     eventually("the old attempt to end", lambda: not nodes.trials(victim))
-
-
-def test_a_node_that_joins_is_used_and_one_that_goes_takes_its_slots_along(nodes: Nodes, tmp_path: Path) -> None:
-    with workers(nodes.joined) as executor:
-        eventually("the first worker", lambda: executor.free_slots == 1)
-        assert executor.slots == 1
-        joined = nodes.add(cpus=2)
-        eventually("the workers of the node that joined", lambda: executor.free_slots == 3)
-        assert executor.slots == 3
-        nodes.remove(joined)
-        eventually("the slots to go", lambda: executor.free_slots == executor.slots == 1)
-
-
-def test_a_fixed_number_of_workers_is_kept_asking_for(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
-    with workers(nodes.joined, count=4) as executor:
-        eventually("the workers that fit", lambda: executor.free_slots == executor.slots == 2)
-        joined = nodes.add(cpus=3)
-        eventually("the workers asked for", lambda: executor.free_slots == executor.slots == 4)
-        nodes.remove(joined)
-        eventually("the slots to go", lambda: executor.free_slots == executor.slots == 2)
