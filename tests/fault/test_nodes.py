@@ -150,4 +150,4 @@ def test_pain_02_a_node_cut_off_for_too_long_loses_its_attempt_once(
     study.assert_each_trial_finished_once_as_if_nothing_had_happened()
     assert trial in {record.trial_number for record in study.begun_again()}
     assert {setback.end.value for setback in study.observer.setbacks} == {"LOST"}
-    eventually("the old attempt to end", lambda: not nodes.trials(victim))
+    eventually("the old attempt to end", lambda: not nodes.trials(victim), seconds=30)

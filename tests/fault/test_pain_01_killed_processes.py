@@ -43,11 +43,11 @@ def trial_processes(parent: WarmParent) -> list[psutil.Process]:
 
 
 def ray_workers() -> list[psutil.Process]:
-    """Ray's worker processes: up, starting and spare ones."""
+    """Ray's worker processes: up, starting and spare ones; its agents take the whole node along."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "".join(process.cmdline()[:1]).startswith("ray::"):
+            if "".join(process.cmdline()[:1]).startswith(("ray::TrialWorker", "ray::IDLE")):
                 found.append(process)
     return found
 
@@ -116,21 +116,26 @@ def test_pain_02_a_worker_frozen_past_its_deadline_loses_its_attempt_once(
 ) -> None:
     monkeypatch.setattr("sweep.execution.ray_workers._SILENCE_SECONDS", 3.0)
     study = QuickStudy(tmp_path, "budget.trials=4")
-    frozen: list[int] = []
+    frozen: list[psutil.Process] = []
+    cut_off: list[int] = []
+
+    def ready() -> bool:
+        on_first_slot = [running for running in study.observer.running if str(running.worker).endswith("-0")]
+        return bool(study.observer.reports and on_first_slot)
 
     def freeze() -> None:
-        frozen.append(executor.worker_pids[0])
-        os.kill(frozen[0], signal.SIGSTOP)
+        cut_off.extend(study.pid_of(r.number) for r in study.observer.running if str(r.worker).endswith("-0"))
+        frozen.append(psutil.Process(executor.worker_pids[0]))
+        send(signal.SIGSTOP, frozen)
 
     def thaw_once_given_up() -> None:
         if study.observer.setbacks and frozen:
-            pid = frozen.pop()
-            send(signal.SIGCONT, [process for process in ray_workers() if process.pid == pid])
+            send(signal.SIGCONT, frozen)
+            frozen.clear()
 
     with workers(cluster, parent, count=WORKERS) as executor:
-        study.observer.ready = lambda: study.observer.reports >= 1
-        study.observer.disturb = freeze
-        study.observer.afterwards = thaw_once_given_up
+        study.observer.ready, study.observer.disturb, study.observer.afterwards = ready, freeze, thaw_once_given_up
         assert study.run(executor).state == "COMPLETE"
+        assert gone_within(10, *cut_off), "an attempt that was given up does not go on"
     assert [setback.end for setback in study.observer.setbacks] == [AttemptEnd.LOST]
     study.assert_each_trial_finished_once_as_if_nothing_had_happened()
