@@ -71,8 +71,9 @@ def text(value: object) -> str:
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow takes."""
-    return _FORBIDDEN.sub("_", name)[:250]
+    """A name that MLflow takes: like a path, but none that leads elsewhere."""
+    parts = [part for part in _FORBIDDEN.sub("_", name)[:250].split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "_"
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
