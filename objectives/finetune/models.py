@@ -193,7 +193,8 @@ def _loading(reference: str, part: str, load: Callable[[], T]) -> T:
         if "trust_remote_code" in str(err):
             raise ModelError(
                 f"model: {reference!r} brings Python code of its own along, which is not run unasked. "
-                "Read it; if you trust it, set objective.trust_remote_code: true."
+                "Read it; if you trust it, set objective.trust_remote_code: true, or give "
+                "--trust-remote-code to `sweep verify`."
             ) from err
         reason = " ".join(str(err).split())[:400]
         raise ModelError(
