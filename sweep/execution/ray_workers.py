@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -290,6 +290,8 @@ class RayExecutor:
         self._collect(timeout_seconds)
         self._give_up_the_silent()
         self._nodes.refresh()
+        if self._nodes.are_gone and self._cluster.restart is not None:
+            self._start_again(self._cluster.restart)
         self._leave_draining_nodes()
         self._end_farewells()
         self._fill_slots()
@@ -300,6 +302,21 @@ class RayExecutor:
                 f"no worker came up within {_START_SECONDS:.0f} s: each needs {self._share.cpus:g} CPUs and "
                 f"{self._share.gpus:g} GPUs, free on one node. {self._last_failure}".strip()
             )
+
+    def _start_again(self, restart: Callable[[], RayCluster]) -> None:
+        """The Ray that was started here has died: end what is left of it, and start another."""
+        self._faults += 1
+        if self._faults >= _MAX_FAULTS:
+            raise ExecutionError(
+                f"Ray died {self._faults} times without a trial in between. {self._last_failure}".strip()
+            )
+        for worker in [worker for worker in self._workers if worker.attempt is not None]:
+            self._lose(worker, "Ray died")
+        self._workers, self._given_up = [], []
+        self._cluster.shutdown()
+        self._cluster = restart()
+        self._nodes = Nodes(self._share)
+        self._nodes.refresh()
 
     def _fill_slots(self) -> None:
         """Make the workers that are missing, and drop those that will not come since their room is gone."""
