@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import psutil
+import pytest
 
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -14,6 +15,7 @@ from tests.fault.clusters import QUICK, QUICK_MODULES, QuickStudy, send
 WORKERS = 2
 
 
+@pytest.mark.slow
 def test_the_death_of_the_embedded_ray_loses_no_trial(tmp_path: Path) -> None:
     study = QuickStudy(tmp_path)
     parent = WarmParent(QUICK_MODULES)
