@@ -22,7 +22,15 @@ from sweep.execution.ray_cluster import RayCluster, TrialShare, start_cluster
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
-from sweep.testing.executor import ExecutorConformance, gather, gone_within, run, the_end, toy_request
+from sweep.testing.executor import (
+    CONFORMANCE_LIMITS,
+    ExecutorConformance,
+    gather,
+    gone_within,
+    run,
+    the_end,
+    toy_request,
+)
 from sweep.testing.toy_objectives import LOADER
 
 TOYS = ("sweep.testing.toy_objectives",)
@@ -46,7 +54,9 @@ def cluster() -> Iterator[RayCluster]:
 @pytest.fixture(scope="module")
 def gpu_executor(cluster: RayCluster, parent: WarmParent) -> Iterator[RayExecutor]:
     two = RayCluster(workers=2)
-    executor = RayExecutor(two, TrialShare(gpus=1.0), "toy", parent=parent, loader=LOADER, modules=TOYS)
+    executor = RayExecutor(
+        two, TrialShare(gpus=1.0), "toy", parent=parent, loader=LOADER, modules=TOYS, limits=CONFORMANCE_LIMITS
+    )
     yield executor
     executor.close()
 
