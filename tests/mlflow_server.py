@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ class MlflowServer:
         request = urllib.request.Request(f"{self.address}{path}", data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read(), parse_constant=_no_constant)
+
+    def delete_for_good(self, run_id: str) -> None:
+        """A run, its row and all, as when a server comes back with another volume."""
+        with closing(sqlite3.connect(self.database, timeout=30)) as database, database:
+            for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                columns = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+                if "run_uuid" in columns:
+                    database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run_id,))
 
     def _answers(self) -> bool:
         try:

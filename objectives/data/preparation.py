@@ -76,7 +76,9 @@ class PreparedData:
         """
         if split not in self.meta["rows"]:
             raise InvalidDataError(f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}.")
-        parts = {name: np.load(self.folder / f"{split}.{name}.npy", mmap_mode="r") for name in _PARTS}
+        parts = {
+            name: np.load(self.folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in _PARTS
+        }
         return TokenRows(**parts, suffix=int(self.meta["suffix"]))
 
 

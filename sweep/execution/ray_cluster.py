@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
 from sweep.execution import ray_guard
-from sweep.execution.ray_private import check_token, private_ray, quiet_ray
+from sweep.execution.ray_private import check_token, private_ray, quiet_ray, use_token
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 12.0
@@ -203,7 +203,7 @@ def _authenticate(address: str) -> None:
     quiet_ray()
     is_given = bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ))
     if is_given or Path("~/.ray/auth_token").expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, Ray ignores the token when it joins
+        use_token()
     from ray.exceptions import AuthenticationError, RayError
 
     if address == "auto" or "://" in address:

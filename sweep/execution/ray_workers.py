@@ -349,7 +349,7 @@ class RayExecutor:
             except RayError as error:
                 self._failed_waits += 1
                 if self._failed_waits >= _MAX_FAULTS:
-                    raise ExecutionError(f"Ray does not answer: {_first_line(error)}") from error
+                    raise ExecutionError(f"Ray does not answer: {_in_words(error)}") from error
                 ready = []
                 time.sleep(timeout_seconds)
             if not ready:
@@ -370,7 +370,7 @@ class RayExecutor:
         except RayError as error:
             if isinstance(error, ActorUnavailableError):
                 self._suspect(worker.node_id)
-            self._lose(worker, _first_line(error))
+            self._lose(worker, _in_words(error))
             return
         if answer is worker.ready:
             worker.ready, worker.identity = None, value
@@ -398,7 +398,7 @@ class RayExecutor:
 
     def _take_fault(self, worker: _Worker, error: RayTaskError) -> None:
         """A worker could not do its part: its attempt is lost, unless nothing can be run at all."""
-        why = f"worker {worker.slot}: {error.cause or _first_line(error)}"
+        why = f"worker {worker.slot}: {error.cause or _in_words(error)}"
         self._faults += 1
         if not self._has_run or self._faults >= _MAX_FAULTS:
             worker.poll = worker.attempt = None
@@ -472,6 +472,7 @@ class RayExecutor:
             ray.kill(worker.actor)
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"[:500]
+def _in_words(error: BaseException) -> str:
+    """Ray's message without its middle: what happened to the call is in its first line, and why in its last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' … '.join(dict.fromkeys([*lines[:1], *lines[-1:]]))}"[:500]

@@ -78,6 +78,7 @@ KEY_ENDS = re.compile(r"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY-----")
 _PRIVATE_KEY = re.compile(rf"{KEY_BEGINS.pattern}.*?(?:{KEY_ENDS.pattern}|\Z)", re.DOTALL)
 
 
+_MOST_ROUNDS = 4
 _HINTS = ("pass", "pwd", "secret", "credential", "key", "token", "signature", "odbc", "authorization", "bearer")
 _TOKEN_HINTS = (
     *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
@@ -94,14 +95,25 @@ def without_shapes(text: str) -> str:
 
 
 def _line_without_shapes(line: str) -> str:
+    # What is struck out can bring to light what stood beside it.
+    for _ in range(_MOST_ROUNDS):
+        before, line = line, _struck(line)
+        if line == before:
+            break
+    return line
+
+
+def _struck(line: str) -> str:
     # Most lines hold nothing of the kind, and looking for a word is much quicker than for a pattern.
+    if any(hint in line for hint in _TOKEN_HINTS):
+        line = _BARE_TOKEN.sub(MASK, line)
     if "://" in line:
         line = _URL.sub(_without_password, line)
     folded = line.lower()
     if any(hint in folded for hint in _HINTS):
         for pattern in _ASSIGNED:
             line = pattern.sub(_without_secret, line)
-    return _BARE_TOKEN.sub(MASK, line) if any(hint in line for hint in _TOKEN_HINTS) else line
+    return line
 
 
 def is_secret_name(name: str) -> bool:

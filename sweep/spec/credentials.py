@@ -47,8 +47,8 @@ def stored_spec(spec: StudySpec, redactor: Redactor) -> tuple[dict[str, Any], li
 def how_to_keep_secrets(struck: Collection[str]) -> list[str]:
     """A warning for each value that will not be stored, and what to do instead."""
     return [
-        f"{key}: its secret is not stored, and `sweep resume` will ask for it. Write ${{NAME}} in its place, and set "
-        f"the environment variable NAME{f'; or {_INSTEAD[key]}' if key in _INSTEAD else ''}."
+        f"the secret in {key} is not stored, and `sweep resume` will ask for it. Write ${{NAME}} in its place and set "
+        f"the environment variable NAME{f', or {_INSTEAD[key]}' if key in _INSTEAD else ''}."
         for key in struck
     ]
 
