@@ -38,15 +38,16 @@ def ui(
     from sweep.redaction import redacted
     from sweep.wiring import tracking_uri
 
-    spec = find_spec(study, storage, needed=("tracking.uri",))
+    spec = find_spec(study, storage, needed=())
     if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
+    spec = find_spec(study, storage, needed=("tracking.uri",))
     _refuse_taken(host, port)
     if not _is_loopback(host):
         sys.stderr.write(
             f"warning: {host} can be reached from other machines, and everybody there can read and change every run: "
-            f"there is no password. Leave --host out to be alone.\n"
+            "there is no password. Leave --host out to be alone.\n"
         )
     # Everybody may read a command line; the URI may hold a password.
     environment = {**os.environ, "SWEEP_TRACKING_URI": tracking_uri(spec)}
