@@ -38,11 +38,10 @@ def ui(
     from sweep.redaction import redacted
     from sweep.wiring import tracking_uri
 
-    spec = find_spec(study, storage, needed=())
+    spec = find_spec(study, storage, needed=("tracking.uri",))
     if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
-    spec = find_spec(study, storage, needed=("tracking.uri",))
     _refuse_taken(host, port)
     if not _is_loopback(host):
         sys.stderr.write(

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from sweep.execution.trial_log import TrialLog
+    from sweep.execution.log_pipe import LogPipe
 
 _PR_SET_PDEATHSIG = 1
 _OWNER_GONE = 0
@@ -125,7 +125,7 @@ class _Server:
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._clients: dict[int, _Client] = {}
         self._children: dict[int, _Client | None] = {}
-        self._logs: dict[int, TrialLog] = {}
+        self._logs: dict[int, LogPipe] = {}
 
     def serve(self) -> NoReturn:
         """Answer requests until the owner is gone, then end every child and this process."""
@@ -203,7 +203,7 @@ class _Server:
         self._reply(client, {"pid": pid})
 
     def _become_child(
-        self, descriptor: int, request: dict[str, Any], log: TrialLog | None, warm_parent: int
+        self, descriptor: int, request: dict[str, Any], log: LogPipe | None, warm_parent: int
     ) -> NoReturn:
         code = _CHILD_BROKE
         try:
@@ -297,23 +297,23 @@ class _Server:
         os._exit(_OWNER_GONE)
 
 
-def _log_of(request: dict[str, Any]) -> TrialLog | None:
+def _log_of(request: dict[str, Any]) -> LogPipe | None:
     """The log a request asks for; None drops what the process prints."""
     if request["log"] == os.devnull:
         return None
-    from sweep.execution.trial_log import TrialLog
+    from sweep.execution.log_pipe import LogPipe
     from sweep.redaction import Redactor
 
     redactor = Redactor.from_environment({**os.environ, **(request.get("env") or {})})
     try:
-        return TrialLog(Path(request["log"]), redactor.knowing(*request.get("secrets", ())))
+        return LogPipe(Path(request["log"]), redactor.knowing(*request.get("secrets", ())))
     except OSError as error:
         # A trial without a log is better than none.
         sys.stderr.write(f"{request['log']}: cannot be written ({error})\n")
         return None
 
 
-def _redirect(log: TrialLog | None) -> None:
+def _redirect(log: LogPipe | None) -> None:
     """Send what the process prints to its log, line by line."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

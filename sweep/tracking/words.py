@@ -71,9 +71,9 @@ def text(value: object) -> str:
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow takes: like a path, but none that leads elsewhere."""
-    parts = [part for part in _FORBIDDEN.sub("_", name)[:250].split("/") if part not in ("", ".", "..")]
-    return "/".join(parts) or "_"
+    """A name that MLflow takes: none of its forbidden characters, and a plain relative path."""
+    parts = [part for part in _FORBIDDEN.sub("_", name).split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)[:250].rstrip("/") or "_"
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 1 << 16
 _MOST_CHUNKS = 16
 
 
-class TrialLog:
+class LogPipe:
     """The log of one process, appended to.
 
     Args:
