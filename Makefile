@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: sweep test lint test-slow bench lock clean
+.PHONY: sweep test lint test-slow storm broken-builds bench lock clean
 
 sweep: $(READY)
 	@$(BIN)/sweep run $(ARGS)
@@ -15,6 +15,14 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
+
+# A long storm: a seeded adversary breaks what it can for ten minutes. SEED=… repeats one.
+storm: $(READY)
+	$(BIN)/python -m tests.storm $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Break a copy of the product in every listed way and see the named test notice.
+broken-builds: $(READY)
+	$(BIN)/python -m tests.broken_builds $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -277,6 +278,23 @@ class Trial:
     def micro_batch_split(self) -> int:
         """Parts into which its micro-batches are cut: twice as many after each time it ran out of memory."""
         return 1 << sum(setback.end is AttemptEnd.OOM for setback in self.setbacks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The driver that holds a study.
+
+    Attributes:
+        since: Unix seconds.
+    """
+
+    pid: int
+    host: str
+    since: float
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since, UTC).astimezone().isoformat(" ", "seconds")
+        return f"process {self.pid} on {self.host} since {since}"
 
 
 def trial_seed(study_seed: int, trial_number: int) -> int:

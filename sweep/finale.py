@@ -14,7 +14,9 @@ from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
 from sweep.domain import Trial, ranked, trial_seed
+from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
+from sweep.errors import SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
 from sweep.redaction import Redactor
 from sweep.spec.model import StudySpec
@@ -76,12 +78,26 @@ class Finale:
         *,
         evaluate: Callable[[Path, Trial], Mapping[str, float]],
         note: Callable[[str], None],
-    ) -> None:
-        """Open the test split when the study is complete, keep models, and close the record."""
-        if result.state == "COMPLETE":
-            note("evaluating the winner on the test split")
-            self._open_test(evaluate)
-            self._keep_models()
+    ) -> LoopResult:
+        """Open the test split when the study is complete, keep models, and close the record.
+
+        Returns:
+            How the session ended: PAUSED if the disk was too full to complete the study.
+        """
+        try:
+            if result.state == "COMPLETE":
+                note("evaluating the winner on the test split")
+                self._open_test(evaluate)
+                self._keep_models()
+            self._record_end(result)
+        except (SweepError, OSError) as err:
+            if not is_disk_full(err):
+                raise
+            if result.state == "COMPLETE":
+                return LoopResult(state="PAUSED", cause=StopCause.DISK, reason=str(err))
+        return result
+
+    def _record_end(self, result: LoopResult) -> None:
         trials = self.store.trials()
         self.recorder.record(
             StudyOver(
@@ -111,7 +127,7 @@ class Finale:
         for trial in reversed(kept):
             if not _has_model(trial):
                 continue
-            folder = self.spec.layout.exports / f"trial-{trial.number:04d}"
+            folder = self.spec.layout.export(trial.number)
             now = self.clock.now()
             lineage = lineage_of(
                 self.spec,

@@ -16,6 +16,7 @@
         checkpoints/trial-0000/step-00000012/
         artifacts/trial-0000/      files a trial shows
         exports/                   models made ready for deployment
+        gc.jsonl                   what `sweep gc` removed
 """
 
 from __future__ import annotations
@@ -72,9 +73,19 @@ class StudyLayout:
         return self.folder / "logs"
 
     @property
+    def tracking_log(self) -> Path:
+        """Log of the delivery to the tracker."""
+        return self.logs / "tracking.log"
+
+    @property
     def exports(self) -> Path:
         """Folder of exported models."""
         return self.folder / "exports"
+
+    @property
+    def removals(self) -> Path:
+        """What garbage collection removed, one JSON object a line."""
+        return self.folder / "gc.jsonl"
 
     @property
     def prepared(self) -> Path:
@@ -90,6 +101,10 @@ class StudyLayout:
     def tracking_artifacts(self) -> Path:
         """MLflow's artifact root in this storage."""
         return self.storage / "artifacts"
+
+    def export(self, trial_number: int) -> Path:
+        """The export of a kept trial's model."""
+        return self.exports / f"trial-{trial_number:04d}"
 
     def log(self, trial_number: int) -> Path:
         """Log file of a trial."""

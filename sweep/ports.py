@@ -109,12 +109,14 @@ class AttemptLimits:
         wall_seconds: Longest time of the attempt; None is for ever.
         grace_seconds: Between telling an attempt to leave and killing it.
         memory_bytes: Resident memory of its processes on the host; None is unlimited.
+        log_bytes: Largest log of its trial; the middle is cut out.
     """
 
     silence_seconds: float | None = 1800.0
     wall_seconds: float | None = None
     grace_seconds: float = 30.0
     memory_bytes: int | None = None
+    log_bytes: int = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,8 +412,12 @@ class Recorder(Protocol):
 class CheckpointKeeper(Protocol):
     """The one owner of retention."""
 
-    def newest(self, trial_number: int) -> str | None:
-        """Folder of the newest intact resumable checkpoint of a trial, or None."""
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
+        """Folder of the newest intact resumable checkpoint of a trial, of a step below ``before``, or None."""
+        ...
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        """Whether the checkpoint of a step is what was written there; every file is read."""
         ...
 
     def keep(self, trial_number: int, resumable: set[int], weights: set[int]) -> None:

@@ -6,8 +6,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,30 @@ from typing import Any
 import yaml
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, head_room, needed_bytes
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
-from sweep.engine.control import StopRequest, StopSignals
-from sweep.engine.lock import driver_lock
+from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError
+from sweep.errors import (
+    InvalidDataError,
+    StoppedEarlyError,
+    StudyExistsError,
+    StudyNotFoundError,
+    SweepError,
+    UserError,
+)
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
-from sweep.ports import Executor, StudyBegun
+from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.search import OptunaStore
+from sweep.sole_driver import sole_driver
 from sweep.spec import (
     how_to_keep_secrets,
     spec_from_resolved,
@@ -48,6 +56,9 @@ JOB_TIMEOUT_SECONDS = 3600.0
 
 CLOSE_TIMEOUT_SECONDS = 25.0
 """How long an ending driver waits for the tracker; what is left stays in the spool."""
+
+FULL_DISK_TIMEOUT_SECONDS = 5.0
+"""Likewise, where the tracker may be short of the same disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +203,19 @@ def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
         cpus_per_trial=resources.cpus_per_trial,
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
+        limits=attempt_limits(spec),
+    )
+
+
+def attempt_limits(spec: StudySpec) -> AttemptLimits:
+    """The spec's limits of an attempt, in seconds and bytes."""
+    limits = spec.limits
+    return AttemptLimits(
+        silence_seconds=None if limits.silence_minutes is None else 60 * limits.silence_minutes,
+        wall_seconds=None if limits.attempt_hours is None else 3600 * limits.attempt_hours,
+        grace_seconds=limits.grace_seconds,
+        memory_bytes=None if limits.memory_gb is None else int(1e9 * limits.memory_gb),
+        log_bytes=int(1e6 * limits.log_mb),
     )
 
 
@@ -206,14 +230,19 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
 
     Raises:
         UserError: If the study cannot run as asked; nothing is written then.
+        StoppedEarlyError: If somebody stops it before its first trial.
         SweepError: If it breaks for another reason.
     """
     layout = spec.layout
+    signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
+        # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.
+        stack.enter_context(signals.listening())
         if resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
         elif layout.spec.exists():
             raise already_exists(spec)
+        refuse_without_room(spec)
         note("starting workers, preparing data")
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
@@ -222,14 +251,59 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
         executor = start_executor(spec, parent)
         stack.callback(executor.close)
-        data = preparing.result()
+        data = _awaited(preparing, signals, spec.study)
         for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
             note(f"warning: {warning}")
+        refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
-            stack.enter_context(driver_lock(layout.lock, study=spec.study, now=SystemClock().now()))
+            fence = stack.enter_context(sole_driver(spec))
             if layout.spec.exists():
                 raise already_exists(spec)
-        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming)
+            OptunaStore.check_is_new(spec)
+        signals.clear()
+        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+
+
+def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
+    """The prepared data, unless somebody stops the study before it is ready."""
+    while signals.signalled() is StopRequest.NONE:
+        with suppress(TimeoutError):
+            return preparing.result(timeout=0.2)
+    raise StoppedEarlyError(f"study {study!r} was stopped before a trial could begin. Start it again.")
+
+
+def allowance(spec: StudySpec) -> Allowance:
+    """What the spec lets a study take of the disk."""
+    quota = spec.limits.disk_gb
+    return Allowance(
+        layout=spec.layout,
+        quota_bytes=None if quota is None else int(quota * 1e9),
+        reserve_bytes=int(spec.limits.free_disk_gb * 1e9),
+    )
+
+
+def coming_bytes(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> int:
+    """Estimate of what a study will add to the checkpoints it has.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    running = min(running, spec.budget.trials)
+    needed = needed_bytes(checkpoint_bytes, running=running, kept=min(spec.keep + 1, spec.budget.trials))
+    return max(needed - disk_use(spec.layout)["checkpoints"], head_room(checkpoint_bytes, running))
+
+
+def refuse_without_room(spec: StudySpec, *, checkpoint_bytes: int = 0, running: int = 1) -> None:
+    """Refuse a study that the disk or its quota has no room for.
+
+    Raises:
+        UserError: If it has none; names bytes, limit and remedy.
+    """
+    objection = allowance(spec).objection(coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running))
+    if objection is not None:
+        raise UserError(f"study {spec.study!r} has no room: {objection}.")
 
 
 def already_exists(spec: StudySpec) -> StudyExistsError:
@@ -270,8 +344,10 @@ def _drive_prepared(
     executor: Executor,
     observer: Observer,
     note: Callable[[str], None],
+    signals: StopSignals,
     *,
     resuming: bool,
+    fence: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
@@ -280,11 +356,8 @@ def _drive_prepared(
     data = _shown(data, redactor)
     _write_facts(layout, stored, data, redactor.values(environment))
     remember(layout.storage)
-    signals = StopSignals(layout.control)
-    signals.clear()
     with ExitStack() as stack:
-        stack.enter_context(signals.listening())
-        store = OptunaStore.open(spec) if resuming else OptunaStore.create(spec)
+        store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
         recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
@@ -300,6 +373,7 @@ def _drive_prepared(
             log_of=layout.log,
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
+            space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
         result = loop.run()
         # The workers are idle from here on: give their cores to the evaluation of the winner.
@@ -314,10 +388,29 @@ def _drive_prepared(
             environment=environment,
             redactor=redactor,
         )
-        finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
-        undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else CLOSE_TIMEOUT_SECONDS)
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
+        patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
+        undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
+
+
+def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:
+    """The history of a study that this process holds; a driver may have died before it began one."""
+    if not resuming:
+        try:
+            return OptunaStore.create(spec, fence=fence)
+        except SweepError:
+            # A study exists once its spec does, and this one could not begin.
+            spec.layout.spec.unlink()
+            raise
+    try:
+        return OptunaStore.open(spec, fence=fence)
+    except StudyNotFoundError:
+        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+        if spec.layout.spool.exists():
+            raise
+        return OptunaStore.create(spec, fence=fence)
 
 
 def _evaluator(
@@ -367,10 +460,18 @@ def _write_facts(
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Temporary file, fsync, rename."""
+    """Temporary file, fsync, rename.
+
+    Raises:
+        SweepError: If it cannot be written; what was there before stays.
+    """
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise SweepError(f"{path}: cannot be written ({err.strerror}). Free space, then try again.") from err

@@ -107,10 +107,16 @@ def whole_trial(number: int) -> Iterator[Record]:
 
 
 class Store:
-    """MLflow's SQLite store, read directly: an oracle that shares no code with the product."""
+    """MLflow's SQLite store, read directly: an oracle that shares no code with the product.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The database.
+        study: The experiment to look at; all of them if it is None.
+    """
+
+    def __init__(self, path: Path, study: str | None = None) -> None:
         self._path = path
+        self._study = study
 
     def rows(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as database:
@@ -125,9 +131,11 @@ class Store:
         found = self.rows(
             "SELECT k.value, r.run_uuid FROM runs r JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = ? "
             "JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'sweep.role' AND t.value = ? "
+            "JOIN experiments e ON e.experiment_id = r.experiment_id AND e.name = coalesce(?, e.name) "
             "WHERE r.lifecycle_stage = 'active' ORDER BY k.value",
             key,
             role,
+            self._study,
         )
         assert len({name for name, _ in found}) == len(found), f"a run is there twice: {found}"
         return dict(found)
@@ -158,6 +166,11 @@ class Store:
     def doubles(self) -> list[tuple[Any, ...]]:
         """Metrics that have more than one value at a step."""
         return self.rows("SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1")
+
+    def statuses(self) -> dict[str, tuple[str, str]]:
+        """MLflow's status and our state of each trial's run, and of the study's under the name ``study``."""
+        runs = {**self.runs(), "study": self.parent()}
+        return {name: (self.info(run)["status"], self.tags(run)["sweep.state"]) for name, run in runs.items()}
 
     def models(self) -> list[tuple[str, int]]:
         """Name and status of LoggedModels; status 2 is READY."""

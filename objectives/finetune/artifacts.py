@@ -34,5 +34,9 @@ def write_confusion(folder: Path, confusion: Confusion, labels: Sequence[str]) -
 
 def _replace(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(content, encoding="utf-8", newline="")
-    temporary.replace(path)
+    try:
+        temporary.write_text(content, encoding="utf-8", newline="")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 import time
 
@@ -22,7 +23,8 @@ def choose_device(cpus: int, gpus: float) -> torch.device:
         cpus: Compute threads; at least 1.
         gpus: Share of GPUs; 0 means the CPU.
     """
-    torch.set_num_threads(max(1, cpus))
+    # More threads than CPUs only get in each other's way.
+    torch.set_num_threads(max(1, min(cpus, os.cpu_count() or 1)))
     if gpus > 0 and torch.cuda.is_available():
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import torch
 
-from objectives.data.batching import Indices
+from objectives.data.batching import Indices, cut
 from objectives.finetune.precision import Precision
 from objectives.finetune.regularisation import decay_groups
 from objectives.finetune.schedule import Plan, learning_rate_factor
-from sweep.ports import DivergedError
+from sweep.ports import DivergedError, LeftEarly
 
 Progress = Callable[[int, int, float], None]
 """Called with optimizer steps done, steps of the full run and the training loss of late."""
@@ -46,6 +46,8 @@ class Loop:
         plan: Length of the run.
         precision: Format of the forward pass.
         progress: Told of progress, at most twice a second.
+        leaving: Asked between steps whether to end.
+        split: Parts into which each micro-batch is cut, so that it fits into memory; a step takes the same rows.
 
     Attributes:
         step: Optimizer steps done.
@@ -53,7 +55,8 @@ class Loop:
         scaler: Gradient scaler; does nothing unless training is in fp16.
         loss_sum: Sum of the step losses since :meth:`take_loss`, float64 scalar.
         loss_steps: Steps in ``loss_sum``.
-        rows_done: Rows trained on since the loop was built.
+        rows: Rows of those steps.
+        seconds: What those steps took.
     """
 
     def __init__(
@@ -63,11 +66,15 @@ class Loop:
         plan: Plan,
         precision: Precision,
         progress: Progress | None = None,
+        leaving: Callable[[], bool] | None = None,
+        split: int = 1,
     ) -> None:
         self._lesson = lesson
         self._plan = plan
         self._precision = precision
         self._progress = progress
+        self._leaving = leaving
+        self._split = split
         self._peak = float(settings["learning_rate"])
         self._warmup = float(settings["warmup"])
         self._shape = str(settings["schedule"])
@@ -82,7 +89,8 @@ class Loop:
         self.step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0
-        self.rows_done = 0
+        self.rows = 0
+        self.seconds = 0.0
 
     @property
     def learning_rate(self) -> float:
@@ -90,25 +98,60 @@ class Loop:
         taken = max(0, self.step - 1)
         return self._peak * learning_rate_factor(taken, self._plan.total_steps, self._warmup, self._shape)
 
+    @property
+    def examples_per_second(self) -> float:
+        """Speed of the steps since :meth:`take_loss`."""
+        return self.rows / max(1e-9, self.seconds)
+
     def advance(self, until_step: int) -> None:
         """Train until ``until_step`` optimizer steps are done.
 
         Raises:
             DivergedError: If the loss becomes NaN or infinite.
+            LeftEarly: If it is told to leave; all steps taken are whole.
         """
         self._lesson.model.train()
         while self.step < until_step:
+            self._heed_leaving()
+            begun = time.perf_counter()
             self._take_step(self._micro_batches())
-        self._check_finite()
+            self.seconds += time.perf_counter() - begun
+        self.check_finite()
+
+    def keep_alive(self) -> None:
+        """Between the batches of an evaluation: tell of progress, and leave when told to.
+
+        Raises:
+            LeftEarly: If it is told to leave.
+        """
+        self._heed_leaving()
+        self._sign_of_life()
+
+    def check_finite(self) -> None:
+        """Hold the losses since the last evaluation against NaN and infinity.
+
+        Raises:
+            DivergedError: If one of them is.
+        """
+        if not math.isfinite(value := float(self.loss_sum)):
+            raise DivergedError(
+                f"step {self.step}: the training loss is {value}, at learning rate {self.learning_rate:.3g}. "
+                "Lower learning_rate, or raise warmup."
+            )
 
     def take_loss(self) -> float:
         """Mean loss of the steps since the last call; starts the next mean."""
         mean = float(self.loss_sum) / max(1, self.loss_steps)
         self.loss_sum = torch.zeros((), dtype=torch.float64)
-        self.loss_steps = 0
+        self.loss_steps = self.rows = 0
+        self.seconds = 0.0
         return mean
 
-    def sign_of_life(self) -> None:
+    def _heed_leaving(self) -> None:
+        if self._leaving is not None and self._leaving():
+            raise LeftEarly
+
+    def _sign_of_life(self) -> None:
         """Tell of progress, unless it was told within half a second or no step has been taken."""
         now = time.monotonic()
         if self._progress is None or self._newest_loss is None or now - self._told_at < _PROGRESS_SECONDS:
@@ -125,7 +168,7 @@ class Loop:
     def _take_step(self, micro_batches: Sequence[Indices]) -> None:
         rows = sum(map(len, micro_batches))
         total = torch.zeros((), dtype=torch.float64)
-        for batch in micro_batches:
+        for batch in (part for whole in micro_batches for part in cut(whole, self._split)):
             with self._precision.autocast():
                 loss = self._lesson.loss(batch) * (len(batch) / rows)
             torch.autograd.backward(self.scaler.scale(loss))
@@ -140,18 +183,11 @@ class Loop:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.rows_done += rows
+        self.rows += rows
         self.loss_steps += 1
         self.loss_sum = self.loss_sum.to(total.device) + total
         # Reading a loss waits for a GPU, so there it is read now and then.
         if total.device.type == "cpu" or self.step % _DEVICE_CHECK_STEPS == 0:
-            self._check_finite()
+            self.check_finite()
             self._newest_loss = total
-            self.sign_of_life()
-
-    def _check_finite(self) -> None:
-        if not math.isfinite(value := float(self.loss_sum)):
-            raise DivergedError(
-                f"step {self.step}: the training loss is {value}, at learning rate {self.learning_rate:.3g}. "
-                "Lower learning_rate, or raise warmup."
-            )
+            self._sign_of_life()

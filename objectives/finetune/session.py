@@ -6,9 +6,9 @@ import dataclasses
 import difflib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -18,8 +18,8 @@ from objectives.finetune.schedule import Plan
 from objectives.finetune.state import restore_state, save_model, save_state
 from sweep.checkpoints import committing, model_folder, read_manifest, step_folder
 from sweep.domain import Report, TrainRequest
-from sweep.errors import CheckpointError, UserError
-from sweep.ports import DivergedError
+from sweep.errors import UserError
+from sweep.ports import DivergedError, LeftEarly
 
 
 class Course(Lesson, Protocol):
@@ -69,6 +69,7 @@ class Session:
         self._plan = plan
         self._device = device
         self._history: list[Report] = []
+        self._committed_step = 0
         self._seconds_before = 0.0
         self._begun = time.perf_counter()
 
@@ -78,21 +79,27 @@ class Session:
         Raises:
             CheckpointError: If a checkpoint cannot be read or written.
             DivergedError: If loss or a metric is NaN or infinite.
+            LeftEarly: If told to leave; the step it has reached is committed.
         """
+        try:
+            yield from self._train()
+        except LeftEarly as told:
+            self._commit_unreported()
+            raise LeftEarly(f"left at step {self._loop.step}, which is committed") from told
+
+    def _train(self) -> Iterator[Report]:
         until = self._request.assignment.until_step
         last = self._plan.total_steps if until is None else min(until, self._plan.total_steps)
         if self._request.assignment.start_from is not None:
-            yield from self._pausing(self._resume(Path(self._request.assignment.start_from)))
-        points = [point for point in self._plan.evaluate_at if self._loop.step < point < last]
-        if self._loop.step < last:
-            points.append(last)
-        rows, trained_at = self._loop.rows_done, time.perf_counter()
-        for point in points:
-            self._loop.advance(point)
-            seconds = max(1e-9, time.perf_counter() - trained_at)
-            report = self._report((self._loop.rows_done - rows) / seconds)
-            yield from self._pausing(report)
-            rows, trained_at = self._loop.rows_done, time.perf_counter()
+            self._resume(Path(self._request.assignment.start_from))
+        if self._history:
+            yield from self._pausing(self._own(self._history[-1]))
+        reported = self._history[-1].step if self._history else 0
+        for point in (*(point for point in self._plan.evaluate_at if point < last), last):
+            # The loop may be there already: the trial left within this evaluation.
+            if reported < point and self._loop.step <= point:
+                self._loop.advance(point)
+                yield from self._pausing(self._report())
 
     def _pausing(self, report: Report) -> Iterator[Report]:
         """Yield a report; whoever draws random numbers meanwhile does not change the training."""
@@ -101,58 +108,81 @@ class Session:
         torch.set_rng_state(random)
         self._begun += time.perf_counter() - paused_at
 
-    def _resume(self, checkpoint: Path) -> Report:
+    def _resume(self, checkpoint: Path) -> None:
         meta = read_manifest(checkpoint, verify=False).meta
         self._history = [Report(**entry) for entry in meta["history"]]
-        if not self._history:
-            raise CheckpointError(f"{checkpoint}: its manifest has no history. Start the trial from the beginning.")
         restore_state(checkpoint, self._loop, self._course.model)
-        self._seconds_before = self._history[-1].wall_seconds
-        return self._own(self._history[-1], checkpoint)
+        self._committed_step = self._loop.step
+        # Without the key it was written before trials could leave between evaluations, at a report.
+        self._seconds_before = float(meta["wall_seconds"] if "wall_seconds" in meta else self._history[-1].wall_seconds)
 
-    def _own(self, report: Report, checkpoint: Path) -> Report:
+    def _own(self, report: Report) -> Report:
+        """A report of any attempt as this one's; its checkpoint lies where the trial's checkpoints are now."""
         assignment = self._request.assignment
         return dataclasses.replace(
             report,
             trial_number=assignment.trial_number,
             attempt=assignment.attempt,
-            checkpoint=str(checkpoint),
+            checkpoint=str(self._folder(report.step)),
         )
 
-    def _report(self, examples_per_second: float) -> Report:
+    def _report(self) -> Report:
         step = self._loop.step
-        rate, loss = self._loop.learning_rate, self._loop.take_loss()
-        metrics = self._course.evaluate(self._loop.sign_of_life)
+        speed = self._loop.examples_per_second
+        metrics = self._course.evaluate(self._loop.keep_alive)
         metrics |= {
-            "train_loss": loss,
-            "learning_rate": rate,
+            "train_loss": self._loop.take_loss(),
+            "learning_rate": self._loop.learning_rate,
             "epoch": step / self._plan.steps_per_epoch,
-            "examples_per_second": examples_per_second,
+            "examples_per_second": speed,
         } | system_metrics(self._device)
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise DivergedError(f"step {step}: {name} is {value}. Lower learning_rate, or raise warmup.")
         check_metric(self._request.metric.name, metrics)
-        target = step_folder(Path(self._request.checkpoints), step)
         report = Report(
             trial_number=self._request.assignment.trial_number,
             attempt=self._request.assignment.attempt,
             step=step,
             fidelity=self._plan.fidelity(step),
             metrics=metrics,
-            checkpoint=str(target),
-            wall_seconds=self._seconds_before + time.perf_counter() - self._begun,
+            checkpoint=str(self._folder(step)),
+            wall_seconds=self._wall_seconds,
             reported_at=time.time(),
         )
         history = [*self._history, report]
-        meta = {"step": step, "history": [dataclasses.asdict(entry) for entry in history]}
-        with committing(target, meta) as folder:
+        # Before the commit: whoever resumes from it finds what belongs to it already shown.
+        if self._request.metric.chosen(history) is report:
+            self._course.show(Path(self._request.artifacts))
+        self._commit(history)
+        # A step committed by an earlier attempt stands, and so does the time of its report.
+        known = read_manifest(self._folder(step), verify=False).meta["history"][-1]
+        self._history.append(self._own(Report(**known)))
+        return self._history[-1]
+
+    def _commit_unreported(self) -> None:
+        """Commit the step the loop has reached, so that no step is trained again."""
+        if self._loop.step > self._committed_step:
+            self._loop.check_finite()
+            self._commit(self._history)
+
+    def _commit(self, history: Sequence[Report]) -> None:
+        step = self._loop.step
+        entries = [dataclasses.asdict(report) for report in history]
+        meta = {"step": step, "history": entries, "wall_seconds": self._wall_seconds}
+
+        def stands(known: Mapping[str, Any]) -> bool:
+            # An attempt that left within the evaluation of this step committed it without its report.
+            return len(known["history"]) >= len(history)
+
+        with committing(self._folder(step), meta, stands=stands) as folder:
             save_model(model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length)
             save_state(folder, self._loop, self._course.model)
-            # Before the commit: whoever resumes from it finds what belongs to it already shown.
-            if self._request.metric.chosen(history) is report:
-                self._course.show(Path(self._request.artifacts))
-        # A step committed by an earlier attempt stands, and so does the time of its report.
-        report = self._own(Report(**read_manifest(target, verify=False).meta["history"][-1]), target)
-        self._history.append(report)
-        return report
+        self._committed_step = step
+
+    @property
+    def _wall_seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._begun
+
+    def _folder(self, step: int) -> Path:
+        return step_folder(Path(self._request.checkpoints), step)

@@ -53,7 +53,14 @@ def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     if next(model.parameters()).device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state()
     save_file(random, folder / _RANDOM)
-    position = {"step": loop.step, "scaler": loop.scaler.state_dict()}
+    position = {
+        "step": loop.step,
+        "scaler": loop.scaler.state_dict(),
+        "loss_sum": float(loop.loss_sum),
+        "loss_steps": loop.loss_steps,
+        "rows": loop.rows,
+        "seconds": loop.seconds,
+    }
     (folder / _POSITION).write_text(json.dumps(position), encoding="utf-8")
 
 
@@ -76,6 +83,9 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
                 means = [mean.to(parameter.device) for mean in means]
                 loop.optimizer.state[parameter] = dict(zip(_MOMENTS, (step.to(parameter.device), *means), strict=True))
         loop.step = int(position["step"])
+        loop.loss_sum = torch.tensor(float(position.get("loss_sum", 0.0)), dtype=torch.float64)
+        loop.loss_steps, loop.rows = int(position.get("loss_steps", 0)), int(position.get("rows", 0))
+        loop.seconds = float(position.get("seconds", 0.0))
         if position["scaler"]:
             loop.scaler.load_state_dict(position["scaler"])
         torch.set_rng_state(random["cpu"])

@@ -34,6 +34,7 @@ from objectives.finetune.state import checkpoint_bytes
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
+from sweep.ports import DivergedError
 
 
 class Classification:
@@ -45,6 +46,7 @@ class Classification:
         settings: Training settings of the trial.
         seed: Seed of the trial.
         device: Where the model is.
+        split: Parts into which each evaluation batch is cut, so that it fits into memory.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Classification:
         settings: Mapping[str, Any],
         seed: int,
         device: torch.device,
+        split: int = 1,
     ) -> None:
         self.model = model
         self.tokenizer = prepared.tokenizer
@@ -62,6 +65,7 @@ class Classification:
         self._settings = settings
         self._seed = seed
         self._device = device
+        self._evaluation_batch_size = math.ceil(int(settings["evaluation_batch_size"]) / split)
         self._train = prepared.rows("train")
         self._validation = prepared.rows("validation")
         split_seed = int(prepared.meta["identity"]["settings"]["split_seed"])
@@ -94,7 +98,7 @@ class Classification:
     def rehearse(self) -> dict[str, float]:
         """Metrics on one batch of the validation split."""
         rows = self._validation
-        longest = sorted_batches(rows.lengths(self.max_length), int(self._settings["evaluation_batch_size"]))[-1]
+        longest = sorted_batches(rows.lengths(self.max_length), self._evaluation_batch_size)[-1]
         ids = [rows.tokens(int(i), self.max_length) for i in longest]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
         few = TokenRows(ids=np.concatenate(ids), offsets=offsets, labels=rows.labels[longest], suffix=rows.suffix)
@@ -114,7 +118,7 @@ class Classification:
             rows,
             classes=len(self._prepared.labels),
             max_length=self.max_length,
-            batch_size=int(self._settings["evaluation_batch_size"]),
+            batch_size=self._evaluation_batch_size,
             pad_id=self._prepared.pad_id,
             device=self._device,
             alive=alive,
@@ -126,10 +130,12 @@ class TextClassification:
 
     Attributes:
         progress: Told of progress while training, at most twice a second.
+        leaving: Asked between steps, and between the batches of an evaluation, whether to end.
     """
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
+        self.leaving: Callable[[], bool] | None = None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Split and tokenise the data once, and check that the model can be configured as the space asks."""
@@ -170,11 +176,15 @@ class TextClassification:
 
     def check(self, request: TrainRequest) -> Mapping[str, Any]:
         """Run two real batches through training and one through evaluation; writes nothing."""
-        course, loop, plan, device = self._begin(request, None)
-        loop.advance(min(1, plan.total_steps))
-        begun = time.perf_counter()
-        loop.advance(min(2, plan.total_steps))
-        seconds = time.perf_counter() - begun
+        course, loop, plan, device = self._begin(request)
+        seconds = 0.0
+        try:
+            for step in (1, 2):
+                begun = time.perf_counter()
+                loop.advance(min(step, plan.total_steps))
+                seconds = time.perf_counter() - begun
+        except DivergedError as err:
+            raise UserError(f"objective.training: trial 0, the defaults, diverges at once: {err}") from err
         metrics = course.rehearse()
         names = [
             *metrics,
@@ -197,7 +207,7 @@ class TextClassification:
 
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation."""
-        course, loop, plan, device = self._begin(request, self.progress)
+        course, loop, plan, device = self._begin(request)
         yield from Session(request, course, loop, plan, device).reports()
 
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
@@ -221,9 +231,7 @@ class TextClassification:
             device=torch.device("cpu"),
         ).metrics
 
-    def _begin(
-        self, request: TrainRequest, progress: Progress | None
-    ) -> tuple[Classification, Loop, Plan, torch.device]:
+    def _begin(self, request: TrainRequest) -> tuple[Classification, Loop, Plan, torch.device]:
         settings, seed = request.settings, request.assignment.seed
         device = choose_device(request.cpus, request.gpus)
         precision = choose_precision(str(settings["precision"]), device)
@@ -237,7 +245,8 @@ class TextClassification:
             trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
             model = load_classifier(folder, prepared.labels, prepared.pad_id, trust, trained=True)
             freeze(model, settings["freeze"] or ())
-        course = Classification(model.to(device), prepared, settings, seed, device)
+        split = request.micro_batch_split
+        course = Classification(model.to(device), prepared, settings, seed, device, split)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,
             accumulation=int(settings["accumulation"]),
@@ -246,7 +255,8 @@ class TextClassification:
             unit=request.fidelity_unit,
             evaluate_at=request.evaluate_at,
         )
-        return course, Loop(course, settings, plan, precision, progress), plan, device
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split)
+        return course, loop, plan, device
 
 
 def _largest_checkpoint(

@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ _FOREIGN_GRACE_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
-def committing(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
+def committing(
+    target: Path, meta: Mapping[str, Any], *, stands: Callable[[Mapping[str, Any]], bool] = lambda known: True
+) -> Iterator[Path]:
     """Write a checkpoint: fill the folder given, and it appears as ``target`` at the end of the block.
 
     All files are durable before the manifest is, and the manifest before the folder gets its name. If the
@@ -45,6 +47,7 @@ def committing(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
     Args:
         target: Folder of the checkpoint; its parents are made.
         meta: JSON-able; read at the end of the block.
+        stands: Whether an intact checkpoint with this meta, already at ``target``, may be kept.
 
     Yields:
         A temporary folder beside ``target``.
@@ -60,7 +63,7 @@ def committing(target: Path, meta: Mapping[str, Any]) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             # Everything from here on is ours, so any OSError is about storage.
-            _commit(temporary, target, meta)
+            _commit(temporary, target, meta, stands)
         except OSError as err:
             if err.errno not in _STORAGE_ERRNOS:
                 raise
@@ -96,7 +99,9 @@ def is_abandoned(folder: Path) -> bool:
     return False
 
 
-def _commit(temporary: Path, target: Path, meta: Mapping[str, Any]) -> None:
+def _commit(
+    temporary: Path, target: Path, meta: Mapping[str, Any], stands: Callable[[Mapping[str, Any]], bool]
+) -> None:
     folders, names = _walk(temporary)
     with ThreadPoolExecutor(_IO_THREADS) as pool:
         # Hash while the disk is busy: a file's pages are in memory until they are clean.
@@ -108,15 +113,18 @@ def _commit(temporary: Path, target: Path, meta: Mapping[str, Any]) -> None:
     for folder in folders:
         sync_folder(folder)
     write_manifest(temporary, meta, files)
-    _publish(temporary, target, files)
+    _publish(temporary, target, files, stands)
     sync_folder(target.parent)
 
 
-def _publish(temporary: Path, target: Path, files: Mapping[str, FileEntry]) -> None:
+def _publish(
+    temporary: Path, target: Path, files: Mapping[str, FileEntry], stands: Callable[[Mapping[str, Any]], bool]
+) -> None:
     while True:
         if target.exists():
             with contextlib.suppress(CheckpointError):
-                if read_manifest(target).files.keys() >= files.keys():
+                known = read_manifest(target)
+                if known.files.keys() >= files.keys() and stands(known.meta):
                     return
             discard(target)
         try:

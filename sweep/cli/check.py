@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,14 +46,11 @@ def check(
 
 
 def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
-    from sweep.wiring import secrets_warnings
+    from sweep import wiring
+    from sweep.checkpoints.space import free_bytes
 
-    folder = Path(spec.storage)
-    while not folder.exists():
-        folder = folder.parent
     running = spec.resources.workers or 1
-    # Each running trial holds up to three full checkpoints (newest, best, one being written).
-    needed = int(data["checkpoint_bytes"]) * (3 * running + spec.keep + 1)
+    coming = wiring.coming_bytes(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=running)
     return {
         "study": spec.study,
         "exists": spec.layout.spec.exists(),
@@ -63,19 +59,19 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "defaults": spec.defaults(),
         "evaluate_at": list(spec.evaluate_at),
         "fidelity_unit": spec.fidelity_unit,
-        "disk": {"needed_bytes": needed, "free_bytes": shutil.disk_usage(folder).free, "folder": str(folder)},
+        "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
         "warnings": list(data.get("warnings", []))
-        + secrets_warnings(spec)
-        + _warnings(spec, needed, shutil.disk_usage(folder).free),
+        + wiring.secrets_warnings(spec)
+        + _warnings(spec, wiring.allowance(spec).objection(coming)),
     }
 
 
-def _warnings(spec: StudySpec, needed: int, free: int) -> list[str]:
+def _warnings(spec: StudySpec, objection: str | None) -> list[str]:
     warnings = []
     if spec.layout.spec.exists():
         warnings.append(f"study {spec.study!r} exists already: `sweep run` will refuse, `sweep resume` goes on.")
-    if needed > free:
-        warnings.append(f"{spec.storage}: about {size(needed)} are needed, {size(free)} are free. Free space first.")
+    if objection is not None:
+        warnings.append(f"`sweep run` will refuse: {objection}.")
     return warnings
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 import sweep
-from sweep.cli import best, check, export, init, list_studies, resume, run, status, stop, sync, ui, verify
-from sweep.errors import SweepError
+from sweep.cli import best, check, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
+from sweep.errors import SweepError, is_disk_full
 from sweep.redaction import Redactor, redact_streams
 
 INTERRUPTED = 130
@@ -32,6 +32,7 @@ app.command("check", rich_help_panel=_STUDIES)(check.check)
 app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
 app.command("stop", rich_help_panel=_STUDIES)(stop.stop)
+app.command("gc", rich_help_panel=_STUDIES)(gc.gc)
 app.command("status", rich_help_panel=_RESULTS)(status.status)
 app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
 app.command("best", rich_help_panel=_RESULTS)(best.best)
@@ -71,6 +72,12 @@ def main() -> None:
         # The reader of our output went away (`sweep list | head`): not our error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as err:
+        if not is_disk_full(err):
+            raise
+        place = err.filename or "a file"
+        typer.echo(f"error: {place} cannot be written ({err.strerror}). Free space, then try again.", err=True)
+        sys.exit(SweepError.exit_code)
 
 
 if __name__ == "__main__":

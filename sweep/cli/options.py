@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from sweep.layout import StudyLayout
 from sweep.storages import Storages
+from sweep.strict_json import strict_json
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -79,4 +79,4 @@ def _found(given: StudySpec | None, study: str | None, storage: Path | None) -> 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    typer.echo(strict_json(value, ascii_only=False))

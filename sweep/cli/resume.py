@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec
 from sweep.cli.run import AddressOption, HoursOption, TrialsOption, WorkersOption
 
@@ -12,6 +16,10 @@ def resume(
     hours: HoursOption = None,
     workers: WorkersOption = None,
     address: AddressOption = None,
+    disk_gb: Annotated[float | None, typer.Option("--disk-gb", help="Quota of the study's folder, in GB.")] = None,
+    free_disk_gb: Annotated[
+        float | None, typer.Option("--free-disk-gb", help="What must stay free on the disk, in GB.")
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -25,11 +33,13 @@ def resume(
 
     budget = {"trials": trials, "hours": hours}
     resources = {"workers": workers, "address": address}
+    limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb}
     spec = find_spec(
         study,
         storage,
         needed=None,
         budget={key: value for key, value in budget.items() if value is not None},
         resources={key: value for key, value in resources.items() if value is not None},
+        limits={key: value for key, value in limits.items() if value is not None},
     )
     drive_and_tell(spec, resuming=True, as_json=as_json)

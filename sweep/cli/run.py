@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Start a study and see it through.
 
-    Ctrl-C pauses it at the next evaluations, a second Ctrl-C at once; `sweep resume` goes on either way.
+    Ctrl-C pauses it at the next steps, a second Ctrl-C at once; `sweep resume` goes on either way.
 
     Example: `sweep run study.yaml --trials 40 --workers 4`
     """

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
-from sweep.cli.text import counts, number, settings
+from sweep.cli.sync import set_aside_line
+from sweep.cli.text import counts, disk, number, settings
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -19,7 +20,14 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
     Example: `sweep status intents`
     """
-    state = status_of(find_spec(study, storage))
+    from sweep.tracking import settle
+    from sweep.wiring import tracking_uri
+
+    spec = find_spec(study, storage)
+    state = status_of(spec)
+    if state["driver"] is None:
+        # Its driver may have died with its writer: MLflow would say for ever that it runs.
+        settle(spec.layout, tracking_uri(spec))
     if as_json:
         print_json(state)
     else:
@@ -28,12 +36,13 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
 def status_of(spec: StudySpec) -> dict[str, Any]:
     """State, trials by state, budget, best and baseline of a study, JSON-able."""
+    from sweep.checkpoints.space import disk_use
     from sweep.cli.best import row_of
     from sweep.engine.lock import current_holder
     from sweep.redaction import redacted
     from sweep.search import read_trials
     from sweep.selection.summary import summarise
-    from sweep.tracking import run_ids, undelivered
+    from sweep.tracking import run_ids, set_aside, undelivered
     from sweep.wiring import tracking_uri
 
     layout = spec.layout
@@ -42,6 +51,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     finished = sum(trial.state.is_finished for trial in trials)
     summary = summarise(trials, spec.rule)
     runs = run_ids(layout)
+    refused, file = set_aside(layout)
     state = "RUNNING" if holder is not None else "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
     return {
         "study": spec.study,
@@ -56,6 +66,8 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
         "storage": str(layout.storage),
         "tracking_uri": redacted(tracking_uri(spec)),
         "undelivered": undelivered(layout),
+        "set_aside": {"records": refused, "file": str(file) if refused else None},
+        "disk": disk_use(layout),
     }
 
 
@@ -82,7 +94,10 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines.append(f"driver     {state['driver']}")
     if state["undelivered"]:
         lines.append(f"MLflow     {state['undelivered']} records wait for delivery: `sweep sync {state['study']}`")
+    if state["set_aside"]["records"]:
+        lines.append(f"           {set_aside_line(**state['set_aside'])}")
     lines.append(f"storage    {state['storage']}")
+    lines.append(f"disk       {disk(state['disk'])}")
     if state["state"] == "PAUSED":
         lines.append(f"Go on with `sweep resume {state['study']}`.")
     return lines

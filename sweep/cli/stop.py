@@ -20,7 +20,7 @@ def stop(
     wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until the driver is gone.")] = 0.0,
     storage: StorageOption = None,
 ) -> None:
-    """Stop a running study: no new trials, running ones pause at their next evaluation.
+    """Stop a running study: no new trials, running ones commit a checkpoint at their next step.
 
     Example: `sweep stop intents --now`
     """

@@ -46,6 +46,13 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def disk(use: Mapping[str, int]) -> str:
+    """``1.2 GB (checkpoints 1.1 GB, logs 80.3 MB)``, the largest first."""
+    kinds = sorted((kind for kind in use if use[kind]), key=lambda kind: -use[kind])
+    parts = ", ".join(f"{kind} {size(use[kind])}" for kind in kinds)
+    return size(sum(use.values())) + (f" ({parts})" if parts else "")
+
+
 def counts(by_state: Mapping[str, int]) -> str:
     """``5 complete, 7 pruned``."""
     return ", ".join(f"{count} {state.lower()}" for state, count in sorted(by_state.items())) or "none yet"

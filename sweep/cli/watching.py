@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -84,8 +85,9 @@ class PlainView:
 
     def _say(self, text: str) -> None:
         elapsed = time.monotonic() - self._began
-        sys.stderr.write(f"[{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}] {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # who listened is gone; that is no reason to end a study
+            sys.stderr.write(f"[{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}] {text}\n")
+            sys.stderr.flush()
 
 
 class LiveView:
@@ -130,7 +132,7 @@ class LiveView:
     def tick(self, snapshot: StudySnapshot) -> None:
         """Redraw from this snapshot."""
         self._snapshot = snapshot
-        self._note = "stopping: trials pause at their next evaluation" if snapshot.stopping else ""
+        self._note = "stopping: trials commit a checkpoint at their next step and leave" if snapshot.stopping else ""
 
     def _draw(self) -> Group:
         snapshot = self._snapshot

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import FrameType
@@ -38,24 +41,45 @@ def request_stop(layout: StudyLayout, request: StopRequest) -> None:
 
     Args:
         layout: The study's paths.
-        request: DRAIN or NOW.
+        request: DRAIN or NOW; on a full disk, it is DRAIN that is heard.
     """
     layout.control.mkdir(parents=True, exist_ok=True)
     temporary = layout.control / f".stop-{os.getpid()}"
-    temporary.write_text(json.dumps({"mode": request.name}), encoding="utf-8")
+    with suppress(OSError):  # an empty file is a wish to stop, too
+        temporary.write_text(json.dumps({"mode": request.name}), encoding="utf-8")
     temporary.replace(layout.control / STOP_FILE)
 
 
-class StopSignals:
-    """Collects stop requests: Ctrl-C and SIGTERM of this process, and the control file."""
+def _has_hung_up(descriptor: int) -> bool:
+    waiting = select.poll()
+    waiting.register(descriptor, 0)
+    return any(news & select.POLLHUP for _, news in waiting.poll(0))
 
-    def __init__(self, folder: Path) -> None:
+
+class StopSignals:
+    """Collects stop requests: signals to this process, and the control file.
+
+    Args:
+        folder: Where the control file is put.
+        grace_seconds: Between a SIGTERM or SIGHUP and the time when what still runs is ended at once.
+    """
+
+    def __init__(self, folder: Path, grace_seconds: float = 30.0) -> None:
         self._folder = folder
-        self._signalled = StopRequest.NONE
+        self._grace_seconds = grace_seconds
+        self._interrupts = StopRequest.NONE
+        self._now_at = math.inf
 
     def requested(self) -> StopRequest:
         """The most urgent request so far."""
-        return max(self._signalled, self._from_file())
+        return max(self.signalled(), self._from_file())
+
+    def signalled(self) -> StopRequest:
+        """The most urgent request by a signal so far."""
+        terminated = StopRequest.NONE if self._now_at == math.inf else StopRequest.DRAIN
+        if time.monotonic() >= self._now_at:
+            terminated = StopRequest.NOW
+        return max(self._interrupts, terminated)
 
     def clear(self) -> None:
         """Forget requests of an earlier driver."""
@@ -70,13 +94,32 @@ class StopSignals:
             # A file we cannot read is still somebody's wish to stop.
             return StopRequest.DRAIN
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        self._signalled = StopRequest(min(self._signalled + 1, StopRequest.NOW))
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        self._interrupts = StopRequest(min(self._interrupts + 1, StopRequest.NOW))
+
+    def _on_termination(self, signum: int, frame: FrameType | None) -> None:
+        self._now_at = min(self._now_at, time.monotonic() + self._grace_seconds)
+
+    def _on_hangup(self, signum: int, frame: FrameType | None) -> None:
+        # The terminal is gone: what is still said to it goes nowhere, instead of failing.
+        for descriptor in (0, 1, 2):
+            if _has_hung_up(descriptor):
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, descriptor)
+                os.close(null)
+        self._on_termination(signum, frame)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into requests: the first drains, the second stops now."""
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        """Turn signals into requests.
+
+        The first SIGINT drains, the second stops now. SIGTERM, and SIGHUP unless it is ignored (``nohup``), drain,
+        and stop now once the grace is over.
+        """
+        handlers = {signal.SIGINT: self._on_interrupt, signal.SIGTERM: self._on_termination}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handlers[signal.SIGHUP] = self._on_hangup
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:

@@ -20,12 +20,12 @@ from sweep.domain import (
     trial_seed,
 )
 from sweep.engine.control import StopCause, StopRequest
-from sweep.engine.policies import FINAL_STATES, SETBACKS, deserves_another, fingerprint
+from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
+from sweep.engine.records import TrialRecords
+from sweep.engine.retention import kept_numbers, trim_models
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
 from sweep.errors import SweepError, is_disk_full
 from sweep.ports import (
-    AttemptBegun,
-    AttemptOver,
     CheckpointKeeper,
     Clock,
     Ended,
@@ -36,8 +36,6 @@ from sweep.ports import (
     Reported,
     Started,
     StudyStore,
-    Superseded,
-    TrialOver,
 )
 from sweep.spec.model import StudySpec
 
@@ -96,11 +94,22 @@ class StudyLoop:
     _trials: dict[int, Trial] = field(default_factory=dict)
     _live: dict[int, _Live] = field(default_factory=dict)
     _waiting: deque[Trial] = field(default_factory=deque)
-    _failures: list[str] = field(default_factory=list)
+    _redo: dict[int, int] = field(default_factory=dict)
+    _failures: FailureStreak = field(default_factory=FailureStreak)
     _stop: StopRequest = StopRequest.NONE
     _cause: StopCause = StopCause.REQUEST
     _reason: str = "stopped on request"
     _began: float = 0.0
+    _records: TrialRecords = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._records = TrialRecords(
+            spec=self.spec,
+            recorder=self.recorder,
+            clock=self.clock,
+            log_of=self.log_of,
+            artifacts_of=self.artifacts_of,
+        )
 
     def run(self) -> LoopResult:
         """Run until the budget is spent or something stops it.
@@ -161,50 +170,45 @@ class StudyLoop:
     # Assigning
 
     def _adopt(self) -> None:
-        for trial in self.store.trials():
-            self._trials[trial.number] = trial
+        """Take over what an earlier driver left, as if there had been one driver all the time."""
+        self._trials = {trial.number: trial for trial in self.store.trials()}
+        for trial in list(self._trials.values()):
+            # Recorded again: that driver may have died between storing and recording; records are idempotent.
             if trial.state.is_finished:
-                # Again: a driver may have died between telling the store and recording; records are idempotent.
-                self._record_end(trial)
-            else:
-                self._trials[trial.number] = replace(trial, state=TrialState.PENDING)
-                self._waiting.append(trial)
+                self._records.trial_over(trial)
+                continue
+            reasons = {setback.attempt: setback.reason for setback in trial.setbacks}
+            self._pause(trial.number, trial.attempt, reasons.get(trial.attempt, "its driver ended"))
+            self._waiting.append(self._trials[trial.number])
+        finished = [trial for trial in self._trials.values() if trial.state.is_finished]
+        for trial in sorted(finished, key=lambda trial: trial.ended_at or 0.0):
+            self._failures.add(trial)
         self._trim_models()
 
     def _finished(self) -> int:
         return sum(trial.state.is_finished for trial in self._trials.values())
 
     def _fill(self) -> None:
-        while self.executor.free_slots > 0:
+        # What runs will finish; trials waiting beyond the budget stay paused, for a larger one.
+        while self.executor.free_slots > 0 and self._finished() + len(self._live) < self.spec.budget.trials:
             if self._waiting:
                 self._assign(self._waiting.popleft())
-            elif len(self._trials) < self.spec.budget.trials:
+            else:
                 trial = self.store.ask()
                 self._trials[trial.number] = trial
                 self._assign(trial)
-            else:
-                return
 
     def _assign(self, trial: Trial) -> None:
-        attempt = self.store.begin_attempt(trial.number)
         seed = trial_seed(self.spec.search.seed, trial.number)
+        # Recorded before it is stored: a crash between the two begins the same attempt again.
+        self._records.attempt_begun(trial, trial.attempt + 1, seed)
+        attempt = self.store.begin_attempt(trial.number)
         assignment = Assignment(
             trial_number=trial.number,
             attempt=attempt,
             hyperparameters=trial.hyperparameters,
             seed=seed,
-            start_from=self.keeper.newest(trial.number),
-        )
-        self.recorder.record(
-            AttemptBegun(
-                trial_number=trial.number,
-                attempt=attempt,
-                hyperparameters=trial.hyperparameters,
-                settings=self.spec.settings(trial.hyperparameters, as_written=True),
-                seed=seed,
-                at=self.clock.now(),
-                micro_batch_split=trial.micro_batch_split,
-            )
+            start_from=self.keeper.newest(trial.number, self._redo.get(trial.number)),
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
         self._trials[trial.number] = trial
@@ -237,16 +241,11 @@ class StudyLoop:
         live = self._current(report.trial_number, report.attempt)
         if live is None:
             # A late report of an attempt we gave up: whoever runs it must end, and the other attempt's word stands.
-            self.recorder.record(
-                Superseded(
-                    trial_number=report.trial_number,
-                    attempt=report.attempt,
-                    step=report.step,
-                    metrics=report.metrics,
-                    at=self.clock.now(),
-                )
-            )
+            self._records.superseded(report)
             self.executor.decide(report.trial_number, report.attempt, Decision.STOP)
+            return
+        if self.spec.rule.name not in report.metrics:
+            self._refuse(report)
             return
         if not live.history or report.step > live.history[-1].step:
             self._store_report(live, report)
@@ -255,7 +254,19 @@ class StudyLoop:
         if is_newest:
             chosen = self.spec.rule.chosen(live.history)
             weights = {chosen.step} if chosen else set()
-            self.keeper.keep(report.trial_number, {report.step}, weights)
+            # The one before as well: the newest is proven only once somebody has read it.
+            self.keeper.keep(report.trial_number, {known.step for known in live.history[-2:]}, weights)
+
+    def _refuse(self, report: Report) -> None:
+        """End an attempt whose report says nothing about the study's metric."""
+        self.executor.kill(report.trial_number, report.attempt)
+        text = (
+            f"step {report.step}: the report has no metric {self.spec.rule.name!r}, only {sorted(report.metrics)}. "
+            "Report it at every evaluation, or name another in `metric.name`."
+        )
+        self._on_end(
+            Ended(trial_number=report.trial_number, attempt=report.attempt, end=AttemptEnd.FAILED, detail=text)
+        )
 
     def _store_report(self, live: _Live, report: Report) -> None:
         # Recorded before it is stored: a crash between the two repeats the report, and records are idempotent.
@@ -289,7 +300,7 @@ class StudyLoop:
         if event.end is AttemptEnd.PAUSED:
             self._pause(number, event.attempt, "paused on request")
         elif event.end is AttemptEnd.PREEMPTED:
-            self._pause(number, event.attempt, "left on request, its work committed")
+            self._pause(number, event.attempt, event.detail or "left on request")
             self._waiting.append(self._trials[number])
         elif event.end is AttemptEnd.DISK_FULL:
             self._pause(number, event.attempt, f"the disk is full: {event.detail}")
@@ -299,8 +310,23 @@ class StudyLoop:
         elif event.end is AttemptEnd.FINISHED and not live.history:
             text = "the objective ended without a report. Report at least one evaluation."
             self._finish(live, TrialState.FAILED, text)
+        elif event.end is AttemptEnd.FINISHED and (step := self._damaged_step(live)) is not None:
+            # Nobody could deploy it: train that part again, from before it.
+            self._redo[number] = step
+            detail = f"the checkpoint of step {step}, the trial's best, is damaged"
+            self._set_back(live, replace(event, end=AttemptEnd.LOST, detail=detail))
         else:
             self._finish(live, FINAL_STATES[event.end], event.detail)
+
+    def _damaged_step(self, live: _Live) -> int | None:
+        """Step of the evaluation that stands for a trial, if its checkpoint is damaged and would be kept."""
+        number, chosen = live.trial.number, self.spec.rule.chosen(live.history)
+        if chosen is None or chosen.checkpoint is None:
+            return None
+        value = chosen.metrics[self.spec.rule.name]
+        complete = replace(self._trials[number], state=TrialState.COMPLETE, value=value)
+        kept = kept_numbers({**self._trials, number: complete}, self.spec.rule, keep=self.spec.keep)
+        return None if number not in kept or self.keeper.is_intact(number, chosen.step) else chosen.step
 
     def _set_back(self, live: _Live, event: Ended) -> None:
         """Give the trial another attempt, or end it, by the spec's policies."""
@@ -309,14 +335,15 @@ class StudyLoop:
         step = live.history[-1].step if live.history else 0
         setback = Setback(attempt=event.attempt, end=event.end, step=step, reason=reason)
         trial = self._trials[number]
-        trial = self._trials[number] = replace(trial, setbacks=(*trial.setbacks, setback))
+        setbacks = (*trial.setbacks, setback)
         batch_size = int(self.spec.settings(trial.hyperparameters)["batch_size"])
         self.observer.attempt_lost(number, event.attempt, setback)
-        if deserves_another(trial.setbacks, self.spec.on, batch_size=batch_size):
+        if deserves_another(setbacks, self.spec.on, batch_size=batch_size):
+            self._trials[number] = replace(trial, setbacks=setbacks)
             self._pause(number, event.attempt, reason, setback)
             self._waiting.append(self._trials[number])
             return
-        again = sum(known.end is event.end for known in trial.setbacks)
+        again = sum(known.end is event.end for known in setbacks)
         if event.end is AttemptEnd.LOST:
             reason = f"lost {again} times, in the end without a new checkpoint, last: {reason}"
         self._finish(live, FINAL_STATES[event.end], reason)
@@ -324,15 +351,8 @@ class StudyLoop:
     def _pause(self, number: int, attempt: int, reason: str, setback: Setback | None = None) -> None:
         self.store.pause(number, setback)
         self._trials[number] = replace(self._trials[number], state=TrialState.PAUSED)
-        self.recorder.record(
-            AttemptOver(
-                trial_number=number,
-                attempt=attempt,
-                state=TrialState.PAUSED,
-                reason=reason,
-                at=self.clock.now(),
-            )
-        )
+        if attempt:
+            self._records.attempt_over(number, attempt, reason)
 
     def _finish(self, live: _Live, state: TrialState, error: str | None) -> None:
         number = live.trial.number
@@ -349,50 +369,17 @@ class StudyLoop:
             metrics=chosen.metrics if chosen else {},
             checkpoint=chosen.checkpoint if chosen else None,
         )
-        self._record_end(self._trials[number])
+        self._records.trial_over(self._trials[number])
         self._trim_models(number)
         self.observer.trial_over(self._trials[number], self.snapshot())
-        self._stop_if_all_fail_alike(state, error)
-
-    def _record_end(self, trial: Trial) -> None:
-        self.recorder.record(
-            TrialOver(
-                trial_number=trial.number,
-                state=trial.state,
-                value=trial.value,
-                step=trial.step,
-                error=trial.error,
-                artifacts=str(self.artifacts_of(trial.number)),
-                log=str(self.log_of(trial.number)),
-                at=trial.ended_at or self.clock.now(),
-            )
-        )
-
-    def _stop_if_all_fail_alike(self, state: TrialState, error: str | None) -> None:
-        if state is not TrialState.FAILED:
-            self._failures.clear()
-            return
-        self._failures.append(fingerprint(error or ""))
-        limit = self.spec.on.failed.stop_after
-        last = self._failures[-limit:]
-        if len(last) == limit and len(set(last)) == 1:
-            self._stop_because(StopCause.FAILURES, f"{limit} trials in a row failed alike:\n{error}", StopRequest.NOW)
+        alike = self._failures.add(self._trials[number])
+        if alike >= self.spec.on.failed.stop_after:
+            self._stop_because(StopCause.FAILURES, f"{alike} trials in a row failed alike:\n{error}", StopRequest.NOW)
 
     # Retention and ending
 
     def _trim_models(self, just_finished: int | None = None) -> None:
-        """Keep the models of the best trials and of the baseline; drop those of other finished trials."""
-        order = ranked(list(self._trials.values()), self.spec.rule)
-        kept = {trial.number for trial in order[: self.spec.keep]} | {0}
-        for number, trial in self._trials.items():
-            is_settled = just_finished is not None and number != just_finished
-            if not trial.state.is_finished or (number in kept and is_settled):
-                continue
-            wanted = {trial.step} if number in kept and trial.step is not None else set()
-            if trial.checkpoint is not None or number == just_finished:
-                self.keeper.keep(number, set(), wanted)
-            if not wanted:
-                self._trials[number] = replace(trial, checkpoint=None)
+        trim_models(self._trials, self.keeper, self.spec.rule, keep=self.spec.keep, just_finished=just_finished)
 
     def _heed_stops(self) -> None:
         requested = self.stop_requested()
@@ -416,5 +403,5 @@ class StudyLoop:
     def _kill_all(self) -> None:
         for number, live in sorted(self._live.items()):
             self.executor.kill(number, live.attempt)
-            self._pause(number, live.attempt, "stopped at once on request")
+            self._pause(number, live.attempt, "ended at once, as its study stops")
         self._live.clear()

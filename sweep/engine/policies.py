@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sweep.domain import AttemptEnd, Setback, TrialState
+from sweep.domain import AttemptEnd, Setback, Trial, TrialState
 from sweep.spec.model import OnSpec
 
 FINAL_STATES = {
@@ -22,7 +23,7 @@ FINAL_STATES = {
 SETBACKS = frozenset({AttemptEnd.OOM, AttemptEnd.TIMEOUT, AttemptEnd.FAILED, AttemptEnd.LOST})
 """Ends after which a trial may have another attempt."""
 
-_CHANGING = re.compile(r"0x[0-9a-fA-F]+|\d+")
+_CHANGING = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def deserves_another(setbacks: Sequence[Setback], policies: OnSpec, *, batch_size: int) -> bool:
@@ -48,3 +49,21 @@ def deserves_another(setbacks: Sequence[Setback], policies: OnSpec, *, batch_siz
 def fingerprint(error: str) -> str:
     """What two tracebacks of the same fault have in common: all but their numbers."""
     return _CHANGING.sub("#", error.strip())
+
+
+@dataclass(slots=True)
+class FailureStreak:
+    """Counts trials in a row that ended with the same traceback."""
+
+    _fingerprint: str = ""
+    _length: int = 0
+
+    def add(self, trial: Trial) -> int:
+        """Take the next finished trial; returns how many in a row have failed like it, 0 if it has not failed."""
+        if trial.state is not TrialState.FAILED:
+            self._length = 0
+            return 0
+        same = fingerprint(trial.error or "")
+        self._length = self._length + 1 if same == self._fingerprint else 1
+        self._fingerprint = same
+        return self._length

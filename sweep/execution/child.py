@@ -66,6 +66,11 @@ class TrialProcess:
         return self.exit_code is not None or self._lost_parent is not None
 
     @property
+    def was_killed(self) -> bool:
+        """Whether it ended by a signal, or with its warm parent."""
+        return self._lost_parent is not None or (self.exit_code is not None and self.exit_code < 0)
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         if self._lost_parent is not None:
@@ -85,6 +90,12 @@ class TrialProcess:
                 return False
             self._status.wait_readable(remaining)
         return True
+
+    def signal(self, number: int) -> None:
+        """Have a signal sent to it alone, even if it is yet to be made; one that is gone stays so."""
+        if not self.has_ended:
+            with contextlib.suppress(ExecutionError):  # a dead warm parent's children die by themselves
+                self._status.send({"signal": number})
 
     def begin_kill(self) -> None:
         """Have it killed, with its whole process group; ``poll`` tells when it is gone."""

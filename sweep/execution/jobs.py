@@ -15,6 +15,8 @@ from sweep.execution.messages import argument_to_json
 from sweep.execution.warm_client import TRIAL_MODULE, WarmParent
 
 LOADER = "objectives.loading:load_objective"
+_TRIES = 3
+"""A job whose process was killed is run again: jobs leave nothing half done."""
 
 
 def run_job(
@@ -55,11 +57,17 @@ def run_job(
         "method": method,
         "arguments": {name: argument_to_json(value) for name, value in arguments.items()},
     }
-    process = parent.spawn(f"{TRIAL_MODULE}:call", order, log, env or {})
-    try:
-        answer = _answer(process, f"{method} of {objective}", timeout_seconds, on_progress)
-    finally:
-        process.kill()
+    answer = None
+    for _ in range(_TRIES):
+        process = parent.spawn(f"{TRIAL_MODULE}:call", order, log, env or {})
+        try:
+            answer = _answer(process, f"{method} of {objective}", timeout_seconds, on_progress)
+        finally:
+            process.kill()
+        if answer is not None:
+            break
+    else:
+        raise ExecutionError(f"{method} of {objective}, tried {_TRIES} times: {process.ending}")
     if "error" in answer:
         raise _error(f"{method} of {objective}", answer["error"])
     return answer["result"]
@@ -70,7 +78,8 @@ def _answer(
     job: str,
     timeout_seconds: float,
     on_progress: Callable[[Mapping[str, Any]], None] | None,
-) -> Mapping[str, Any]:
+) -> Mapping[str, Any] | None:
+    """What the job says in the end; None if its process was killed."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         has_ended = process.poll()
@@ -79,6 +88,8 @@ def _answer(
                 return message
             if on_progress is not None:
                 on_progress(message["progress"])
+        if has_ended and process.was_killed:
+            return None
         if has_ended:
             raise ExecutionError(f"{job}: {process.ending}")
         remaining = deadline - time.monotonic()

@@ -14,7 +14,7 @@ from sweep.execution.jobs import LOADER
 from sweep.execution.messages import request_to_json
 from sweep.execution.supervisor import Supervisor
 from sweep.execution.warm_client import WarmParent
-from sweep.ports import Event
+from sweep.ports import AttemptLimits, Event
 
 _TICK_SECONDS = 1.0
 
@@ -28,6 +28,7 @@ class LocalExecutor:
         objective: Name of the objective, as the loader knows it.
         loader: ``module:function`` that gives the objective of a name.
         env: Variables set in each trial process.
+        limits: What each attempt may take.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LocalExecutor:
         *,
         loader: str = LOADER,
         env: Mapping[str, str] | None = None,
+        limits: AttemptLimits | None = None,
     ) -> None:
         if slots < 1:
             raise ExecutionError(f"slots={slots}: at least one is needed")
@@ -46,6 +48,7 @@ class LocalExecutor:
         self._objective = objective
         self._loader = loader
         self._env = dict(env or {})
+        self._limits = limits or AttemptLimits()
         self._running: dict[tuple[int, int], Supervisor] = {}
         self._unused_names = [f"{socket.gethostname()}-{slot}" for slot in reversed(range(slots))]
         self._names: dict[tuple[int, int], str] = {}
@@ -76,7 +79,9 @@ class LocalExecutor:
             "train_request": request_to_json(request),
         }
         worker = self._unused_names[-1]
-        self._running[key] = Supervisor.begin(self._parent, order, log, env=self._env, worker=worker)
+        self._running[key] = Supervisor.begin(
+            self._parent, order, log, env=self._env, worker=worker, limits=self._limits
+        )
         self._names[key] = self._unused_names.pop()
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:
@@ -101,6 +106,11 @@ class LocalExecutor:
         """Answer the report an attempt waits on; unknown attempts are ignored."""
         if (trial_number, attempt) in self._running:
             self._running[trial_number, attempt].decide(decision)
+
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Ask an attempt to commit a checkpoint at its next step and to end; unknown ones are ignored."""
+        if (trial_number, attempt) in self._running:
+            self._running[trial_number, attempt].leave()
 
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt at once; an ``Ended(LOST)`` follows. Unknown ones are ignored."""

@@ -1,29 +1,33 @@
 """The Ray actor of one worker slot: supervises one trial process at a time and stays light itself.
 
 It imports neither torch nor the objectives: trials are forked from a warm parent, the driver's own where that is on
-the same host, else one this actor starts.
+the same host, else one this actor starts. A worker that is told to go (SIGTERM, or its node's daemon has died) has its
+trial leave first; so has one whose driver asks no more, which may be cut off and have given the trial to another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
+import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from sweep.domain import Decision
+from sweep.domain import AttemptEnd, Decision
+from sweep.errors import ExecutionError
 from sweep.execution.messages import Json
 from sweep.execution.supervisor import Supervisor
 from sweep.execution.warm_client import WarmAddress, WarmParent
-from sweep.ports import Event
+from sweep.ports import AttemptLimits, Ended, Event
 
 _DEVICE_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
@@ -34,10 +38,12 @@ _DEVICE_VARIABLES = (
     "TPU_VISIBLE_CHIPS",
 )
 
+_WATCH_SECONDS = 0.5
+_FAREWELL_SECONDS = 5.0
 
 CONTROL = "control"
 LIFE = "life"
-"""Concurrency groups: a kill is heard while a poll waits, and ``live`` blocks nothing."""
+"""Concurrency groups: orders are heard while a poll waits, and ``live`` blocks nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,8 @@ class WorkerSettings:
         extra_path: Entries for the end of the module search path.
         warm: The driver's warm parent, used where it can be reached.
         gpus: Share of GPUs; with 0 the trial sees none.
+        limits: What each attempt may take.
+        unattended_seconds: After so long without a word from the driver, the trial is asked to leave.
     """
 
     slot: int
@@ -61,6 +69,8 @@ class WorkerSettings:
     extra_path: Sequence[str]
     warm: WarmAddress | None
     gpus: float
+    limits: AttemptLimits
+    unattended_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,52 +80,89 @@ class WorkerIdentity:
     Attributes:
         name: Host and slot.
         pid: Its process id on that host.
+        node_id: Ray's id of its node.
     """
 
     name: str
     pid: int
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a worker tells.
+
+    Attributes:
+        events: What happened, in order.
+        is_going: Whether it will take no more attempts.
+    """
+
+    events: list[Event]
+    is_going: bool
 
 
 class TrialWorker:
     """One worker slot, as Ray runs it.
 
-    ``kill`` is called in the concurrency group ``CONTROL``, ``live`` in ``LIFE``, the rest in the default one.
+    ``kill`` and ``leave`` are called in the concurrency group ``CONTROL``, ``live`` in ``LIFE``, the rest in the
+    default one.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._name = f"{socket.gethostname()}-{settings.slot}"
         self._supervisor: Supervisor | None = None
-        self._kills: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[int, int, Callable[[Supervisor], None]]] = queue.SimpleQueue()
         self._wake_reader, self._wake_writer = socket.socketpair()
+        self._is_going = False
+        self._unsent: list[Event] = []
+        self._attending = threading.Lock()
+        self._heard_at = time.monotonic()
+        self._daemon_pid = os.getppid()
         self._parent = WarmParent(settings.modules, extra_path=settings.extra_path, attach_to=settings.warm)
         self._parent.start()
+        signal.signal(signal.SIGTERM, lambda *_: self._go())  # Ray's own handler would leave no time
+        threading.Thread(target=self._watch, daemon=True, name="watch").start()
 
     def identify(self) -> WorkerIdentity:
         """Who this is; the first call, answered once the actor is ready."""
-        return WorkerIdentity(name=self._name, pid=os.getpid())
+        return WorkerIdentity(name=self._name, pid=os.getpid(), node_id=ray.get_runtime_context().get_node_id())
 
-    def begin(self, train_request: Json, log: str, timeout_seconds: float) -> list[Event]:
+    def begin(self, train_request: Json, log: str, timeout_seconds: float) -> Answer:
         """Begin an attempt, then tell what happens, as ``poll`` does.
 
         Raises:
             ExecutionError: If nothing can be forked.
         """
-        settings = self._settings
+        settings, assignment = self._settings, train_request["assignment"]
+        if self._is_going:
+            key = {"trial_number": assignment["trial_number"], "attempt": assignment["attempt"]}
+            return Answer(events=[Ended(**key, end=AttemptEnd.PREEMPTED)], is_going=True)
         order: Json = {
             "objective": settings.objective,
             "loader": settings.loader,
             "train_request": train_request,
         }
-        self._supervisor = Supervisor.begin(self._parent, order, Path(log), env=self._devices(), worker=self._name)
+        with self._attending:
+            self._supervisor = Supervisor.begin(
+                self._parent, order, Path(log), env=self._devices(), worker=self._name, limits=settings.limits
+            )
         return self.poll(None, timeout_seconds)
 
-    def poll(self, decision: Decision | None, timeout_seconds: float) -> list[Event]:
+    def poll(self, decision: Decision | None, timeout_seconds: float) -> Answer:
         """Pass on a decision, then tell what happened: at once, or when something does, within the timeout.
 
         Raises:
             ExecutionError: If no trial process can be forked at all.
         """
+        with self._attending:
+            try:
+                events = self._events(decision, timeout_seconds)
+            finally:
+                self._heard_at = time.monotonic()
+        return Answer(events=events, is_going=self._is_going)
+
+    def _events(self, decision: Decision | None, timeout_seconds: float) -> list[Event]:
         supervisor = self._supervisor
         if supervisor is None:
             return []
@@ -123,8 +170,9 @@ class TrialWorker:
             supervisor.decide(decision)
         deadline = time.monotonic() + timeout_seconds
         while True:
-            self._obey_kills(supervisor)
-            events = supervisor.events()
+            self._obey(supervisor)
+            events = [*self._unsent, *supervisor.events()]
+            self._unsent = []
             remaining = deadline - time.monotonic()
             if events or remaining <= 0:
                 return events
@@ -135,18 +183,54 @@ class TrialWorker:
 
     def kill(self, trial_number: int, attempt: int) -> None:
         """Have an attempt killed, if it is the one that runs; its end comes through ``poll``."""
-        self._kills.put((trial_number, attempt))
-        self._wake_writer.send(b"!")
+        self._order(trial_number, attempt, Supervisor.begin_kill)
+
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Have an attempt asked to leave, if it is the one that runs; its end comes through ``poll``."""
+        self._order(trial_number, attempt, Supervisor.leave)
 
     def live(self) -> None:
         """Never return: the call fails the moment the actor dies."""
         threading.Event().wait()
 
-    def _obey_kills(self, supervisor: Supervisor) -> None:
-        while not self._kills.empty():
+    def _order(self, trial_number: int, attempt: int, what: Callable[[Supervisor], None]) -> None:
+        self._orders.put((trial_number, attempt, what))
+        self._wake_writer.send(b"!")
+
+    def _obey(self, supervisor: Supervisor) -> None:
+        while not self._orders.empty():
             self._wake_reader.recv(1)
-            if self._kills.get() == (supervisor.trial_number, supervisor.attempt):
-                supervisor.begin_kill()
+            trial_number, attempt, what = self._orders.get()
+            if (trial_number, attempt) == (supervisor.trial_number, supervisor.attempt):
+                what(supervisor)
+
+    def _go(self) -> None:
+        """Take no more attempts, and have the one that runs leave."""
+        self._is_going = True
+        supervisor = self._supervisor
+        if supervisor is not None:
+            self.leave(supervisor.trial_number, supervisor.attempt)
+
+    def _watch(self) -> None:
+        """Look after what the driver cannot see to: this process's own end, and a trial nobody asks for."""
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            if os.getppid() != self._daemon_pid and not self._is_going:
+                self._go()
+            with self._attending:
+                self._attend()
+
+    def _attend(self) -> None:
+        supervisor, alone_seconds = self._supervisor, time.monotonic() - self._heard_at
+        if supervisor is None or supervisor.is_over:
+            if self._is_going and alone_seconds > _FAREWELL_SECONDS:
+                os._exit(0)
+            return
+        if alone_seconds < self._settings.unattended_seconds:
+            return
+        supervisor.leave()
+        with contextlib.suppress(ExecutionError):  # it is over, then
+            self._unsent += supervisor.events()
 
     def _devices(self) -> dict[str, str]:
         if self._settings.gpus <= 0:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
 from sweep.execution import ray_guard
-from sweep.execution.ray_private import private_ray, quiet_ray
+from sweep.execution.ray_private import check_token, private_ray, quiet_ray, use_token
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 12.0
@@ -51,11 +51,11 @@ class RayCluster:
     """A connection to Ray.
 
     Attributes:
-        workers: Workers of the asked share to run on it.
+        workers: Workers of the asked share to run on it; None is as many as fit, whatever nodes come and go.
         guard: Ends what is left of an embedded cluster; None for a joined one.
     """
 
-    workers: int
+    workers: int | None
     guard: Guard | None = None
 
     def shutdown(self) -> None:
@@ -125,7 +125,8 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
             _system_config={"memory_monitor_refresh_ms": 0},
             _temp_dir=guard.folder,
         )
-        return RayCluster(workers=_fitting(share, workers), guard=guard)
+        _check_fit(share)
+        return RayCluster(workers=workers, guard=guard)
     except ExecutionError:
         RayCluster(workers=0, guard=guard).shutdown()
         raise
@@ -137,7 +138,7 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
     Args:
         address: ``host:port`` of its head, ``ray://host:port``, or ``auto`` for the one this host belongs to.
         share: What one trial takes.
-        workers: Trials side by side; None is as many as fit on its nodes.
+        workers: Trials side by side; None is as many as fit on its nodes, also on those that join later.
 
     Raises:
         ExecutionError: If it cannot be reached, or not one trial fits.
@@ -147,6 +148,7 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
 
     def join() -> None:
         try:
+            _authenticate(address)
             _init(address=address)
         except ExecutionError as error:
             failures.append(error)
@@ -160,7 +162,8 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
     if failures:
         raise failures[0]
     try:
-        return RayCluster(workers=_fitting(share, workers))
+        _check_fit(share)
+        return RayCluster(workers=workers)
     except ExecutionError:
         RayCluster(workers=0).shutdown()
         raise
@@ -191,6 +194,31 @@ def _init(**arguments: Any) -> None:
         raise ExecutionError(f"Ray at {place!r} cannot be started or joined: {error}") from error
 
 
+def _authenticate(address: str) -> None:
+    """Use the token this process has, if it has one, and have the head look at it.
+
+    Raises:
+        ExecutionError: If the head wants another.
+    """
+    quiet_ray()
+    is_given = bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ))
+    if is_given or Path("~/.ray/auth_token").expanduser().exists():
+        use_token()
+    from ray.exceptions import AuthenticationError, RayError
+
+    if address == "auto" or "://" in address:
+        return
+    try:
+        check_token(address)
+    except AuthenticationError as error:
+        raise ExecutionError(
+            f"the Ray cluster at {address!r} wants another token than this process has. Put its token into "
+            "RAY_AUTH_TOKEN, or the token's file into RAY_AUTH_TOKEN_PATH"
+        ) from error
+    except (RayError, OSError, RuntimeError):
+        return  # joining tells it better
+
+
 def _probe(address: str) -> None:
     if address in ("auto", "local"):
         return
@@ -210,15 +238,13 @@ def _probe(address: str) -> None:
         ) from error
 
 
-def _fitting(share: TrialShare, workers: int | None) -> int:
+def _check_fit(share: TrialShare) -> None:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(share.fits(node) for node in nodes)
-    if room < 1:
+    if not any(share.fits(node) for node in nodes):
         has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ExecutionError(
             f"a trial needs {share.cpus:g} CPUs and {share.gpus:g} GPUs on one node, but the nodes have {has}. "
             "Lower resources.cpus_per_trial or resources.gpus_per_trial"
         )
-    return room if workers is None else workers

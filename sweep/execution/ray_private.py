@@ -1,7 +1,7 @@
-"""Ray for one driver alone: deaf to the network, and without the parts such a cluster has no use for.
+"""What Ray offers no public way to: each is used only if Ray still has it, and the product works without it.
 
-Ray offers no public switch for these; each change is made only if Ray still has the thing to change, holds only
-while Ray starts, and Ray works without it, only slower, larger and open to the local network.
+The largest part is Ray for one driver alone, deaf to the network and without the parts such a cluster has no use
+for: without these changes, which hold only while Ray starts, it is slower, larger and open to the local network.
 """
 
 from __future__ import annotations
@@ -22,12 +22,43 @@ _TOKEN = secrets.token_hex(32)
 
 
 def quiet_ray() -> None:
-    """Set what Ray reads from the environment, and keep its own words off the terminal."""
+    """Set what Ray reads from the environment; keep its words off the terminal and its hands off SIGTERM."""
     os.environ.update(_ENVIRONMENT)
     worker: Any = importlib.import_module("ray._private.worker")
     if hasattr(worker, "print_to_stdstream"):
         # It prints the death of nodes and workers to stdout, whatever the logging level.
         worker.print_to_stdstream = lambda *_, **__: None
+    utils: Any = importlib.import_module("ray._private.utils")
+    if hasattr(utils, "set_sigterm_handler"):
+        # It would end the driver in the midst of things; the driver drains instead.
+        utils.set_sigterm_handler = lambda _: None
+
+
+def draining_nodes() -> frozenset[str]:
+    """Ids of the nodes that take no new work and will go soon; none where Ray cannot tell."""
+    with contextlib.suppress(Exception):  # whatever a changed or a remote Ray raises
+        state: Any = importlib.import_module("ray._private.state").state
+        return frozenset(state.get_draining_nodes())
+    return frozenset()
+
+
+def use_token() -> None:
+    """Have Ray in this process, and in those it starts, use the token it finds; it ignores one when it joins."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    config: Any = getattr(importlib.import_module("ray._raylet"), "Config", None)
+    if config is not None:
+        config.initialize("")  # it has read the environment once, when it was imported
+
+
+def check_token(address: str) -> None:
+    """Ask the head of a cluster at ``host:port`` whether it takes this process's token; ``ray.init`` would retry.
+
+    Raises:
+        ray.exceptions.AuthenticationError: If it does not.
+    """
+    client: Any = getattr(importlib.import_module("ray._raylet"), "GcsClient", None)
+    if client is not None:
+        client(address=address)
 
 
 @contextlib.contextmanager

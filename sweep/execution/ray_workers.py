@@ -1,7 +1,8 @@
-"""Attempts on Ray actors, one for each worker slot; a lost actor is replaced.
+"""Attempts on Ray actors, one for each worker slot; slots follow the nodes that come and go.
 
 The driver keeps one call outstanding to each busy actor (a long poll) and, to every actor, one that never returns:
-it fails the moment the actor dies. An actor that cannot be reached is killed before its attempt is given up.
+it fails the moment the actor dies. An actor that cannot be reached is killed before its attempt is given up; what it
+says later all the same is passed on, for the engine to set aside.
 """
 
 from __future__ import annotations
@@ -14,22 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
 from sweep.errors import ExecutionError
+from sweep.execution.farewell import Farewell
 from sweep.execution.jobs import LOADER
 from sweep.execution.messages import request_to_json
 from sweep.execution.ray_actor import CONTROL, LIFE, TrialActor, WorkerIdentity, WorkerSettings
 from sweep.execution.ray_cluster import RayCluster, TrialShare, join_cluster, start_cluster
+from sweep.execution.ray_nodes import Nodes
 from sweep.execution.warm_client import WARM_MODULES, WarmParent, search_path
-from sweep.ports import Ended, Event, Reported
+from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 
 _POLL_SECONDS = 1.0
-_SILENCE_SECONDS = 30.0
+_SILENCE_SECONDS = 20.0
 _START_SECONDS = 120.0
 _CLOSE_SECONDS = 2.0
-_MAX_FAILED_STARTS = 3
+_MAX_FAILED_STARTS = 5
+_MAX_FAULTS = 3
+_LONGEST_PAUSE_SECONDS = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,9 +49,10 @@ class _Worker:
         poll: The outstanding long poll, if any.
         polled_at: Monotonic time it was sent.
         attempt: (trial_number, attempt) that runs on it.
+        checkpoints: The trial's folder of checkpoints.
         is_killed: Whether that was asked to be killed.
+        is_going: Whether it takes no more attempts.
         identity: Who answered.
-        failed_starts: Actors in a row that died before they were ready.
     """
 
     slot: int
@@ -56,20 +62,30 @@ class _Worker:
     poll: Any = None
     polled_at: float = 0.0
     attempt: tuple[int, int] | None = None
+    checkpoints: str = ""
     is_killed: bool = False
+    is_going: bool = False
     identity: WorkerIdentity | None = None
-    failed_starts: int = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self.ready is None and not self.is_going
 
     @property
     def is_free(self) -> bool:
-        return self.ready is None and self.attempt is None
+        return self.is_up and self.attempt is None
+
+    @property
+    def node_id(self) -> str:
+        return self.identity.node_id if self.identity is not None else ""
 
 
 class RayExecutor:
     """Runs attempts on Ray actors; satisfies :class:`sweep.ports.Executor`.
 
     A slot counts as free once its actor is up; ``wait`` returns early, without events, when one becomes so. Attempts
-    are never queued for an actor that may not come.
+    are never queued for an actor that may not come. A node that joins brings slots, one that goes takes them along;
+    a trial on a node that is about to go is asked to leave it.
 
     Args:
         cluster: The cluster to run on.
@@ -78,6 +94,7 @@ class RayExecutor:
         parent: The driver's warm parent, which workers on this host use too; stays the caller's.
         loader: ``module:function`` that gives the objective of a name.
         modules: Modules the warm parents of other hosts import.
+        limits: What each attempt may take.
         owns_cluster: Whether ``close`` shuts the cluster down.
     """
 
@@ -90,6 +107,7 @@ class RayExecutor:
         parent: WarmParent | None,
         loader: str = LOADER,
         modules: Sequence[str] = WARM_MODULES,
+        limits: AttemptLimits | None = None,
         owns_cluster: bool = False,
     ) -> None:
         self._cluster = cluster
@@ -103,12 +121,20 @@ class RayExecutor:
             extra_path=tuple(search_path()),
             warm=parent.address if parent is not None else None,
             gpus=share.gpus,
+            limits=limits or AttemptLimits(),
         )
         self._events: list[Event] = []
         self._is_closed = False
-        self._started_at = time.monotonic()
+        self._nodes = Nodes(share)
+        self._workers: list[_Worker] = []
+        self._farewells: list[Farewell] = []
+        self._given_up: list[Any] = []
         self._last_failure = ""
-        self._workers = [self._create(slot) for slot in range(cluster.workers)]
+        self._up_at = self._next_start_at = time.monotonic()
+        self._failed_starts = self._failed_waits = self._faults = 0
+        self._has_run = False
+        self._nodes.refresh()
+        self._fill_slots()
 
     @classmethod
     def open(
@@ -122,6 +148,7 @@ class RayExecutor:
         address: str | None = None,
         loader: str = LOADER,
         modules: Sequence[str] = WARM_MODULES,
+        limits: AttemptLimits | None = None,
         logical_gpus: int | None = None,
     ) -> RayExecutor:
         """Start Ray here, or join the cluster at ``address``, and make the workers. Call from the main thread.
@@ -135,6 +162,7 @@ class RayExecutor:
             address: Cluster to join; None starts Ray here.
             loader: ``module:function`` that gives the objective of a name.
             modules: Modules the warm parents of other hosts import.
+            limits: What each attempt may take.
             logical_gpus: GPUs to announce on a cluster started here; None counts them.
 
         Raises:
@@ -146,7 +174,16 @@ class RayExecutor:
         else:
             cluster = join_cluster(address, share, workers=workers)
         try:
-            return cls(cluster, share, objective, parent=parent, loader=loader, modules=modules, owns_cluster=True)
+            return cls(
+                cluster,
+                share,
+                objective,
+                parent=parent,
+                loader=loader,
+                modules=modules,
+                limits=limits,
+                owns_cluster=True,
+            )
         except (ExecutionError, RayError) as error:
             cluster.shutdown()
             raise ExecutionError(f"workers cannot be made: {error}") from error
@@ -154,23 +191,20 @@ class RayExecutor:
     @property
     def slots(self) -> int:
         """How many attempts can run at once, once all workers are up."""
-        return len(self._workers)
+        return min(sum(not worker.is_going for worker in self._workers), self._nodes.room)
 
     @property
     def free_slots(self) -> int:
         """How many attempts could start now: workers that are up and idle.
 
-        An executor that runs nothing has at least one: this waits, bounded, while no worker is up yet.
+        An executor that runs nothing has at least one: this waits, bounded, while no worker is up.
 
         Raises:
             ExecutionError: If no worker comes up.
         """
-        while any(worker.ready is not None for worker in self._workers):
-            nothing_is_up = all(worker.ready is not None for worker in self._workers)
-            self._collect(_POLL_SECONDS if nothing_is_up else 0)
-            self._give_up_the_silent()
-            if not nothing_is_up:
-                break
+        self._turn(0)
+        while not (self._events or self._farewells or any(w.is_up or w.attempt for w in self._workers)):
+            self._turn(_POLL_SECONDS)
         return sum(worker.is_free for worker in self._workers)
 
     @property
@@ -189,6 +223,7 @@ class RayExecutor:
         worker = next(worker for worker in self._workers if worker.is_free)
         worker.is_killed = False
         worker.attempt = (request.assignment.trial_number, request.assignment.attempt)
+        worker.checkpoints = request.checkpoints
         self._watch(worker, worker.actor.begin.remote(request_to_json(request), str(log), _POLL_SECONDS))
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:
@@ -201,8 +236,7 @@ class RayExecutor:
         free = sum(worker.is_free for worker in self._workers)
         while not self._events and sum(worker.is_free for worker in self._workers) <= free:
             remaining = deadline - time.monotonic()
-            self._collect(max(0.0, min(remaining, _POLL_SECONDS)))
-            self._give_up_the_silent()
+            self._turn(max(0.0, min(remaining, _POLL_SECONDS)))
             if remaining <= 0:
                 break
         found, self._events = self._events, []
@@ -214,8 +248,17 @@ class RayExecutor:
         if worker is not None and worker.poll is None:
             self._watch(worker, worker.actor.poll.remote(decision, _POLL_SECONDS))
 
+    def leave(self, trial_number: int, attempt: int) -> None:
+        """Ask an attempt to commit a checkpoint at its next step and to end; unknown ones are ignored."""
+        worker = self._running(trial_number, attempt)
+        if worker is not None:
+            worker.actor.leave.options(concurrency_group=CONTROL).remote(trial_number, attempt)
+
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt at once; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
+        for farewell in self._farewells:
+            if farewell.attempt == (trial_number, attempt):
+                farewell.cut_short()
         worker = self._running(trial_number, attempt)
         if worker is None:
             return
@@ -238,14 +281,46 @@ class RayExecutor:
         self._is_closed = True
         for worker in self._workers:
             self._kill_actor(worker)
-        self._workers = []
+        self._workers, self._farewells, self._given_up = [], [], []
         if self._owns_cluster:
             self._cluster.shutdown()
 
+    def _turn(self, timeout_seconds: float) -> None:
+        """Take in what the actors answered, waiting at most so long for the first answer, and do what follows."""
+        self._collect(timeout_seconds)
+        self._give_up_the_silent()
+        self._nodes.refresh()
+        self._leave_draining_nodes()
+        self._end_farewells()
+        self._fill_slots()
+        if any(worker.is_up for worker in self._workers):
+            self._up_at = time.monotonic()
+        elif time.monotonic() - self._up_at > _START_SECONDS:
+            raise ExecutionError(
+                f"no worker came up within {_START_SECONDS:.0f} s: each needs {self._share.cpus:g} CPUs and "
+                f"{self._share.gpus:g} GPUs, free on one node. {self._last_failure}".strip()
+            )
+
+    def _fill_slots(self) -> None:
+        """Make the workers that are missing, and drop those that will not come since their room is gone."""
+        wanted = self._nodes.room if self._cluster.workers is None else self._cluster.workers
+        staying = [worker for worker in self._workers if not worker.is_going]
+        for worker in [worker for worker in staying if worker.ready is not None][: max(0, len(staying) - wanted)]:
+            self._remove(worker)
+        if time.monotonic() < self._next_start_at:
+            return
+        for _ in range(wanted - len(staying)):
+            taken = {worker.slot for worker in self._workers}
+            self._workers.append(self._create(next(slot for slot in range(len(taken) + 1) if slot not in taken)))
+        self._workers.sort(key=lambda worker: worker.slot)
+
     def _create(self, slot: int) -> _Worker:
-        actor = TrialActor.options(num_cpus=self._share.cpus, num_gpus=self._share.gpus).remote(
-            replace(self._settings, slot=slot)
-        )
+        avoided = ",".join(sorted(self._nodes.avoided))
+        actor = TrialActor.options(
+            num_cpus=self._share.cpus,
+            num_gpus=self._share.gpus,
+            label_selector={"ray.io/node-id": f"!in({avoided})"} if avoided else None,
+        ).remote(replace(self._settings, slot=slot))
         return _Worker(
             slot=slot,
             actor=actor,
@@ -261,74 +336,143 @@ class RayExecutor:
         return next((w for w in self._workers if w.attempt == (trial_number, attempt)), None)
 
     def _collect(self, timeout_seconds: float) -> None:
-        """Take in what the actors answered, waiting at most so long for the first answer."""
-        while self._workers:
-            asked = {}
+        while True:
+            asked: dict[Any, _Worker | None] = dict.fromkeys(self._given_up)
             for worker in self._workers:
-                for answer in (worker.ready, worker.poll, worker.life):
-                    if answer is not None:
-                        asked[answer] = worker
-            ready, _ = ray.wait(list(asked), num_returns=1, timeout=timeout_seconds)
+                asked |= {answer: worker for answer in (worker.ready, worker.poll, worker.life) if answer is not None}
+            if not asked:
+                time.sleep(timeout_seconds)
+                return
+            try:
+                ready, _ = ray.wait(list(asked), num_returns=1, timeout=timeout_seconds)
+                self._failed_waits = 0
+            except RayError as error:
+                self._failed_waits += 1
+                if self._failed_waits >= _MAX_FAULTS:
+                    raise ExecutionError(f"Ray does not answer: {_in_words(error)}") from error
+                ready = []
+                time.sleep(timeout_seconds)
             if not ready:
                 return
-            self._take(asked[ready[0]], ready[0])
+            owner = asked[ready[0]]
+            if owner is None:
+                self._take_late(ready[0])
+            else:
+                self._take(owner, ready[0])
             timeout_seconds = 0
 
     def _take(self, worker: _Worker, answer: Any) -> None:
         try:
             value = ray.get(answer)
         except RayTaskError as error:
-            if answer is worker.poll:
-                worker.poll = worker.attempt = None
-            raise ExecutionError(f"worker {worker.slot}: {error.cause or error}") from error
+            self._take_fault(worker, error)
+            return
         except RayError as error:
-            self._replace(worker, _first_line(error))
+            if isinstance(error, ActorUnavailableError):
+                self._suspect(worker.node_id)
+            self._lose(worker, _in_words(error))
             return
         if answer is worker.ready:
-            worker.ready, worker.identity, worker.failed_starts = None, value, 0
+            worker.ready, worker.identity = None, value
+            self._failed_starts = 0
         elif answer is worker.poll:
             worker.poll = None
-            self._events += value
-            if any(isinstance(event, Ended) for event in value):
+            self._events += value.events
+            if any(isinstance(event, Started) for event in value.events):
+                self._has_run, self._faults = True, 0
+            if value.is_going and not worker.is_going:
+                worker.is_going = True
+                self._suspect(worker.node_id)
+            if any(isinstance(event, Ended) for event in value.events):
                 worker.attempt = None
-            elif worker.is_killed or not any(isinstance(event, Reported) for event in value):
+                if worker.is_going:
+                    self._remove(worker)
+            elif worker.is_killed or not any(isinstance(event, Reported) for event in value.events):
                 self._watch(worker, worker.actor.poll.remote(None, _POLL_SECONDS))
 
-    def _replace(self, worker: _Worker, why: str) -> None:
-        """Give up an actor: end it for certain, tell of its attempt's loss, put another in its place."""
-        self._kill_actor(worker)
-        if worker.attempt is not None:
-            trial_number, attempt = worker.attempt
-            detail = f"worker lost: {why}"
-            self._events.append(Ended(trial_number=trial_number, attempt=attempt, end=AttemptEnd.LOST, detail=detail))
-        failed_starts = worker.failed_starts + 1 if worker.ready is not None else 0
+    def _take_late(self, answer: Any) -> None:
+        """Pass on what an actor that was given up reports all the same."""
+        self._given_up.remove(answer)
+        with contextlib.suppress(RayError):
+            self._events += [event for event in ray.get(answer).events if isinstance(event, Reported)]
+
+    def _take_fault(self, worker: _Worker, error: RayTaskError) -> None:
+        """A worker could not do its part: its attempt is lost, unless nothing can be run at all."""
+        why = f"worker {worker.slot}: {error.cause or _in_words(error)}"
+        self._faults += 1
+        if not self._has_run or self._faults >= _MAX_FAULTS:
+            worker.poll = worker.attempt = None
+            raise ExecutionError(why) from error
+        self._lose(worker, why)
+
+    def _lose(self, worker: _Worker, why: str) -> None:
+        """Give up an actor: end it for certain, and tell of its attempt's loss."""
+        self._remove(worker)
         self._last_failure = why
-        place = self._workers.index(worker)
-        if failed_starts >= _MAX_FAILED_STARTS:
-            del self._workers[place]
-            if not self._workers:
-                raise ExecutionError(f"no worker can be started: {why}")
+        if worker.attempt is not None:
+            if self._nodes.left_in_order(worker.node_id):
+                self._farewells.append(Farewell(worker.attempt, Path(worker.checkpoints)))
+            else:
+                trial_number, attempt = worker.attempt
+                lost = Ended(
+                    trial_number=trial_number, attempt=attempt, end=AttemptEnd.LOST, detail=f"worker lost: {why}"
+                )
+                self._events.append(lost)
+        if worker.ready is None:
             return
-        self._workers[place] = self._create(worker.slot)
-        self._workers[place].failed_starts = failed_starts
-        self._started_at = time.monotonic()
+        self._failed_starts += 1
+        pause = 2.0 ** (self._failed_starts - 1) - 1
+        self._next_start_at = time.monotonic() + min(pause, _LONGEST_PAUSE_SECONDS)
+        if self._failed_starts >= _MAX_FAILED_STARTS and not any(other.is_up for other in self._workers):
+            raise ExecutionError(f"no worker can be started: {why}")
 
     def _give_up_the_silent(self) -> None:
-        now = time.monotonic()
+        now, limit = time.monotonic(), _POLL_SECONDS + _SILENCE_SECONDS
+        silent = [worker for worker in self._workers if worker.poll is not None and now - worker.polled_at > limit]
+        for worker in silent:
+            self._given_up.append(worker.poll)
+            self._lose(worker, f"silent for {_SILENCE_SECONDS:.0f} s")
+        for node_id in {worker.node_id for worker in silent}:
+            neighbours = [worker for worker in self._workers if worker.node_id == node_id]
+            if any(worker.poll is not None and now - worker.polled_at < limit / 2 for worker in neighbours):
+                continue
+            self._suspect(node_id)
+            for worker in neighbours:
+                if worker.attempt is None:  # it would only be found out once it has cost an attempt
+                    self._remove(worker)
+
+    def _suspect(self, node_id: str) -> None:
+        """Place workers elsewhere from now on, also those that may be waiting for this node."""
+        if self._nodes.suspect(node_id):
+            for worker in list(self._workers):
+                if worker.ready is not None:
+                    self._remove(worker)
+
+    def _leave_draining_nodes(self) -> None:
         for worker in list(self._workers):
-            if worker.poll is not None and now - worker.polled_at > _POLL_SECONDS + _SILENCE_SECONDS:
-                self._replace(worker, f"silent for {_SILENCE_SECONDS:.0f} s")
-        if all(worker.ready is not None for worker in self._workers) and now - self._started_at > _START_SECONDS:
-            raise ExecutionError(
-                f"no worker came up within {_START_SECONDS:.0f} s: each needs {self._share.cpus:g} CPUs and "
-                f"{self._share.gpus:g} GPUs, free on one node. {self._last_failure}".strip()
-            )
+            if worker.node_id not in self._nodes.draining or worker.is_going:
+                continue
+            worker.is_going = True
+            if worker.attempt is None:
+                self._remove(worker)
+            else:
+                self.leave(*worker.attempt)
+
+    def _end_farewells(self) -> None:
+        over = [farewell for farewell in self._farewells if farewell.is_over]
+        self._farewells = [farewell for farewell in self._farewells if farewell not in over]
+        self._events += [farewell.end for farewell in over]
+
+    def _remove(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        self._kill_actor(worker)
 
     def _kill_actor(self, worker: _Worker) -> None:
         with contextlib.suppress(RayError, ValueError, RuntimeError):  # it is gone already, or Ray is
             ray.kill(worker.actor)
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"[:500]
+def _in_words(error: BaseException) -> str:
+    """Ray's message without its middle: what happened to the call is in its first line, and why in its last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' … '.join(dict.fromkeys([*lines[:1], *lines[-1:]]))}"[:500]

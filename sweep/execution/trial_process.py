@@ -1,8 +1,8 @@
 """What runs inside a process forked by the warm parent: one attempt of a trial, or one job.
 
-Messages of ``train`` to the supervisor: ``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``)
-and, last, ``{"end": AttemptEnd, "detail": text or null}``. Messages of ``call``: ``{"progress": …}`` and, last,
-``{"result": …}`` or ``{"error": …}``.
+Messages of ``train`` to the supervisor: ``{"stacks": descriptor}`` (see :mod:`sweep.execution.stacks`),
+``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``) and, last, ``{"end": AttemptEnd, "detail": text
+or null}``. Messages of ``call``: ``{"progress": …}`` and, last, ``{"result": …}`` or ``{"error": …}``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -17,10 +18,12 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
-from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError
+from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError, is_disk_full
 from sweep.execution.channel import MessageChannel
+from sweep.execution.finite import finite_report
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
-from sweep.ports import DivergedError, Objective
+from sweep.execution.stacks import offer_stacks
+from sweep.ports import DivergedError, LeftEarly, Objective
 from sweep.redaction import Redactor, secrets_in
 
 _TRACEBACK_LINES = 30
@@ -31,8 +34,13 @@ _ENDS = {Decision.STOP: AttemptEnd.STOPPED, Decision.PAUSE: AttemptEnd.PAUSED}
 
 
 def train(connection: socket.socket) -> int:
-    """Run one attempt; the first message is ``{"objective", "loader", "train_request"}``."""
+    """Run one attempt; the first message is ``{"objective", "loader", "train_request"}``.
+
+    SIGTERM asks it to leave.
+    """
+    _heed_sigterm()
     channel = MessageChannel(connection)
+    _say(channel, {"stacks": offer_stacks()})
     order = channel.receive()
     if order is None:
         return _DRIVER_GONE
@@ -46,6 +54,7 @@ def train(connection: socket.socket) -> int:
 
 def call(connection: socket.socket) -> int:
     """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     channel = MessageChannel(connection)
     order = channel.receive()
     if order is None:
@@ -58,6 +67,19 @@ def call(connection: socket.socket) -> int:
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
         _say(channel, {"error": _redactor_for(order).values(_described(error))})
     return 0
+
+
+_told_to_leave: list[int] = []
+"""Grows when SIGTERM comes; a signal handler may do no more than that."""
+
+
+def _heed_sigterm() -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: _told_to_leave.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked by the warm parent until here
+
+
+def _is_leaving() -> bool:
+    return bool(_told_to_leave)
 
 
 def _redactor_for(order: Mapping[str, Any]) -> Redactor:
@@ -93,19 +115,26 @@ def _guarded_attempt(
 ) -> tuple[AttemptEnd, str | None]:
     try:
         objective = _load(channel, order["loader"], order["objective"])
+        if _is_leaving():  # before the long loading of data and model
+            return AttemptEnd.PREEMPTED, None
         return _attempt(channel, objective, request_from_json(order["train_request"]), log), None
+    except LeftEarly as error:
+        return AttemptEnd.PREEMPTED, str(error) or None
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
         return AttemptEnd.FAILED, str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises ends this attempt alone
+        if is_disk_full(error):
+            return AttemptEnd.DISK_FULL, str(error)
         end = AttemptEnd.OOM if _is_out_of_memory(error) else AttemptEnd.FAILED
         return end, _last_lines(error)
 
 
 def _attempt(channel: MessageChannel, objective: Objective, request: TrainRequest, log: logging.Logger) -> AttemptEnd:
     reports = objective.train(request)
-    for report in reports:
+    for reported in reports:
+        report = finite_report(reported, request.metric, log)
         metrics = ", ".join(f"{name} {value:.6g}" for name, value in report.metrics.items())
         log.info("step %s (%.4g %s): %s", report.step, report.fidelity, request.fidelity_unit, metrics)
         _say(channel, {"report": report_to_json(report)})
@@ -126,9 +155,15 @@ def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
     objective = load(name)
 
     def progress(step: int, total_steps: int, loss: float | None = None) -> None:
-        _say(channel, {"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
+        try:
+            channel.send({"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
+        except ExecutionError:
+            if not channel.is_broken:
+                raise
+            _told_to_leave.append(signal.SIGTERM)  # nobody waits any more: what is trained can still be committed
 
     objective.progress = progress
+    objective.leaving = _is_leaving
     return objective
 
 

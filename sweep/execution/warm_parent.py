@@ -5,13 +5,18 @@ modules it is asked to warm, and nothing of the owner's memory gets here. Each c
 one line of JSON, ``{"entry": "module:function", "env": {…}, "log": path, "secrets": […], "cwd": path or null}``, and by
 SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(socket) -> exit code``. Back come
 ``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
-``{"error": text}``. A connection that closes early, or sends ``{"kill": true}``, kills the child with its whole
-process group. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
+``{"error": text}``. A connection that sends ``{"signal": n}`` signals the child alone; one that closes early, or sends
+``{"kill": true}``, kills it with its whole process group. A child begins with SIGTERM blocked: whoever wants to heed
+it has the time to. What a child started ends with it, wherever it went: on Linux, orphans fall to the child while it
+lives and then to the warm parent, which kills them. When the owner dies, however it dies, the pipe it holds closes
+and everything here ends. All this at once, unless SIGTERM has come here: then the whole machine is told to end, and
+children have a while to leave.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -24,6 +29,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,11 +37,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from sweep.execution.log_pipe import LogPipe
+    from sweep.execution.trial_log import TrialLog
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_END_SECONDS = 5.0
 _OWNER_GONE = 0
 _CHILD_BROKE = 1
+_LEAVING_SECONDS = 30
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +81,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     """Warm up and serve until the owner is gone."""
     config = WarmConfig(**json.loads(arguments[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's business
+    # Who ends a whole machine or container tells everybody: trials need their parent while they leave.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     sys.path[:] = config.path
     for descriptor in (config.listen_fd, config.alive_fd):
         os.set_inheritable(descriptor, False)
@@ -112,6 +124,8 @@ class _Server:
         self._config = config
         self._failure = failure
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+        if self._libc is not None:
+            self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._listener = socket.socket(fileno=config.listen_fd)
         self._listener.setblocking(False)
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -119,13 +133,14 @@ class _Server:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGALRM, lambda *_: self._kill_unwanted())
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(config.alive_fd, selectors.EVENT_READ)
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         self._clients: dict[int, _Client] = {}
         self._children: dict[int, _Client | None] = {}
-        self._logs: dict[int, LogPipe] = {}
+        self._logs: dict[int, TrialLog] = {}
 
     def serve(self) -> NoReturn:
         """Answer requests until the owner is gone, then end every child and this process."""
@@ -173,6 +188,9 @@ class _Server:
     def _obey(self, client: _Client, request: dict[str, Any]) -> None:
         if request.get("kill"):
             self._kill(client.pid)
+        elif "signal" in request:
+            if client.pid in self._children:  # not reaped, so the pid is still this child's
+                os.kill(client.pid, request["signal"])
         elif self._failure is not None:
             self._reply(client, {"error": self._failure})
         else:
@@ -203,17 +221,19 @@ class _Server:
         self._reply(client, {"pid": pid})
 
     def _become_child(
-        self, descriptor: int, request: dict[str, Any], log: LogPipe | None, warm_parent: int
+        self, descriptor: int, request: dict[str, Any], log: TrialLog | None, warm_parent: int
     ) -> NoReturn:
         code = _CHILD_BROKE
         try:
             os.setsid()
             if self._libc is not None:
                 self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             if os.getppid() != warm_parent:  # it died before the line above
                 os._exit(_CHILD_BROKE)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGALRM):
+                signal.signal(number, signal.SIG_DFL)
             self._selector.close()
             for other in self._clients.values():
                 other.connection.close()
@@ -238,15 +258,19 @@ class _Server:
                     code = code or _CHILD_BROKE
             os._exit(code)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Take leave of what has ended, and of what it left behind; returns whether a child is left."""
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                return False
             if ended is None:
-                return
+                return True
             self._kill(ended.si_pid)  # what it left behind in its group, while the pid is still taken
+            for orphan in _children() - self._children.keys():
+                with contextlib.suppress(PermissionError):  # it may have become another user
+                    os.kill(orphan, signal.SIGKILL)
             _, status = os.waitpid(ended.si_pid, 0)
             self._keep_log(ended.si_pid)
             client = self._children.pop(ended.si_pid, None)
@@ -271,7 +295,10 @@ class _Server:
         client.descriptors.clear()
         if client.pid in self._children:
             self._children[client.pid] = None
-            self._kill(client.pid)
+            if _is_machine_ending():
+                signal.alarm(_LEAVING_SECONDS)
+            else:
+                self._kill(client.pid)
 
     def _kill(self, pid: int | None) -> None:
         if pid is None or pid not in self._children:
@@ -282,6 +309,11 @@ class _Server:
             except (ProcessLookupError, PermissionError):
                 continue
 
+    def _kill_unwanted(self) -> None:
+        for pid, client in list(self._children.items()):
+            if client is None:
+                self._kill(pid)
+
     def _reply(self, client: _Client, answer: dict[str, Any]) -> None:
         try:
             client.connection.send(json.dumps(answer).encode() + b"\n")
@@ -289,31 +321,50 @@ class _Server:
             return
 
     def _end(self) -> NoReturn:
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        while _is_machine_ending() and self._reap() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         for pid in list(self._children):
             self._kill(pid)
+        deadline = time.monotonic() + _END_SECONDS
+        while self._reap() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         for pid in list(self._logs):
             self._keep_log(pid)
         shutil.rmtree(self._config.folder, ignore_errors=True)
         os._exit(_OWNER_GONE)
 
 
-def _log_of(request: dict[str, Any]) -> LogPipe | None:
+def _is_machine_ending() -> bool:
+    """Whether SIGTERM has come; it stays blocked, so that there is a parent to leave from."""
+    return signal.SIGTERM in signal.sigpending()
+
+
+def _children() -> set[int]:
+    """Process ids of this process's children, where the system tells; one that ends meanwhile may hide another."""
+    try:
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+    except OSError:
+        return set()
+
+
+def _log_of(request: dict[str, Any]) -> TrialLog | None:
     """The log a request asks for; None drops what the process prints."""
     if request["log"] == os.devnull:
         return None
-    from sweep.execution.log_pipe import LogPipe
+    from sweep.execution.trial_log import TrialLog
     from sweep.redaction import Redactor
 
     redactor = Redactor.from_environment({**os.environ, **(request.get("env") or {})})
     try:
-        return LogPipe(Path(request["log"]), redactor.knowing(*request.get("secrets", ())))
+        return TrialLog(Path(request["log"]), redactor.knowing(*request.get("secrets", ())))
     except OSError as error:
         # A trial without a log is better than none.
         sys.stderr.write(f"{request['log']}: cannot be written ({error})\n")
         return None
 
 
-def _redirect(log: LogPipe | None) -> None:
+def _redirect(log: TrialLog | None) -> None:
     """Send what the process prints to its log, line by line."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

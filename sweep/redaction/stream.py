@@ -50,7 +50,7 @@ class LineRedactor:
 class RedactedStream(io.TextIOBase):
     """Stands before another text stream and redacts each line that goes there. Thread-safe."""
 
-    def __init__(self, stream: TextIO, redactor: Redactor) -> None:
+    def __init__(self, stream: TextIO | io.TextIOBase, redactor: Redactor) -> None:
         """Redact from now on.
 
         Args:

@@ -54,7 +54,7 @@ class Journal(BaseJournalBackend):
 
         Raises:
             StudyStoreError: If the journal was opened for reading.
-            OSError: If they cannot be written; the tail may then be torn.
+            OSError: If they cannot be written; none of them is there then.
         """
         if not self._is_writable:
             raise StudyStoreError(f"{self._path}: opened for reading. Only the study's driver writes.")
@@ -64,10 +64,16 @@ class Journal(BaseJournalBackend):
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         left = memoryview(lines.encode())
         file = self._open_file()
-        while left:
-            left = left[os.write(file, left) :]
-        # Contents and length are durable; nobody needs the time of the last change.
-        getattr(os, "fdatasync", os.fsync)(file)
+        size = os.fstat(file).st_size
+        try:
+            while left:
+                left = left[os.write(file, left) :]
+            # Contents and length are durable; nobody needs the time of the last change.
+            getattr(os, "fdatasync", os.fsync)(file)
+        except OSError:
+            # Whoever reads on must not find half of what failed.
+            os.ftruncate(file, size)
+            raise
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:

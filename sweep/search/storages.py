@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweep.errors import StudyNotFoundError, StudyStoreError
@@ -77,7 +77,12 @@ def _open_journal(path: Path, *, readonly: bool) -> History:
     return History(storage=storage, place=str(path), batch=journal.batch, close=journal.close)
 
 
-def _open_database(url: str, *, readonly: bool) -> History:
+def database_url(url: str) -> URL:
+    """A history's URL with the driver that is used for it.
+
+    Raises:
+        StudyStoreError: If it is none.
+    """
     try:
         parsed = make_url(url)
     except SQLAlchemyError as err:
@@ -85,8 +90,11 @@ def _open_database(url: str, *, readonly: bool) -> History:
         raise StudyStoreError(
             "history: this is no database URL. Write postgresql://user@host/database."
         ) from err.with_traceback(None)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+
+
+def _open_database(url: str, *, readonly: bool) -> History:
+    parsed = database_url(url)
     place = parsed.render_as_string(hide_password=True)
     options: dict[str, Any] = {} if parsed.drivername.startswith("sqlite") else {"pool_pre_ping": True}
     try:

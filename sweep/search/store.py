@@ -23,6 +23,10 @@ from sweep.search.storages import STORAGE_ERRORS, History, open_history, without
 from sweep.spec.model import StudySpec
 
 
+def unfenced() -> None:
+    """The fence of a history that nobody else can write."""
+
+
 class OptunaStore:
     """A study in Optuna's storage, written by one driver.
 
@@ -30,10 +34,20 @@ class OptunaStore:
     disk; each call writes what it changed through to the storage, with one fsync where that is a journal.
     After a write that failed, the store refuses every further one: the copy would no longer be true.
 
-    Made by :meth:`create` or :meth:`open`; not thread-safe.
+    Made by :meth:`create` or :meth:`open`, whose caller holds the study; not thread-safe.
+
+    Args:
+        spec: The study.
+        history: Its open storage.
+        study_id: Optuna's key in it.
+        now: Unix seconds.
+        fence: Called before each write; raises StudyStoreError if the caller does not hold the study any more.
     """
 
-    def __init__(self, spec: StudySpec, history: History, study_id: int, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, spec: StudySpec, history: History, study_id: int, now: Callable[[], float], fence: Callable[[], None]
+    ) -> None:
+        self._fence = fence
         self._spec = spec
         self._rule = spec.rule
         self._history = history
@@ -46,7 +60,9 @@ class OptunaStore:
         self._failure: str | None = None
 
     @classmethod
-    def create(cls, spec: StudySpec, now: Callable[[], float] = time.time) -> OptunaStore:
+    def create(
+        cls, spec: StudySpec, now: Callable[[], float] = time.time, fence: Callable[[], None] = unfenced
+    ) -> OptunaStore:
         """Begin a new study.
 
         Raises:
@@ -59,18 +75,17 @@ class OptunaStore:
             study_id = history.storage.create_new_study([direction], spec.study)
         except optuna.exceptions.DuplicatedStudyError as err:
             history.close()
-            raise StudyExistsError(
-                f"{history.place}: study {spec.study!r} exists already. "
-                f"Continue it by `sweep resume {spec.study}`, or choose another name."
-            ) from err
+            raise _exists(history, spec) from err
         except STORAGE_ERRORS as err:
             history.close()
             raise _unwritable(history, spec, err) from err
-        return cls(spec, history, study_id, now)
+        return cls(spec, history, study_id, now, fence)
 
     @classmethod
-    def open(cls, spec: StudySpec, now: Callable[[], float] = time.time) -> OptunaStore:
-        """Continue a study; the caller holds the driver's lock.
+    def open(
+        cls, spec: StudySpec, now: Callable[[], float] = time.time, fence: Callable[[], None] = unfenced
+    ) -> OptunaStore:
+        """Continue a study.
 
         Raises:
             StudyNotFoundError: If the storage has none of that name.
@@ -84,7 +99,7 @@ class OptunaStore:
                 raise StudyNotFoundError(
                     f"{history.place}: there is no study {spec.study!r}. See `sweep list`."
                 ) from err
-            store = cls(spec, history, study_id, now)
+            store = cls(spec, history, study_id, now, fence)
             store._load()
         except STORAGE_ERRORS as err:
             history.close()
@@ -93,6 +108,27 @@ class OptunaStore:
             history.close()
             raise
         return store
+
+    @staticmethod
+    def check_is_new(spec: StudySpec) -> None:
+        """Look whether a shared database has a study of that name already; one's own folder tells by itself.
+
+        Raises:
+            StudyExistsError: If it has.
+            StudyStoreError: If it cannot be used.
+        """
+        if spec.history is None:
+            return
+        history = open_history(spec)
+        try:
+            history.storage.get_study_id_from_name(spec.study)
+        except KeyError:
+            return
+        except STORAGE_ERRORS as err:
+            raise _unwritable(history, spec, err) from err
+        finally:
+            history.close()
+        raise _exists(history, spec)
 
     @staticmethod
     def open_readonly(spec: StudySpec) -> StudyReader:
@@ -226,9 +262,8 @@ class OptunaStore:
 
     def close(self) -> None:
         """Let go of the store; idempotent."""
-        if self._failure is None:
-            self._failure = "it is closed"
-            self._history.close()
+        self._failure = self._failure or "it is closed"
+        self._history.close()
 
     # Opening
 
@@ -279,6 +314,11 @@ class OptunaStore:
     def _writing(self, *, in_batch: bool = True) -> Iterator[None]:
         self._check_usable()
         try:
+            self._fence()
+        except StudyStoreError:
+            self._failure = "another driver may hold the study"
+            raise
+        try:
             with self._history.batch() if in_batch else contextlib.nullcontext():
                 yield
         except STORAGE_ERRORS as err:
@@ -301,6 +341,13 @@ class OptunaStore:
         if life.state.is_finished:
             raise StudyStoreError(f"trial {trial_number}: has ended as {life.state} and cannot take {what}.")
         return life
+
+
+def _exists(history: History, spec: StudySpec) -> StudyExistsError:
+    return StudyExistsError(
+        f"{history.place}: study {spec.study!r} exists already. "
+        f"Continue it by `sweep resume {spec.study}`, or choose another name."
+    )
 
 
 def _unwritable(history: History, spec: StudySpec, err: BaseException) -> StudyStoreError:

@@ -10,6 +10,7 @@ from sweep.errors import InvalidSpecError
 from sweep.redaction import redacted
 
 _LONGEST_SHOWN = 60
+_LONGEST_MESSAGE = 400
 
 # What people write who come from other tools.
 _ALIASES = {
@@ -87,7 +88,10 @@ class Problems:
             place: Where the value stands.
             message: Key, value, rule and remedy.
         """
-        problem = (place, one_line(message))
+        line = one_line(message)
+        if len(line) > _LONGEST_MESSAGE:  # an endless path, say; rule and remedy stand at the ends
+            line = f"{line[: _LONGEST_MESSAGE // 2]}…{line[-_LONGEST_MESSAGE // 2 :]}"
+        problem = (place, line)
         if problem not in self._found:
             self._found.append(problem)
 

@@ -10,6 +10,9 @@ from decimal import Decimal
 from sweep.domain import HyperparameterValue
 from sweep.spec.problems import BrokenRule
 
+MOST_VALUES = 2**53
+"""Of a grid; beyond it neighbours cannot be told apart as floating-point numbers."""
+
 
 def range_fault(
     low: float, high: float, log: bool, step: float | None, show: Callable[[str], str] | None = None
@@ -32,14 +35,19 @@ def range_fault(
         return BrokenRule("equals high, which leaves nothing to search", remedy, "low")
     if log and low <= 0:
         return BrokenRule("is not above 0, as a log range needs", "Raise it, or leave log out", "low")
+    width = high - low
+    if math.isinf(width) or (isinstance(width, int) and width >= MOST_VALUES):
+        return BrokenRule(f"is too far from low={as_text('low')} to draw from", "Bring them closer together", "high")
     if step is None:
         return None
     if log:
         return BrokenRule("cannot go with log", "Leave one of them out", "step")
     if step <= 0:
         return BrokenRule("is not above 0", "Use a positive step", "step")
-    if step > high - low and not math.isclose(step, high - low):
+    if step > width and not math.isclose(step, width):
         return BrokenRule("is longer than the range", "Use a smaller one", "step")
+    if width / step >= MOST_VALUES:
+        return BrokenRule("makes more values than can be told apart", "Use a larger one, or leave it out", "step")
     # Decimal: 0.1 has to divide 1, as people read it.
     count, start, stride = (
         (Decimal(repr(high)) - Decimal(repr(low))) / Decimal(repr(step)),

@@ -116,7 +116,8 @@ def untyped(text: str) -> HyperparameterValue:
     """A plain value where nothing says which type is wanted.
 
     Raises:
-        BrokenRule: For words that are a truth value in one YAML version and text in another.
+        BrokenRule: For words that are a truth value in one YAML version and text in another, and for characters
+            that cannot be seen.
     """
     text = text.strip()
     if text in ("", "~", "null", "Null", "NULL"):
@@ -127,7 +128,7 @@ def untyped(text: str) -> HyperparameterValue:
         raise BrokenRule("may mean a truth value or a word", "Write true or false, or put it in quotes")
     if is_number(text):
         return to_int(text) if _WHOLE.fullmatch(text) else to_float(text)
-    return text
+    return to_text(text)
 
 
 def is_plain(text: str) -> bool:

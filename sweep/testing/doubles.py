@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from sweep.domain import Report, Setback, Trial
 from sweep.engine.view import StudySnapshot
-from sweep.ports import Record, TrialOver
+from sweep.ports import Record
+from sweep.tracking.records import identity
 
 
 @dataclass(slots=True)
 class MemoryRecorder:
-    """Keeps records in a list; the end of a trial once, as the spool does."""
+    """Keeps records in a list, each once, as the spool does."""
 
     records: list[Record] = field(default_factory=list)
+    _known: set[Hashable] = field(default_factory=set)
 
     def record(self, record: Record) -> None:
         """Append what is new."""
-        ended = {known.trial_number for known in self.records if isinstance(known, TrialOver)}
-        if not (isinstance(record, TrialOver) and record.trial_number in ended):
+        key = identity(record)
+        if key is None or key not in self._known:
+            self._known.add(key)
             self.records.append(record)
 
     def close(self, timeout_seconds: float) -> int:
@@ -31,10 +35,15 @@ class MemoryKeeper:
     """Remembers what it was told to keep; holds no checkpoints."""
 
     kept: dict[int, tuple[set[int], set[int]]] = field(default_factory=dict)
+    damaged: set[tuple[int, int]] = field(default_factory=set)
 
-    def newest(self, trial_number: int) -> str | None:
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
         """There is none."""
         return None
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        """Unless a test says otherwise."""
+        return (trial_number, step) not in self.damaged
 
     def keep(self, trial_number: int, resumable: set[int], weights: set[int]) -> None:
         """Remember the newest wish."""

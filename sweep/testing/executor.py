@@ -1,8 +1,8 @@
 """What every :class:`sweep.ports.Executor` must do, as a test class to inherit from.
 
 The subclass gives two fixtures: ``executor``, an idle executor of at least two slots that runs the objective ``toy``
-of :mod:`sweep.testing.toy_objectives`, and ``folder``, an empty folder. Attempts of different tests never share a
-trial number, so that one executor may serve them all.
+of :mod:`sweep.testing.toy_objectives` within :data:`CONFORMANCE_LIMITS`, and ``folder``, an empty folder. Attempts of
+different tests never share a trial number, so that one executor may serve them all.
 """
 # ruff: noqa: D102  # the names of tests are sentences
 
@@ -20,7 +20,10 @@ import pytest
 
 from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, TrainRequest
 from sweep.errors import ExecutionError
-from sweep.ports import Ended, Event, Executor, Progressed, Reported, Started
+from sweep.ports import AttemptLimits, Ended, Event, Executor, Progressed, Reported, Started
+
+CONFORMANCE_LIMITS = AttemptLimits(silence_seconds=5.0, memory_bytes=500_000_000)
+"""Limits of the attempts of the executor under test."""
 
 _NUMBERS = itertools.count()
 _PATIENCE_SECONDS = 30.0
@@ -85,6 +88,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll until the condition gives something true, and return it."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {_PATIENCE_SECONDS:.0f} s in vain")
+        time.sleep(0.01)
+    return found
+
+
 def gone_within(seconds: float, *pids: int) -> bool:
     """Whether all processes are gone before so long."""
     deadline = time.monotonic() + seconds
@@ -123,6 +136,7 @@ class ExecutorConformance:
             ("user-error", AttemptEnd.FAILED, "train.csv: no rows"),
             ("memory", AttemptEnd.OOM, "MemoryError"),
             ("device-memory", AttemptEnd.OOM, "CUDA out of memory"),
+            ("disk-full", AttemptEnd.DISK_FULL, "step-3: the checkpoint cannot be written"),
             ("exit", AttemptEnd.LOST, "exited with code 9"),
             ("quit", AttemptEnd.FAILED, "SystemExit: 3"),
         ],
@@ -169,10 +183,7 @@ class ExecutorConformance:
         request = toy_request(folder, reports=1, then="orphan")
         executor.start(request, folder / "log")
         gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen))
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not (folder / "artifact").exists() or not (folder / "artifact").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: (folder / "artifact").exists() and (folder / "artifact").read_text())
         grandchild = int((folder / "artifact").read_text())
         assert is_alive(grandchild)
         executor.kill(request.assignment.trial_number, 1)
@@ -187,8 +198,46 @@ class ExecutorConformance:
         end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
         assert (end.end, end.detail) == (AttemptEnd.LOST, "trial process killed by signal 9")
 
+    def test_an_attempt_that_asks_leaves_at_its_next_step(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=1, then="train-on")
+        executor.start(request, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Progressed) and event.step == 2 for event in seen))
+        executor.leave(request.assignment.trial_number, 1)
+        end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
+        assert end.end is AttemptEnd.PREEMPTED
+        assert executor.free_slots == executor.slots
+
+    def test_an_attempt_told_to_leave_before_it_has_begun_leaves(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=1, then="train-on")
+        executor.start(request, folder / "log")
+        executor.leave(request.assignment.trial_number, 1)
+        events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen))
+        assert the_end(events).end is AttemptEnd.PREEMPTED
+
+    def test_an_attempt_that_does_not_ask_goes_on_to_its_next_report(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=2, sleep_seconds=0.5)
+        executor.start(request, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Progressed) for event in seen))
+        executor.leave(request.assignment.trial_number, 1)
+        events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=Decision.PAUSE)
+        assert the_end(events).end is AttemptEnd.PAUSED
+
+    def test_a_silent_attempt_ends_as_timeout_with_its_stack(self, executor: Executor, folder: Path) -> None:
+        end = the_end(run(executor, toy_request(folder, reports=0, then="hang"), folder / "log"))
+        assert end.end is AttemptEnd.TIMEOUT
+        assert "limits.silence_minutes" in str(end.detail)
+        assert str(end.detail).endswith("in _end")
+        assert executor.free_slots == executor.slots
+
+    def test_an_attempt_that_takes_too_much_memory_ends_as_oom(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=0, then="allocate", megabytes=600)
+        end = the_end(run(executor, request, folder / "log"))
+        assert end.end is AttemptEnd.OOM
+        assert "limits.memory_gb" in str(end.detail)
+
     def test_unknown_attempts_are_ignored(self, executor: Executor) -> None:
         executor.decide(10**6, 1, Decision.STOP)
+        executor.leave(10**6, 1)
         executor.kill(10**6, 1)
         assert list(executor.wait(0)) == []
 

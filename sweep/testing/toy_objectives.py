@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import sys
 import time
@@ -13,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sweep.domain import Report, TrainRequest
-from sweep.errors import InvalidDataError, InvalidSpecError
-from sweep.ports import DivergedError
+from sweep.errors import CheckpointError, InvalidDataError, InvalidSpecError
+from sweep.ports import DivergedError, LeftEarly
 
 LOADER = "sweep.testing.toy_objectives:load"
+LEAK: list[bytes] = []
 CANARY: list[int] = []
 """Grows with every attempt that runs in the same process; clean processes keep it at one."""
 
@@ -24,10 +27,12 @@ CANARY: list[int] = []
 class ToyObjective:
     """Reports as often as its settings say, then ends as they say.
 
-    Settings: ``reports`` (evaluations), ``then`` (how it ends), ``sleep_seconds`` (before each evaluation).
+    Settings: ``reports`` (evaluations), ``then`` (how it ends), ``sleep_seconds`` (before each evaluation),
+    ``fits_at`` (micro-batch split at which it no longer runs out of device memory).
     """
 
     progress: Any = None
+    leaving: Any = None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Echo, or raise what ``settings["raise"]`` names."""
@@ -87,6 +92,46 @@ class ToyObjective:
             reported_at=time.time(),
         )
 
+    def _train_on(self, step: int) -> None:
+        """Take steps until it is told to leave."""
+        while not self.leaving():
+            step += 1
+            self.progress(step, 10**6, 1.0)
+            time.sleep(0.05)
+        raise LeftEarly
+
+    def _loop_for_ever(self) -> None:
+        while True:
+            pass
+
+    def _hold_the_interpreter(self) -> None:
+        """A call into C that never lets go of the interpreter's lock."""
+        sum(itertools.repeat(0))
+
+    def _allocate(self, megabytes: int, processes: int) -> None:
+        """So much in each of the processes."""
+        for _ in range(processes - 1):
+            if os.fork() == 0:
+                break
+        LEAK.append(b"x" * (megabytes * 1_000_000))
+        time.sleep(600)
+
+    def _chatter(self) -> None:
+        while not self.leaving():
+            print("chatter " * 100)  # noqa: T201
+        raise LeftEarly
+
+    def _start_another(self, told: Path, *, escapes: bool) -> None:
+        """Start a process; one that escapes leaves the group and the session, and loses its parent."""
+        if os.fork() == 0:
+            if escapes:
+                os.setsid()
+                if os.fork() != 0:
+                    os._exit(0)
+            told.write_text(str(os.getpid()))
+            time.sleep(600)
+            os._exit(0)
+
     def _end(self, how: str, request: TrainRequest) -> None:
         if how == "diverge":
             raise DivergedError("loss became NaN at step 3")
@@ -96,15 +141,26 @@ class ToyObjective:
             raise InvalidDataError("train.csv: no rows")
         if how == "memory":
             raise MemoryError
-        if how == "device-memory":
+        if how == "device-memory" and request.micro_batch_split < request.settings.get("fits_at", 2**20):
             raise OutOfMemoryError("CUDA out of memory")
         if how == "exit":
             os._exit(9)
         if how == "quit":
             sys.exit(3)
-        if how == "orphan" and os.fork() == 0:
-            Path(request.artifacts).write_text(str(os.getpid()))
-            time.sleep(600)
+        if how == "disk-full":
+            raise CheckpointError("step-3: the checkpoint cannot be written") from OSError(errno.ENOSPC, "no space")
+        if how == "loop":
+            self._loop_for_ever()
+        if how == "hold-the-interpreter":
+            self._hold_the_interpreter()
+        if how == "allocate":
+            self._allocate(int(request.settings["megabytes"]), int(request.settings.get("processes", 1)))
+        if how == "chatter":
+            self._chatter()
+        if how in ("orphan", "escape"):
+            self._start_another(Path(request.artifacts), escapes=how == "escape")
+        if how in ("train-on", "escape"):
+            self._train_on(int(request.settings.get("reports", 3)))
         if how in ("hang", "orphan"):
             time.sleep(600)
 

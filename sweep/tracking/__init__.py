@@ -6,8 +6,18 @@ see :mod:`sweep.tracking.ranks`), the winner's run and its model alone have ``sw
 Importing this package imports no MLflow.
 """
 
-from sweep.tracking.reader import experiment_id, resolve_model, run_ids, undelivered
+from sweep.tracking.reader import experiment_id, resolve_model, run_ids, set_aside, undelivered
 from sweep.tracking.recorder import SpoolRecorder
-from sweep.tracking.sync import drain
+from sweep.tracking.sync import drain, settle, start_over
 
-__all__ = ["SpoolRecorder", "drain", "experiment_id", "resolve_model", "run_ids", "undelivered"]
+__all__ = [
+    "SpoolRecorder",
+    "drain",
+    "experiment_id",
+    "resolve_model",
+    "run_ids",
+    "set_aside",
+    "settle",
+    "start_over",
+    "undelivered",
+]

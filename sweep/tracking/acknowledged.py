@@ -23,6 +23,7 @@ class Acknowledged:
         parent_run_id: The study's run, once made.
         runs: Run by trial number.
         models: LoggedModel by ``trial/step``.
+        settled: Whether the tracker says that nothing runs; not so from the first record of a session to its end.
     """
 
     offset: int = 0
@@ -31,6 +32,7 @@ class Acknowledged:
     parent_run_id: str | None = None
     runs: dict[int, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    settled: bool = False
 
     @classmethod
     def load(cls, folder: Path) -> Acknowledged:
@@ -53,7 +55,12 @@ class Acknowledged:
 
     def forget(self) -> None:
         """Start over: nothing was delivered and nothing made."""
-        self.offset, self.experiment_id, self.parent_run_id = 0, None, None
+        self.repeat()
+        self.experiment_id = None
+
+    def repeat(self) -> None:
+        """Deliver everything again, into the same experiment; runs that are still there are found by their tags."""
+        self.offset, self.parent_run_id, self.settled = 0, None, False
         self.runs.clear()
         self.models.clear()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 
 from sweep.ports import StudyBegun
 from sweep.redaction import redacted_values
+from sweep.strict_json import strict_json
 from sweep.tracking.curves import draw, write_table
 from sweep.tracking.memory import TrialMemory
 from sweep.tracking.tracker import Tracker
@@ -46,5 +46,5 @@ def log_trial_files(tracker: Tracker, run_id: str, trial: TrialMemory, metric: s
 
 
 def write_json(path: Path, value: object) -> None:
-    """Readable JSON; what JSON does not know is written as text."""
-    path.write_text(json.dumps(value, indent=2, default=str), encoding="utf-8")
+    """Readable JSON, on which every reader agrees."""
+    path.write_text(strict_json(value), encoding="utf-8")

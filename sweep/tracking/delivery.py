@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,18 @@ from sweep.ports import AttemptBegun, AttemptOver, ModelKept, Record, StudyBegun
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.artifacts import log_study_files, log_trial_files
-from sweep.tracking.failures import FAILURES, is_refusal, reason
+from sweep.tracking.failures import FAILURES, StoreLostError, is_missing, is_refusal, reason
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.models import dataset_inputs, keep_model
 from sweep.tracking.ranks import Ranks
-from sweep.tracking.rejected import set_aside
+from sweep.tracking.reconcile import reconcile
+from sweep.tracking.rejected import Rejected
 from sweep.tracking.spool import Entry
 from sweep.tracking.summary import describe_study, end_study
 from sweep.tracking.tracker import Tracker
+
+NOTE_SECONDS = 5.0
+"""How often it notes how far it got, within a batch that takes long."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +63,7 @@ class Delivery:
         self._tracker = tracker
         self._acked = acked
         self._folder = folder
+        self._rejected = Rejected(folder)
         self._ranks = Ranks(tracker, memory)
         self._waiting: dict[int, list[Item]] = {}
 
@@ -66,13 +72,21 @@ class Delivery:
 
         Raises:
             Exception: Of ``failures.FAILURES``, if the tracker cannot be reached; call again with the same items.
+            StoreLostError: If the store has lost the study.
         """
         self._waiting = {}
+        noted = time.monotonic()
         try:
             for item in items:
                 if not item.done:
                     self._take(item)
+                if time.monotonic() - noted > NOTE_SECONDS:
+                    # Where a request takes seconds, a batch outlives the time that is left: keep what is done.
+                    self._flush_all()
+                    self._acknowledge(item)
+                    noted = time.monotonic()
             self._flush_all()
+            self._acknowledge(items[-1])
         except FAILURES:
             self._tracker.doubt()
             raise
@@ -83,23 +97,27 @@ class Delivery:
         Raises:
             Exception: Of ``failures.FAILURES``, if the tracker cannot be reached.
         """
-        self._ranks.update_leaders()
+        try:
+            self._ranks.update_leaders()
+        except FAILURES:
+            self._tracker.doubt()
+            raise
 
     def driver_ended(self) -> None:
-        """Tell that nothing runs any more, if no record said so; a resumed study tells otherwise.
+        """Tell that nothing runs any more, and mend what anybody changed; a resumed study tells otherwise.
 
         Raises:
             Exception: Of ``failures.FAILURES``, if the tracker cannot be reached.
         """
-        if self.memory.begun is None or self.memory.over is not None:
-            return
-        for trial in self.memory.trials.values():
-            if trial.state is TrialState.RUNNING:
-                run_id, _ = self._tracker.child(trial.number)
-                self._tracker.log(run_id, tags={words.STATE: TrialState.PAUSED.value})
-                self._tracker.client.update_run(run_id, status=words.STATUS[TrialState.PAUSED])
-        self._tracker.log(self._tracker.parent(), tags={words.STATE: "INTERRUPTED"})
-        self._tracker.client.update_run(self._tracker.parent(), status="KILLED")
+        self.memory.driver_ended()
+        if self._acked.parent_run_id is not None:
+            reconcile(self._tracker, self.memory)
+        self._acked.settled = True
+        self._acked.save(self._folder)
+
+    def _acknowledge(self, last: Item) -> None:
+        self._acked.offset = last.entry.end
+        self._acked.save(self._folder)
 
     def _take(self, item: Item) -> None:
         record = item.entry.record
@@ -109,7 +127,7 @@ class Delivery:
             return
         if record is None:
             if item.entry.problem:
-                set_aside(self._folder, None, f"byte {item.entry.end}: {item.entry.problem}")
+                self._rejected.add(None, f"byte {item.entry.end}: {item.entry.problem}")
             item.done = True
             return
         match record:
@@ -118,7 +136,7 @@ class Delivery:
             case _:
                 self._flush(record.trial_number)
         self.memory.learn(record)
-        self._handle(record)
+        self._attempt(record, lambda: self._handle(record))
         item.done = True
 
     def _flush_all(self) -> None:
@@ -137,6 +155,7 @@ class Delivery:
             # One of them is at fault: find it, so that the others arrive.
             for item in items:
                 self._attempt(item.entry.record, lambda item=item: self._send(number, [item]))  # type: ignore[misc]
+                item.done = True
         for item in items:
             item.done = True
         del self._waiting[number]
@@ -158,17 +177,17 @@ class Delivery:
             case StudyBegun():
                 self._study_begun(record)
             case AttemptBegun():
-                self._attempt(record, lambda: self._attempt_begun(record))
+                self._attempt_begun(record)
             case AttemptOver():
-                self._attempt(record, lambda: self._attempt_over(record))
+                self._attempt_over(record)
             case Superseded():
-                self._attempt(record, lambda: self._superseded(record))
+                self._superseded(record)
             case TrialOver():
                 self._trial_over(record)
             case ModelKept():
-                self._attempt(record, lambda: self._model_kept(record))
+                self._model_kept(record)
             case StudyOver():
-                self._attempt(record, self._tracker.look_again)
+                self._tracker.survey()
                 self._attempt(record, self._ranks.update_all)
                 self._attempt(record, lambda: end_study(self._tracker, self.memory, record))
 
@@ -179,8 +198,10 @@ class Delivery:
         except FAILURES as err:
             if not is_refusal(err):
                 raise
+            if is_missing(err) and self._tracker.is_lost():
+                raise StoreLostError(reason(err)) from err
             _log.exception("set aside: %s", reason(err))
-            set_aside(self._folder, record, reason(err))
+            self._rejected.add(record, reason(err))
 
     def _study_begun(self, record: StudyBegun) -> None:
         self._tracker.parent(record.at)
@@ -189,6 +210,8 @@ class Delivery:
         if inputs:
             self._attempt(record, lambda: self._tracker.client.log_inputs(self._tracker.parent(), datasets=inputs))
         self._attempt(record, lambda: log_study_files(self._tracker, record))
+        if self._acked.runs:
+            reconcile(self._tracker, self.memory)
 
     def _attempt_begun(self, record: AttemptBegun) -> None:
         run_id, is_new = self._tracker.child(record.trial_number, record.at)

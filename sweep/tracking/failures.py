@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+
 import requests
+from google.protobuf.json_format import ParseError
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
+
+from sweep.errors import is_disk_full
 
 _REFUSED = frozenset(
     {
@@ -26,6 +32,8 @@ FAILURES: tuple[type[Exception], ...] = (
     MlflowException,
     requests.RequestException,
     SQLAlchemyError,
+    sqlite3.Error,
+    ParseError,
     OSError,
     ValueError,
     TypeError,
@@ -37,13 +45,25 @@ FAILURES: tuple[type[Exception], ...] = (
 """All that delivering one record may raise; one record must never end the delivery of the others."""
 
 
+class StoreLostError(Exception):
+    """The store no longer has what was made there: all must be delivered again."""
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether repeating the request cannot help: the record is set aside then, and tried no more."""
+    if is_disk_full(error):
+        return False
+    if isinstance(error.__cause__, MlflowException) and not is_refusal(error.__cause__):
+        # Some of MLflow's methods ask twice, and call it an invalid parameter if the first answer did not come.
+        return False
     if isinstance(error, MlflowException):
         return not _is_from_a_proxy(error) and str(error.error_code) in _REFUSED
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in _REFUSED_STATUS
-    if isinstance(error, requests.RequestException | SQLAlchemyError):
+    if isinstance(error, requests.RequestException | SQLAlchemyError | sqlite3.Error):
+        return False
+    if isinstance(error, json.JSONDecodeError | ParseError):
+        # An answer that was cut off, or none of MLflow's.
         return False
     if isinstance(error, OSError):
         # A file that is gone stays gone; a full disk or a lost connection does not.

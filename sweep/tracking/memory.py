@@ -55,10 +55,15 @@ class TrialMemory:
 
 @dataclass(slots=True)
 class StudyMemory:
-    """A study, as its spool tells it."""
+    """A study, as its spool tells it.
+
+    Attributes:
+        session: ``RUNNING`` while a driver is at it, else how its last session ended.
+    """
 
     begun: StudyBegun | None = None
     over: StudyOver | None = None
+    session: str = "RUNNING"
     trials: dict[int, TrialMemory] = field(default_factory=dict)
 
     @property
@@ -78,9 +83,11 @@ class StudyMemory:
         """Take in one record; taking it in twice changes nothing."""
         match record:
             case StudyBegun():
-                self.begun, self.over = record, None
+                self.begun, self.over, self.session = record, None, "RUNNING"
+                # Whatever the driver before left running runs no more.
+                self._pause_what_runs()
             case StudyOver():
-                self.over = record
+                self.over, self.session = record, record.state
             case AttemptBegun():
                 trial = self.trial(record.trial_number)
                 trial.hyperparameters, trial.settings = record.hyperparameters, record.settings
@@ -101,6 +108,17 @@ class StudyMemory:
                 trial.over, trial.state = record, record.state
             case ModelKept():
                 self.trial(record.trial_number).kept = record
+
+    def driver_ended(self) -> None:
+        """Nothing runs any more, whether or not a record said so."""
+        if self.session == "RUNNING":
+            self.session = "INTERRUPTED"
+        self._pause_what_runs()
+
+    def _pause_what_runs(self) -> None:
+        for trial in self.trials.values():
+            if trial.state is TrialState.RUNNING:
+                trial.state = TrialState.PAUSED
 
     def forget_curves(self, number: int) -> None:
         """Drop the evaluations of a finished trial, but for the one that stands for it."""

@@ -8,9 +8,12 @@ values MLflow itself puts the newest first, whereas the ranking puts the lower t
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 
 from sweep.tracking import words
+from sweep.tracking.failures import FAILURES, is_refusal, reason
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.models import study_models, tag_model
 from sweep.tracking.tracker import Tracker
@@ -19,6 +22,8 @@ LEADERS = 20
 """Trials whose ranks are kept up to date while a study runs; the others get theirs at its end."""
 
 PAUSE_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Ranks:
@@ -53,15 +58,31 @@ class Ranks:
         ranks = {number: rank for rank, number in enumerate(order, start=1)}
         for number, shown in list(self._tracker.tags.items()):
             old = shown.get(words.RANK)
-            if number not in ranks and old is not None and (given is None or int(old) <= given):
-                self._drop(number, words.RANK)
-            if number != winner and words.BEST in shown:
-                self._drop(number, words.BEST)
-                self._rename(number, is_best=False)
+            is_stale = number not in ranks and old is not None and (given is None or int(old) <= given)
+            if is_stale or (number != winner and words.BEST in shown):
+                self._bravely(number, lambda number=number, is_stale=is_stale: self._take_away(number, is_stale))  # type: ignore[misc]
         for number, rank in ranks.items():
-            is_best = number == winner
-            self._show(number, {words.RANK: str(rank), **({words.BEST: "true"} if is_best else {})})
-            self._rename(number, is_best=is_best)
+            self._bravely(number, lambda number=number, rank=rank: self._give(number, rank, number == winner))  # type: ignore[misc]
+
+    def _bravely(self, number: int, action: Callable[[], None]) -> None:
+        """Do it, unless the run is none of ours any more: others still get their ranks."""
+        try:
+            action()
+        except FAILURES as err:
+            if not is_refusal(err):
+                raise
+            _log.warning("trial %d keeps the rank it shows: %s", number, reason(err))
+
+    def _take_away(self, number: int, is_stale: bool) -> None:
+        if is_stale:
+            self._drop(number, words.RANK)
+        if words.BEST in self._tracker.tags[number] and number != self._winner():
+            self._drop(number, words.BEST)
+            self._rename(number, is_best=False)
+
+    def _give(self, number: int, rank: int, is_best: bool) -> None:
+        self._show(number, {words.RANK: str(rank), **({words.BEST: "true"} if is_best else {})})
+        self._rename(number, is_best=is_best)
 
     def _winner(self) -> int | None:
         return next(iter(self._memory.ranking()), None)

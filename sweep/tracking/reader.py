@@ -8,6 +8,7 @@ from sweep.errors import ModelError
 from sweep.layout import StudyLayout
 from sweep.redaction import redacted
 from sweep.tracking.acknowledged import Acknowledged
+from sweep.tracking.rejected import FILE, count_rejected
 from sweep.tracking.spool import count_records
 
 
@@ -36,6 +37,11 @@ def undelivered(layout: StudyLayout) -> int:
         RecordingError: If delivery's notes cannot be read.
     """
     return count_records(layout.spool, Acknowledged.load(layout.spool).offset)
+
+
+def set_aside(layout: StudyLayout) -> tuple[int, Path]:
+    """How many records the tracker refused for good, and the file that has them and the reasons."""
+    return count_rejected(layout.spool), layout.spool / FILE
 
 
 def resolve_model(uri: str, tracking_uri: str) -> Path:

@@ -61,6 +61,7 @@ class SpoolRecorder:
             RecordingError: If they cannot be written; then none of them is held.
         """
         self._spool.append([_shown(record, self._redactor) for record in records])
+        self._writer.keep_alive()
 
     def close(self, timeout_seconds: float) -> int:
         """Wait, bounded, for delivery; idempotent.

@@ -15,11 +15,8 @@ ENVIRONMENT = {
     "MPLBACKEND": "Agg",
 }
 
-DELIVERY_ENVIRONMENT = {
-    # A request repeated blindly can make a second run; delivery looks before it repeats.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
+REQUEST_SECONDS = 30
+"""How long delivery waits for an answer, unless the user's environment says otherwise."""
 
 
 def quiet_mlflow(*, delivering: bool = False) -> None:
@@ -30,7 +27,9 @@ def quiet_mlflow(*, delivering: bool = False) -> None:
     """
     os.environ.update(ENVIRONMENT)
     if delivering:
-        os.environ.update(DELIVERY_ENVIRONMENT)
+        # A request repeated blindly can make a second run; delivery looks before it repeats.
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     for name in ("mlflow", "alembic", "git"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # The store's own use of SQLAlchemy; nothing a user could act on.

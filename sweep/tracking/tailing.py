@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from mlflow import MlflowClient
@@ -20,8 +19,9 @@ from sweep.ports import TrialOver
 from sweep.redaction import redacted
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.delivery import Delivery, Item
-from sweep.tracking.failures import FAILURES, reason
+from sweep.tracking.failures import FAILURES, StoreLostError, reason
 from sweep.tracking.memory import StudyMemory
+from sweep.tracking.patience import PatientClient
 from sweep.tracking.spool import read_entries, spool_uid
 from sweep.tracking.store import absolute_uri, cache_folder, prepare_sqlite, sqlite_path
 from sweep.tracking.tracker import Tracker
@@ -40,6 +40,7 @@ class Ending(Protocol):
 
     event: threading.Event
     size: int
+    is_driven: bool
 
 
 class Tailing:
@@ -52,23 +53,29 @@ class Tailing:
         self._ending = ending
 
     def run(self) -> None:
-        """Deliver until no more records will come and none is left."""
+        """Deliver until no more records will come and none is left; then tell that nothing runs, unless it does."""
         acked = self._patiently(self._acknowledged)
         delivery = self._patiently(lambda: self._connect(acked))
+        self._patiently(lambda: self._unsettle(acked))
         while True:
             is_ending = self._ending.event.is_set()
             entries = itertools.islice(read_entries(self._layout.spool, acked.offset), RECORDS_PER_BATCH)
             size = self._ending.size if is_ending else math.inf
             items = [Item(entry) for entry in entries if entry.end <= size]
             if items:
-                self._patiently(functools.partial(self._deliver, delivery, acked, items))
+                delivery = self._deliver(delivery, acked, items)
             elif is_ending:
                 break
             else:
                 self._patiently(delivery.tidy)
             if len(items) < RECORDS_PER_BATCH:
                 self._ending.event.wait(POLL_SECONDS)
-        self._patiently(delivery.driver_ended)
+        if not self._ending.is_driven:
+            self._patiently(delivery.driver_ended)
+
+    def _unsettle(self, acked: Acknowledged) -> None:
+        acked.settled = False
+        acked.save(self._layout.spool)
 
     def _acknowledged(self) -> Acknowledged:
         try:
@@ -110,7 +117,7 @@ class Tailing:
         # A store that is opened directly would put artifacts into the working directory; a server knows its place.
         is_server = self._uri.startswith(("http://", "https://", "databricks"))
         return Tracker(
-            MlflowClient(tracking_uri=self._uri, registry_uri=self._uri),
+            PatientClient(MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)),
             acked,
             study=self._layout.study,
             uid=spool_uid(self._layout.spool) or self._layout.study,
@@ -118,22 +125,33 @@ class Tailing:
             is_own_store=self._uri == absolute_uri(self._layout.tracking_uri),
         )
 
-    def _deliver(self, delivery: Delivery, acked: Acknowledged, items: Sequence[Item]) -> None:
+    def _deliver(self, delivery: Delivery, acked: Acknowledged, items: list[Item]) -> Delivery:
+        """Deliver a batch; where the store has lost the study meanwhile, begin again with a delivery of all."""
         began = time.monotonic()
-        delivery.deliver(items)
-        acked.offset = items[-1].entry.end
-        acked.save(self._layout.spool)
+        try:
+            self._patiently(lambda: delivery.deliver(items), done=lambda: sum(item.done for item in items))
+        except StoreLostError as err:
+            _log.warning("%s has lost this study (%s); delivering all of it again", self._place, err)
+            acked.forget()
+            return self._patiently(lambda: self._connect(acked))
         _log.info("delivered %d records in %.2f s", len(items), time.monotonic() - began)
+        return delivery
 
-    def _patiently(self, action: Callable[[], _Result]) -> _Result:
-        """Repeat until it works; this process is ended from outside when time is up."""
-        for attempt in itertools.count():
+    def _patiently(self, action: Callable[[], _Result], done: Callable[[], int] = lambda: 0) -> _Result:
+        """Repeat until it works, more slowly while nothing gets done; this process is ended from outside in time."""
+        failures, before = 0, done()
+        while True:
             try:
                 return action()
             except FAILURES as err:
-                pause = min(FIRST_PAUSE_SECONDS * 2 ** min(attempt, 10), LONGEST_PAUSE_SECONDS)
-                if self._ending.event.is_set():
-                    pause = min(pause, 1.0)
+                now = done()
+                failures, before = (failures + 1 if now == before else 1), now
+                pause = min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 10), LONGEST_PAUSE_SECONDS)
+                is_ending = self._ending.event.is_set()
+                pause = min(pause, 1.0) if is_ending else pause
                 _log.warning("not delivered, again in %.2g s: %s", pause, reason(err))
-                time.sleep(pause)
-        raise AssertionError("unreachable")
+                if is_ending:
+                    time.sleep(pause)
+                else:
+                    # Once the end is near there is little time: try again at once.
+                    self._ending.event.wait(pause)

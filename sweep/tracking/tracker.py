@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.failures import is_missing
+from sweep.tracking.patience import PatientClient
 
 _METRICS_PER_BATCH = 1000
 _RUNS_PER_PAGE = 1000
@@ -33,7 +33,7 @@ class Tracker:
 
     def __init__(
         self,
-        client: MlflowClient,
+        client: PatientClient,
         acked: Acknowledged,
         *,
         study: str,
@@ -59,6 +59,7 @@ class Tracker:
         self.artifacts = artifacts
         self._is_own_store = is_own_store
         self._looked = False
+        self._is_open = False
 
     def doubt(self) -> None:
         """A request may have worked though it failed: look before making anything more."""
@@ -77,19 +78,17 @@ class Tracker:
         return False
 
     def experiment(self) -> str:
-        """The study's experiment."""
-        if self._acked.experiment_id is None:
-            found = self.client.get_experiment_by_name(self.study)
-            if found is None:
-                self._acked.experiment_id = self._make_experiment()
-            else:
-                self._acked.experiment_id = self._revive(found)
+        """The study's experiment, restored if somebody deleted it before this connection was made."""
+        if self._acked.experiment_id is None or not self._is_open:
+            found = self._find_experiment()
+            self._acked.experiment_id = self._make_experiment() if found is None else self._revive(found)
+            self._is_open = True
         return self._acked.experiment_id
 
     def parent(self, began_at: float | None = None) -> str:
         """The study's run."""
         if self._acked.parent_run_id is None:
-            self._look()
+            self.look_again()
         if self._acked.parent_run_id is None:
             tags = {words.ROLE: "study", words.STATE: "RUNNING", **self._common()}
             self._acked.parent_run_id = self._make_run(self.study, tags, began_at)
@@ -98,7 +97,7 @@ class Tracker:
     def child(self, number: int, began_at: float | None = None) -> tuple[str, bool]:
         """A trial's run, and whether it is new."""
         if number not in self._acked.runs:
-            self._look()
+            self.look_again()
         if number in self._acked.runs:
             return self._acked.runs[number], False
         tags = {
@@ -132,12 +131,16 @@ class Tracker:
 
     def look_again(self) -> None:
         """Take stock of the store if anything was in doubt."""
-        self._look()
+        if not self._looked:
+            self.survey()
 
-    def _look(self) -> None:
-        if self._looked:
-            return
-        runs: list[Run] = []
+    def survey(self) -> list[Run]:
+        """Take stock of the store: the study's runs as they are now, without the doubles."""
+        runs = self._take_stock(list(self._search()))
+        self._looked = True
+        return runs
+
+    def _search(self) -> Iterator[Run]:
         token = None
         experiment = self.experiment()
         while True:
@@ -149,14 +152,13 @@ class Tracker:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            runs.extend(page)
+            yield from page
             token = page.token
             if not token:
-                break
-        self._take_stock(runs)
-        self._looked = True
+                return
 
-    def _take_stock(self, runs: list[Run]) -> None:
+    def _take_stock(self, runs: list[Run]) -> list[Run]:
+        kept = []
         for run in runs:
             role, run_id = run.data.tags.get(words.ROLE), run.info.run_id
             if role == "study":
@@ -170,9 +172,22 @@ class Tracker:
                     self.tags[number] = {**moving, "name": run.info.run_name or ""}
             else:
                 continue
-            if keeper != run_id:
+            if keeper == run_id:
+                kept.append(run)
+            else:
                 # A request that seemed to fail had made it after all.
                 self.client.delete_run(run_id)
+        return kept
+
+    def _find_experiment(self) -> Experiment | None:
+        known = self._acked.experiment_id
+        if known is not None:
+            try:
+                return self.client.get_experiment(known)
+            except MlflowException as err:
+                if not is_missing(err):
+                    raise
+        return self.client.get_experiment_by_name(self.study)
 
     def _make_experiment(self) -> str:
         location = None if self.artifacts is None else str(self.artifacts)

@@ -40,7 +40,13 @@ STATUS: Mapping[TrialState, str] = {
 """MLflow has five states and we have ten: only a complete trial is FINISHED, one that was stopped on purpose
 is KILLED, one that will go on is SCHEDULED. The tag ``sweep.state`` has the exact word."""
 
-STUDY_STATUS: Mapping[str, str] = {"COMPLETE": "FINISHED", "PAUSED": "SCHEDULED", "FAILED": "FAILED"}
+STUDY_STATUS: Mapping[str, str] = {
+    "RUNNING": "RUNNING",
+    "COMPLETE": "FINISHED",
+    "PAUSED": "SCHEDULED",
+    "FAILED": "FAILED",
+}
+"""Of the study's own run; KILLED for every other end."""
 
 _FORBIDDEN = re.compile(r"[^/\w.\- :]")
 

@@ -2,8 +2,9 @@
 
 Its standard input is a pipe from the driver. The first line on it is MLflow's URI, which may hold a password and so
 is no matter for a command line. ``finish SECONDS BYTES`` after it, or its end, means that no more records will come:
-the process delivers what the spool holds up to there, for a bounded time, and ends. What comes later is another
-driver's, whose own process waits for this one. Killing it at any moment is safe.
+the process delivers what the spool holds up to there, for a bounded time, tells that nothing runs any more, and ends.
+``finish SECONDS BYTES driven`` leaves the telling out: a driver is still at work. What comes later is another driver's,
+whose own process waits for this one. Killing it at any moment is safe.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import IO
 
 from sweep.layout import StudyLayout
 from sweep.redaction import RedactedStream, Redactor, passwords_of
+from sweep.tracking.bounded_log import BoundedLog
 from sweep.tracking.lock import try_lock
 from sweep.tracking.spool import spool_size
 
@@ -35,11 +37,13 @@ class Ending:
     Attributes:
         event: Set once no more records will come.
         size: Bytes of the spool that are this driver's, once the event is set.
+        is_driven: Whether the study's driver goes on all the same.
     """
 
     def __init__(self, pipe: IO[bytes], driver: int, spool: Path) -> None:
         self.event = threading.Event()
         self.size = 0
+        self.is_driven = False
         self._driver = driver
         self._spool = spool
         self._pipe = pipe
@@ -48,7 +52,8 @@ class Ending:
 
     def _listen(self) -> None:
         words = self._pipe.readline().split()
-        if len(words) == 3 and words[0] == b"finish":
+        if words[:1] == [b"finish"]:
+            self.is_driven = words[3:] == [b"driven"]
             self._end_within(float(words[1]), int(words[2]))
         else:
             self._end_within(GONE_SECONDS)
@@ -84,9 +89,9 @@ def main() -> int:
         return 3
     # MLflow and the interpreter itself write there, too.
     redactor = Redactor.from_environment(os.environ).knowing(*passwords_of(tracking_uri))
-    sys.stdout = sys.stderr = RedactedStream(sys.stderr, redactor)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     layout = StudyLayout(options.storage, options.study)
+    sys.stdout = sys.stderr = RedactedStream(BoundedLog(layout.tracking_log), redactor)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     ending = Ending(sys.stdin.buffer, options.driver, layout.spool)
     with _take_lock(layout):
         _log.info("started for process %d", options.driver)

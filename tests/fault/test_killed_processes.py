@@ -7,6 +7,8 @@ import os
 import re
 import signal
 from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -127,31 +129,55 @@ def test_ctrl_c_pauses_and_resume_goes_on_from_the_checkpoints(shell: Shell) -> 
         end(driver)
     status = shell.json("status", "quick")
     assert status["state"] == "PAUSED"
-    before = trained_steps(shell)
+    before = attempts(shell)
     assert before
     shell("resume", "quick")
     assert_each_trial_finished_once(shell)
-    after = trained_steps(shell)
-    assert all(count == 1 + (step in resumed_at(shell)) for step, count in after.items()), "nothing is trained twice"
-    assert set(after) == {(row["trial_number"], row["step"]) for row in _reports(shell)}
+    evaluated = Counter[tuple[int, int]]()
+    for trial_number, lives in attempts(shell).items():
+        for earlier, later in pairwise(lives):
+            assert later.start == earlier.end, "nothing is trained twice"
+            assert later.reports[0] == earlier.newest or not earlier.newest, "the newest report comes again"
+        for life in lives:
+            evaluated.update((trial_number, step) for step in life.reports if step != life.before)
+    assert sum(len(lives) for lives in attempts(shell).values()) > TRIALS, "some trial was interrupted"
+    assert evaluated == Counter((row["trial_number"], row["step"]) for row in _reports(shell))
 
 
-def trained_steps(shell: Shell) -> Counter[tuple[int, int]]:
-    """How often each (trial, step) was evaluated, by the trials' own logs."""
-    return Counter(
-        (int(path.stem.removeprefix("trial-")), int(step))
-        for path in (shell.folder / "mlruns/studies/quick/logs").glob("trial-*.log")
-        for step in re.findall(r" step (\d+) \(", path.read_text(encoding="utf-8"))
-    )
+@dataclass
+class Life:
+    """An attempt, by its trial's own log.
+
+    Attributes:
+        start: Step of the checkpoint it began from; 0 is none.
+        end: Step it left or paused at.
+        reports: Steps it reported.
+        before: Newest step that was reported before it began.
+    """
+
+    start: int
+    end: int
+    reports: list[int]
+    before: int = 0
+
+    @property
+    def newest(self) -> int:
+        return max([self.before, *self.reports])
 
 
-def resumed_at(shell: Shell) -> set[tuple[int, int]]:
-    """Where attempts began from a checkpoint: they tell that checkpoint's own report again."""
-    return {
-        (int(path.stem.removeprefix("trial-")), int(step))
-        for path in (shell.folder / "mlruns/studies/quick/logs").glob("trial-*.log")
-        for step in re.findall(r"from \S+/step-0*(\d+), seed", path.read_text(encoding="utf-8"))
-    }
+def attempts(shell: Shell) -> dict[int, list[Life]]:
+    found: dict[int, list[Life]] = {}
+    for path in (shell.folder / "mlruns/studies/quick/logs").glob("trial-*.log"):
+        lives: list[Life] = []
+        for text in re.split(r"(?=trial \d+, attempt \d+ on )", path.read_text(encoding="utf-8"))[1:]:
+            start = re.search(r"from \S+/step-(\d+), seed", text)
+            left = re.search(r"left at step (\d+)", text)
+            reports = [int(step) for step in re.findall(r" step (\d+) \(", text)]
+            begun = int(start[1]) if start else 0
+            end = int(left[1]) if left else max(reports, default=begun)
+            lives.append(Life(begun, end, reports, lives[-1].newest if lives else 0))
+        found[int(path.stem.removeprefix("trial-"))] = lives
+    return found
 
 
 def _reports(shell: Shell) -> list[dict[str, int]]:

@@ -2,103 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import errno
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweep.domain import Assignment, AttemptEnd, HyperparameterValue, Report, TrainRequest, TrialState
-from sweep.engine.control import StopRequest
-from sweep.engine.loop import LoopResult, StudyLoop
-from sweep.execution.simulated import Fate, SimulatedExecutor, VirtualClock
-from sweep.ports import AttemptBegun, AttemptOver, TrialOver
-from sweep.search import OptunaStore
-from sweep.spec import parse_spec
-from sweep.spec.model import StudySpec
-from sweep.testing.doubles import MemoryKeeper, MemoryRecorder, SilentObserver
-
-SPEC = """
-study: simulated
-objective:
-  model: bundled:minilm-l6
-  data: bundled:tweets
-  training: {epochs: 4}
-search:
-  learning_rate: 1e-6..1e-2 log
-  dropout: 0..0.5
-metric: {name: accuracy, from: best}
-budget: {trials: 20}
-storage: .
-"""
-
-
-def spec_in(folder: Path, *overrides: str) -> StudySpec:
-    return parse_spec(SPEC, place="study.yaml", folder=folder, overrides=overrides)
-
-
-def curve(hyperparameters: Mapping[str, HyperparameterValue], seed: int, fidelity: float) -> Mapping[str, float]:
-    rate, dropout = hyperparameters["learning_rate"], hyperparameters["dropout"]
-    assert isinstance(rate, float)
-    assert isinstance(dropout, float)
-    top = 0.95 - 0.05 * (math.log10(rate) + 4) ** 2 - 0.1 * dropout
-    return {"accuracy": top * (1 - math.exp(-fidelity)), "loss": 1 - top}
-
-
-class Study:
-    """One driver's session after another on the same study."""
-
-    def __init__(self, folder: Path, *overrides: str, slots: int = 2) -> None:
-        self.spec = spec_in(folder, *overrides)
-        self.slots = slots
-        self.recorder = MemoryRecorder()
-        self.observer = SilentObserver()
-        self.clock = VirtualClock()
-        self.store: OptunaStore | None = None
-
-    def run(self, fate: Fate | None = None, stop_after_reports: int | None = None, now: bool = False) -> LoopResult:
-        is_new = self.store is None
-        self.store = OptunaStore.create(self.spec) if is_new else OptunaStore.open(self.spec)
-        executor = SimulatedExecutor(
-            clock=self.clock, curve=curve, max_fidelity=4.0, slots=self.slots, fate=fate or (lambda *_: None)
-        )
-        begun = self.observer.reports
-
-        def stop() -> StopRequest:
-            if stop_after_reports is None or self.observer.reports - begun < stop_after_reports:
-                return StopRequest.NONE
-            return StopRequest.NOW if now else StopRequest.DRAIN
-
-        loop = StudyLoop(
-            spec=self.spec,
-            store=self.store,
-            executor=executor,
-            recorder=self.recorder,
-            keeper=MemoryKeeper(),
-            clock=self.clock,
-            observer=self.observer,
-            request_for=self.request,
-            log_of=self.spec.layout.log,
-            artifacts_of=self.spec.layout.artifacts,
-            stop_requested=stop,
-        )
-        result = loop.run()
-        self.trials = list(self.store.trials())
-        self.store.close()
-        return result
-
-    def request(self, assignment: Assignment) -> TrainRequest:
-        return TrainRequest(
-            assignment=assignment,
-            prepared="",
-            model="",
-            settings={},
-            metric=self.spec.rule,
-            evaluate_at=self.spec.evaluate_at,
-            fidelity_unit=self.spec.fidelity_unit,
-            checkpoints="",
-            artifacts="",
-        )
+from sweep.domain import AttemptEnd, Report, TrialState
+from sweep.engine.control import StopCause
+from sweep.engine.policies import fingerprint
+from sweep.errors import RecordingError
+from sweep.ports import AttemptBegun, AttemptOver, Ended, Event, Record, Reported, Superseded, TrialOver
+from sweep.testing.doubles import MemoryRecorder
+from tests.simulated import DriverDied, Study, always, curve
 
 
 def test_the_budget_of_finished_trials_is_met_exactly(tmp_path: Path) -> None:
@@ -198,3 +116,258 @@ def test_attempts_are_numbered_without_gaps(tmp_path: Path) -> None:
             if isinstance(record, AttemptBegun) and record.trial_number == number
         ]
         assert attempts == list(range(1, len(attempts) + 1))
+
+
+# Bad ends
+
+
+@pytest.mark.parametrize(
+    ("end", "overrides", "attempts", "state"),
+    [
+        (AttemptEnd.OOM, (), 4, TrialState.OOM),
+        (AttemptEnd.OOM, ("on.oom.halvings=1",), 2, TrialState.OOM),
+        (AttemptEnd.OOM, ("on.oom.halvings=0",), 1, TrialState.OOM),
+        (AttemptEnd.OOM, ("objective.training.batch_size=2",), 2, TrialState.OOM),
+        (AttemptEnd.TIMEOUT, (), 1, TrialState.TIMEOUT),
+        (AttemptEnd.TIMEOUT, ("on.timeout.retries=2",), 3, TrialState.TIMEOUT),
+        (AttemptEnd.FAILED, (), 2, TrialState.FAILED),
+        (AttemptEnd.FAILED, ("on.failed.retries=0",), 1, TrialState.FAILED),
+        (AttemptEnd.FAILED, ("on.failed.retries=3",), 4, TrialState.FAILED),
+        (AttemptEnd.LOST, (), 4, TrialState.FAILED),
+        (AttemptEnd.LOST, ("on.lost.retries=0",), 1, TrialState.FAILED),
+        (AttemptEnd.LOST, ("on.lost.retries=5",), 6, TrialState.FAILED),
+        (AttemptEnd.DIVERGED, (), 1, TrialState.DIVERGED),
+        (AttemptEnd.DIVERGED, ("on.diverged.told=nothing",), 1, TrialState.DIVERGED),
+    ],
+)
+def test_a_bad_end_is_retried_as_often_as_its_policy_says(
+    tmp_path: Path, end: AttemptEnd, overrides: tuple[str, ...], attempts: int, state: TrialState
+) -> None:
+    study = Study(tmp_path, "budget.trials=5", *overrides)
+    assert study.run(always(2, end)).state == "COMPLETE"
+    trial = study.trials[2]
+    assert (trial.state, trial.attempt) == (state, attempts)
+    assert study.attempts(2) == list(range(1, attempts + 1))
+    assert [setback.end for setback in trial.setbacks] == [end] * (attempts - 1)
+    assert f"simulated {end}" in (trial.error or "")
+    assert {other.attempt for other in study.trials if other.number != 2} == {1}
+    # One attempt fewer of that kind, and the trial is as good as any.
+    better = Study(tmp_path / "better", "budget.trials=5", *overrides)
+    if attempts > 1:
+        better.run(always(2, end, attempts=attempts - 1))
+        assert better.trials[2].state in {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_out_of_memory_halves_the_micro_batch_and_every_attempt_tells_its_split(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.trials=3")
+    study.run(always(1, AttemptEnd.OOM, attempts=2))
+    assert [r.micro_batch_split for r in study.requests if r.assignment.trial_number == 1] == [1, 2, 4]
+    begun = [r for r in study.recorder.records if isinstance(r, AttemptBegun) and r.trial_number == 1]
+    assert [record.micro_batch_split for record in begun] == [1, 2, 4]
+    assert {r.micro_batch_split for r in study.requests if r.assignment.trial_number != 1} == {1}
+
+
+def test_losses_that_cost_other_work_each_time_never_end_a_trial(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.trials=3", "on.lost.retries=1", "search.pruner.name=none")
+    study.run(lambda number, attempt, step: AttemptEnd.LOST if number == 1 and step == attempt + 1 else None)
+    assert study.trials[1].state is TrialState.COMPLETE
+    assert [setback.step for setback in study.trials[1].setbacks] == list(range(1, study.trials[1].attempt))
+    assert study.trials[1].attempt > 2
+
+
+def test_preemption_counts_as_no_failure(tmp_path: Path) -> None:
+    ends = {1: AttemptEnd.PREEMPTED, 2: AttemptEnd.FAILED, 3: AttemptEnd.PREEMPTED, 4: AttemptEnd.PREEMPTED}
+    study = Study(tmp_path, "budget.trials=4", "on.failed.retries=1", "on.lost.retries=0")
+    result = study.run(lambda number, attempt, step: ends.get(attempt) if number == 2 else None)
+    assert result.state == "COMPLETE"
+    trial = study.trials[2]
+    assert trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
+    assert (trial.attempt, [setback.attempt for setback in trial.setbacks]) == (5, [2])
+    assert study.observer.lost == 1
+
+
+@pytest.mark.parametrize("end", [AttemptEnd.OOM, AttemptEnd.TIMEOUT, AttemptEnd.FAILED, AttemptEnd.LOST])
+def test_a_new_driver_counts_on_where_the_last_one_stopped(tmp_path: Path, end: AttemptEnd) -> None:
+    policies = ("on.oom.halvings=2", "on.timeout.retries=2", "on.failed.retries=2", "on.lost.retries=2")
+    study = Study(tmp_path, "budget.trials=1", *policies, slots=1)
+    study.run(stop_after_reports=0)  # asks nothing
+    # Each session ends by a driver's death after the first write of a second attempt.
+    for deaths in range(2):
+        with pytest.raises(DriverDied):
+            study.run(always(0, end), lives=8 if deaths else 12)
+    study.run(always(0, end))
+    trial = study.trials[0]
+    assert trial.state.is_finished
+    assert [setback.end for setback in trial.setbacks] == [end, end]
+    assert study.attempts(0) == list(range(1, trial.attempt + 1))
+
+
+def test_what_died_with_its_driver_is_told_as_paused_even_if_it_never_runs_again(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.trials=6", slots=3)
+    with pytest.raises(DriverDied):
+        study.run(lives=40)
+    running = {trial.number for trial in study.trials if trial.state is TrialState.RUNNING}
+    assert running
+    finished = sum(trial.state.is_finished for trial in study.trials)
+    study.spec = study.spec.model_copy(update={"budget": study.spec.budget.model_copy(update={"trials": 1})})
+    assert study.run().state == ("COMPLETE")
+    assert finished <= 1
+    left = [trial for trial in study.trials if not trial.state.is_finished]
+    assert left
+    assert {trial.state for trial in left} == {TrialState.PAUSED}
+    over = {(r.trial_number, r.attempt) for r in study.recorder.records if isinstance(r, AttemptOver)}
+    assert {(trial.number, trial.attempt) for trial in left if trial.attempt} <= over
+
+
+def test_a_late_report_of_an_old_attempt_is_kept_as_superseded(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.trials=3", "search.pruner.name=none", slots=1)
+
+    def late(events: Sequence[Event]) -> list[Event]:
+        newer = [e.report for e in events if isinstance(e, Reported) and e.report.trial_number == 1]
+        return [Reported(report=replace(r, attempt=1, metrics={"accuracy": 99.0})) for r in newer if r.attempt == 2]
+
+    study.late = late
+    result = study.run(lambda n, attempt, step: AttemptEnd.LOST if (n, attempt, step) == (1, 1, 2) else None)
+    assert result.state == "COMPLETE"
+    superseded = [record for record in study.recorder.records if isinstance(record, Superseded)]
+    assert superseded
+    assert {(record.trial_number, record.attempt) for record in superseded} == {(1, 1)}
+    assert study.trials[1].state in {TrialState.COMPLETE, TrialState.PRUNED}
+    assert (study.trials[1].value or 0) < 1
+    assert study.ends().count(1) == 1
+    assert all(r.metrics["accuracy"] < 1 for r in study.recorder.records if isinstance(r, Report))
+
+
+def test_a_report_without_the_metric_fails_its_trial_alone(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.trials=5")
+    study.run(stop_after_reports=0)
+
+    def without(hyperparameters: Any, seed: int, fidelity: float) -> Any:
+        metrics = dict(curve(hyperparameters, seed, fidelity))
+        return {"loss": metrics["loss"]} if hyperparameters == study.bad else metrics
+
+    study.curve = without
+    study.bad = None
+    study.run(stop_after_reports=1)
+    study.bad = study.trials[1].hyperparameters
+    assert study.run().state == "COMPLETE"
+    assert study.trials[1].state is TrialState.FAILED
+    assert "the report has no metric 'accuracy', only ['loss']" in (study.trials[1].error or "")
+    others = [trial.state for trial in study.trials if trial.number != 1]
+    assert set(others) <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+# Stopping
+
+
+def tracebacks(texts: list[str]) -> Any:
+    """The same frames, with these last lines one after the other."""
+    given = iter(texts)
+
+    def detail(ended: Ended) -> str | None:
+        if ended.end is not AttemptEnd.FAILED:
+            return ended.detail
+        return f'Traceback (most recent call last):\n  File "mine.py", line 7, in train\n{next(given)}'
+
+    return detail
+
+
+def test_identical_tracebacks_in_a_row_stop_the_study_and_show_it_once(tmp_path: Path) -> None:
+    study = Study(tmp_path, "on.failed.retries=0", "on.failed.stop_after=4", slots=3)
+    rates = ["1e-05", "0.0031", "3", "7.25e-4", "1", "2"]
+    study.detail = tracebacks([f"ValueError: bad rate {rate} in <Model at 0x7f{rate[0]}a>" for rate in rates])
+    result = study.run(lambda number, *_: AttemptEnd.FAILED if number > 4 else None)
+    assert (result.state, result.cause) == ("FAILED", StopCause.FAILURES)
+    assert "4 trials in a row failed alike" in (result.reason or "")
+    assert (result.reason or "").count("Traceback") == 1
+    assert "bad rate 7.25e-4" in (result.reason or "")
+    assert sum(trial.state is TrialState.FAILED for trial in study.trials) == 4
+    assert TrialState.RUNNING not in {trial.state for trial in study.trials}
+    assert len(study.trials) < 20
+
+
+def test_different_tracebacks_do_not_stop_the_study(tmp_path: Path) -> None:
+    study = Study(tmp_path, "on.failed.retries=0", "budget.trials=12")
+    study.detail = tracebacks([f"ValueError: the {'abcdef'[i % 6]} is missing" for i in range(12)])
+    assert study.run(lambda *_: AttemptEnd.FAILED).state == "COMPLETE"
+    assert {trial.state for trial in study.trials} == {TrialState.FAILED}
+
+
+def test_a_success_between_failures_breaks_the_row(tmp_path: Path) -> None:
+    study = Study(tmp_path, slots=1)
+    result = study.run(lambda number, *_: AttemptEnd.FAILED if number % 3 else None)
+    assert result.state == "COMPLETE"
+    assert sum(trial.state is TrialState.FAILED for trial in study.trials) == 13
+
+
+def test_a_row_of_failures_goes_on_in_the_next_session_until_a_trial_succeeds(tmp_path: Path) -> None:
+    def fail(*_: int) -> AttemptEnd:
+        return AttemptEnd.FAILED
+
+    study = Study(tmp_path, "on.failed.retries=0", slots=1)
+    for _ in range(2):
+        with pytest.raises(DriverDied):
+            study.run(fail, lives=9)
+    failed = sum(trial.state is TrialState.FAILED for trial in study.trials)
+    assert failed == 2
+    assert study.run(fail).state == "FAILED"
+    assert sum(trial.state is TrialState.FAILED for trial in study.trials) == 3
+    assert study.run(fail).state == "FAILED"
+    assert sum(trial.state is TrialState.FAILED for trial in study.trials) == 4
+    assert study.run().state == "COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("rate 1e-05", "rate 0.31", True),
+        ("line 7, in <f at 0x7f12ab>", "line 7, in <f at 0x1>", True),
+        ("trial-0003/step-00000012", "trial-0011/step-00000003", True),
+        ("KeyError: 'a'", "KeyError: 'b'", False),
+        ("ValueError: 1", "TypeError: 1", False),
+    ],
+)
+def test_a_fingerprint_is_all_but_the_numbers(one: str, other: str, same: bool) -> None:
+    assert (fingerprint(one) == fingerprint(other)) is same
+
+
+def test_a_full_disk_pauses_the_study_and_resume_finishes_it(tmp_path: Path) -> None:
+    study = Study(tmp_path, "on.lost.retries=0", "on.failed.retries=0", slots=3)
+    result = study.run(lambda n, attempt, step: AttemptEnd.DISK_FULL if (n, attempt, step) == (4, 1, 1) else None)
+    assert (result.state, result.cause) == ("PAUSED", StopCause.DISK)
+    assert "simulated DISK_FULL" in (result.reason or "")
+    assert {trial.state for trial in study.trials if not trial.state.is_finished} == {TrialState.PAUSED}
+    assert study.run().state == "COMPLETE"
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert all(trial.setbacks == () for trial in study.trials)
+
+
+def test_a_complaint_about_space_pauses_the_study_before_anything_breaks(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.space = lambda: "0.1 GB are left" if study.observer.reports >= 5 else None
+    result = study.run()
+    assert (result.state, result.cause, result.reason) == ("PAUSED", StopCause.DISK, "0.1 GB are left")
+    assert TrialState.RUNNING not in {trial.state for trial in study.trials}
+    study.space = lambda: None
+    assert study.run().state == "COMPLETE"
+
+
+def test_a_record_that_does_not_fit_on_the_disk_pauses_the_study_and_another_fault_is_raised(tmp_path: Path) -> None:
+    class Failing(MemoryRecorder):
+        fault: int | None = errno.ENOSPC
+
+        def record(self, record: Record) -> None:
+            if self.fault and isinstance(record, TrialOver) and record.trial_number == 3:
+                raise RecordingError("spool: cannot be written") from OSError(self.fault, "broken")
+            super().record(record)
+
+    study = Study(tmp_path)
+    study.recorder = recorder = Failing()
+    result = study.run()
+    assert (result.state, result.cause) == ("PAUSED", StopCause.DISK)
+    recorder.fault = errno.EIO
+    with pytest.raises(RecordingError):
+        study.run()
+    recorder.fault = None
+    assert study.run().state == "COMPLETE"
+    assert sorted(study.ends()) == list(range(20))

@@ -23,6 +23,7 @@ OWNERS = {
 BELOW = {
     "sweep.errors": set(),
     "sweep.redaction": {"sweep.redaction"},
+    "sweep.strict_json": set(),
     "sweep.domain": {"sweep.errors"},
     "sweep.layout": {"sweep.errors", "sweep.domain"},
     "sweep.ports": {"sweep.errors", "sweep.domain", "sweep.layout"},
@@ -30,7 +31,15 @@ BELOW = {
     "sweep.engine": {"sweep.errors", "sweep.domain", "sweep.layout", "sweep.ports", "sweep.spec", "sweep.engine"},
     "objectives": {"sweep.errors", "sweep.domain", "sweep.ports", "sweep.checkpoints", "objectives"},
 }
-FOUNDATION = {"sweep.redaction", "sweep.errors", "sweep.domain", "sweep.layout", "sweep.ports", "sweep.spec"}
+FOUNDATION = {
+    "sweep.redaction",
+    "sweep.strict_json",
+    "sweep.errors",
+    "sweep.domain",
+    "sweep.layout",
+    "sweep.ports",
+    "sweep.spec",
+}
 
 
 def module_name(path: Path) -> str:

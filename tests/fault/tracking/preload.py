@@ -10,4 +10,4 @@ import matplotlib.backends.backend_agg  # noqa: E402, F401
 import mlflow.store.tracking.sqlalchemy_store  # noqa: E402, F401
 
 import sweep.tracking.tailing  # noqa: E402, F401
-import tests.fault.tracking.test_killed_writer  # noqa: E402, F401
+import tests.writers  # noqa: E402, F401

@@ -15,9 +15,10 @@ from sweep.redaction.stream import LineRedactor
 
 _CHUNK_BYTES = 1 << 16
 _MOST_CHUNKS = 16
+_MARK = b"\n[... a part of this log was cut out: it was longer than limits.log_mb allows ...]\n"
 
 
-class LogPipe:
+class TrialLog:
     """The log of one process, appended to.
 
     Args:
@@ -76,3 +77,25 @@ class LogPipe:
                 left = left[os.write(self._file, left) :]
         except OSError:  # a full disk: training goes on, what cannot be written is lost
             return
+
+
+def cut_middle(log: Path, max_bytes: int) -> None:
+    """Cut a log that is too long to half of that: its first quarter and its last one stay.
+
+    Its writers append, so they go on at its new end; what they write during the cut itself may be lost.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
+    if not log.is_file() or log.stat().st_size <= max_bytes:
+        return
+    kept = max_bytes // 4
+    descriptor = os.open(log, os.O_RDWR)
+    try:
+        size = os.fstat(descriptor).st_size
+        tail = os.pread(descriptor, kept, size - kept)
+        tail = tail[tail.find(b"\n") + 1 :]
+        end = os.pwrite(descriptor, _MARK + tail, kept) + kept
+        os.ftruncate(descriptor, end)
+    finally:
+        os.close(descriptor)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,93 +17,37 @@ from sweep.errors import RecordingError
 from sweep.layout import StudyLayout
 from sweep.tracking import SpoolRecorder, drain, undelivered
 from sweep.tracking.lock import try_lock
-from sweep.tracking.store import cache_folder, prepare_sqlite
+from tests.mlflow_server import MlflowServer, black_hole, free_port, until
 from tests.recording import Store, begun, kept, report, study_over, whole_trial
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-
-
-class _Server:
-    """A real ``mlflow server``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
-        self.uri = f"http://ann:c4nary@127.0.0.1:{self.port}"
-        self.database = folder / "server.db"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"]
-        command += ["--artifacts-destination", str(self._folder / "server-artifacts")]
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, env={**os.environ, **quiet}, stdout=log, stderr=log, start_new_session=True
-            )
-        _until(self._answers, 120, "the server answers")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            # Its workers are in the same session.
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
+REPORTS = 150
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[_Server]:
-    server = _Server(tmp_path)
-    prepare_sqlite(server.database, cache_folder())
+def mortal(tmp_path: Path) -> Iterator[MlflowServer]:
+    """A server of this test's own, not started yet."""
+    server = MlflowServer(tmp_path)
     yield server
     server.kill()
 
 
-@contextmanager
-def _black_hole() -> Iterator[tuple[str, socket.socket]]:
-    """A port that takes connections and never answers."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        listener.settimeout(60)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", listener
-
-
-def test_a_server_that_comes_late_and_dies_on_the_way_gets_every_record_once(server: _Server, tmp_path: Path) -> None:
+def test_pain_03_a_server_that_comes_late_and_dies_on_the_way_gets_the_history_whole_and_once(
+    mortal: MlflowServer, tmp_path: Path
+) -> None:
     layout = StudyLayout(tmp_path / "storage", "demo")
-    recorder = SpoolRecorder(layout, server.uri)
+    recorder = SpoolRecorder(layout, mortal.uri)
     recorder.record_all([begun(), *whole_trial(0)])
-    server.start()
-    _until(lambda: undelivered(layout) == 0, 60, "the records of before the server came")
+    mortal.start()
+    until(lambda: undelivered(layout) == 0, 60, "the records of before the server came")
     for number in range(1, 4):
         recorder.record_all([*whole_trial(number)])
-    server.kill()
+    mortal.kill()
     recorder.record_all([*whole_trial(4), kept(layout, 4)])
     assert undelivered(layout) > 0
-    server.start()
+    mortal.start()
     recorder.record(study_over([4, 3, 2, 1, 0], COMPLETE=5))
     assert recorder.close(90) == 0
-    store = Store(server.database)
+    store = Store(mortal.database)
     assert store.experiments() == ["demo"]
     assert sorted(store.runs()) == ["0", "1", "2", "3", "4"]
     assert store.doubles() == []
@@ -121,9 +61,9 @@ def test_a_server_that_comes_late_and_dies_on_the_way_gets_every_record_once(ser
     assert [path for path in files if b"c4nary" in path.read_bytes()] == [], "the server's password is a secret"
 
 
-def test_a_server_that_never_answers_delays_neither_records_nor_the_end(tmp_path: Path) -> None:
+def test_pain_03_a_server_that_never_answers_delays_neither_records_nor_the_end(tmp_path: Path) -> None:
     layout = StudyLayout(tmp_path, "demo")
-    with _black_hole() as (uri, listener):
+    with black_hole() as (uri, listener):
         recorder = SpoolRecorder(layout, uri)
         recorder.record(begun())
         connection, _ = listener.accept()  # the writer hangs in its first request from here on
@@ -144,7 +84,7 @@ def test_a_server_that_never_answers_delays_neither_records_nor_the_end(tmp_path
     assert undelivered(layout) == 201
 
 
-def test_records_of_a_driver_that_was_killed_arrive_and_its_writer_ends_by_itself(tmp_path: Path) -> None:
+def test_pain_03_records_of_a_driver_that_was_killed_arrive_and_its_writer_ends_by_itself(tmp_path: Path) -> None:
     layout = StudyLayout(tmp_path, "demo")
     program = """
 import os, signal, sys
@@ -159,14 +99,67 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     driver = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert driver.returncode == -signal.SIGKILL
-    _until(lambda: "started" in _log(layout), 30, "the writer runs")
-    _until(lambda: _is_free(layout), 60, "the writer ends")
+    until(lambda: "started" in _log(layout), 30, "the writer runs")
+    until(lambda: _is_free(layout), 60, "the writer ends")
     store = Store(tmp_path / "mlflow.db")
     assert undelivered(layout) == 0
     assert store.tags(store.parent())["sweep.state"] == "INTERRUPTED"
     assert store.info(store.parent())["status"] == "KILLED"
     assert store.info(store.run(1))["status"] == "SCHEDULED", "nothing runs, so nothing may say RUNNING"
     assert store.info(store.run(0))["status"] == "FINISHED"
+
+
+class _Connections:
+    """Ports that this process connects to, by Python's own audit events."""
+
+    def __init__(self) -> None:
+        self.ports: list[int] = []
+        self.is_open = False
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.is_open and event == "socket.connect" and isinstance(arguments[1], tuple):
+            self.ports.append(arguments[1][1])
+
+
+def _seconds_to_record(layout: StudyLayout, uri: str) -> tuple[float, SpoolRecorder]:
+    """Median of what a report costs the driver."""
+    recorder = SpoolRecorder(layout, uri)
+    recorder.record(begun())
+    times = []
+    for step in range(1, REPORTS + 1):
+        began = time.perf_counter()
+        recorder.record(report(0, step))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times), recorder
+
+
+def test_pain_03_a_report_costs_the_driver_the_same_whatever_ails_the_server_and_the_driver_never_calls_it(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    connections = _Connections()
+    connections.is_open = True
+    with black_hole() as (hole, _):
+        dead = f"http://127.0.0.1:{free_port()}"
+        uris = {"healthy": server.uri, "deaf": hole, "dead": dead}
+        measured = {
+            name: _seconds_to_record(StudyLayout(tmp_path / name, "pain-03"), uri) for name, uri in uris.items()
+        }
+        connections.is_open = False
+        for name, (_, recorder) in measured.items():
+            recorder.close(60 if name == "healthy" else 0.5)
+    assert connections.ports == [], "the driver itself talked to a tracker"
+    seconds = {name: median for name, (median, _) in measured.items()}
+    # A request takes ten milliseconds at the very least, a record an fsync; the bound is for busy machines.
+    assert seconds["deaf"] < 5 * seconds["healthy"] + 0.01, seconds
+    assert seconds["dead"] < 5 * seconds["healthy"] + 0.01, seconds
+    for name in ("deaf", "dead"):
+        layout = StudyLayout(tmp_path / name, "pain-03")
+        assert undelivered(layout) == REPORTS + 1
+    assert undelivered(StudyLayout(tmp_path / "healthy", "pain-03")) == 0
+    # The tracker that never came is replaced: the history goes there, whole.
+    assert drain(StudyLayout(tmp_path / "dead", "pain-03"), server.uri, 60) == 0
+    assert len(Store(server.database, "pain-03").rows("SELECT run_uuid FROM runs")) >= 4
 
 
 def _log(layout: StudyLayout) -> str:

@@ -1,0 +1,151 @@
+"""Room on the disk: what a study needs, what it has, and why nothing more may be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.layout import StudyLayout
+from sweep.ports import Clock
+
+KINDS = ("checkpoints", "exports", "artifacts", "logs", "spool", "history")
+"""Folders of a study that are counted by name, in this order: bytes that two share count for the first."""
+
+_BESIDE_TENSORS_BYTES = 2_000_000  # tokenizer, configuration, log
+_PARTS_OF_A_FULL_CHECKPOINT = 3  # weights, and AdamW's two moments of each
+_SECONDS_BETWEEN_LOOKS = 1.0
+_LARGEST_SHARE_OF_LOOKING = 0.02
+
+
+def head_room(checkpoint_bytes: int, running: int) -> int:
+    """What running trials may still write when they are told to leave: a full checkpoint each, and what goes with it.
+
+    Args:
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    return (checkpoint_bytes + _BESIDE_TENSORS_BYTES) * running
+
+
+def needed_bytes(checkpoint_bytes: int, *, running: int, kept: int) -> int:
+    """Estimate of the checkpoints that a study holds at once, with its head-room.
+
+    A running trial holds up to three full ones (the newest, the one before to fall back on, the one being written)
+    and its best model.
+
+    Args:
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+        kept: Models of finished trials that stay.
+    """
+    models = (running + kept) * checkpoint_bytes // _PARTS_OF_A_FULL_CHECKPOINT
+    return 3 * running * checkpoint_bytes + models + head_room(checkpoint_bytes, running)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free on the disk of a folder, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def disk_use(layout: StudyLayout) -> dict[str, int]:
+    """Bytes of a study's files by kind (``KINDS`` and ``other``); what hard links share is counted once."""
+    seen: set[tuple[int, int]] = set()
+    use = {kind: sum(_new_bytes(layout.folder / kind, seen)) for kind in KINDS}
+    return {**use, "other": sum(_new_bytes(layout.folder, seen))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a study may take of the disk.
+
+    Attributes:
+        layout: The study.
+        quota_bytes: Largest size of its own folder; None is unlimited.
+        reserve_bytes: What must stay free on the storage's disk.
+    """
+
+    layout: StudyLayout
+    quota_bytes: int | None
+    reserve_bytes: int
+
+    def objection(self, coming_bytes: int) -> str | None:
+        """Why so many bytes more may not be written, with the remedy; None if they may."""
+        coming = f"{_size(coming_bytes)} for checkpoints to come"
+        free = free_bytes(self.layout.folder)
+        if free - coming_bytes < self.reserve_bytes:
+            limit = f"the {_size(self.reserve_bytes)} of limits.free_disk_gb"
+            return f"{self.layout.storage}: {_size(free)} are free, not {coming} and {limit}. {self._remedy('free-')}"
+        if self.quota_bytes is None:
+            return None
+        used = sum(disk_use(self.layout).values())
+        if used + coming_bytes > self.quota_bytes:
+            limit = f"the {_size(self.quota_bytes)} of limits.disk_gb"
+            return f"{self.layout.folder}: {_size(used)} on disk and {coming} are more than {limit}. {self._remedy()}"
+        return None
+
+    def _remedy(self, which: str = "") -> str:
+        study = self.layout.study
+        return (
+            f"Free space, for one by `sweep gc {study}`, or change the limit: in a new study's spec, or by "
+            f"`sweep resume {study} --{which}disk-gb …`"
+        )
+
+
+class SpaceWatch:
+    """Says why a running study may write nothing more, or None; looks at the disk now and then, however often asked.
+
+    Args:
+        allowance: What the study may take.
+        coming_bytes: Head-room: what is still written after it has spoken.
+        clock: Time.
+    """
+
+    def __init__(self, allowance: Allowance, coming_bytes: int, clock: Clock) -> None:
+        self._allowance = allowance
+        self._coming_bytes = coming_bytes
+        self._clock = clock
+        self._next_look = clock.monotonic()
+        self._said: str | None = None
+
+    def __call__(self) -> str | None:
+        """What the newest look found."""
+        began = self._clock.monotonic()
+        if began >= self._next_look:
+            self._said = self._allowance.objection(self._coming_bytes)
+            ended = self._clock.monotonic()
+            self._next_look = ended + max(_SECONDS_BETWEEN_LOOKS, (ended - began) / _LARGEST_SHARE_OF_LOOKING)
+        return self._said
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Files below a folder and what is known of them; what vanishes meanwhile is left out."""
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError:
+        return
+    for entry in found:
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from files_below(Path(entry.path))
+            else:
+                yield Path(entry.path), entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+
+
+def _new_bytes(folder: Path, seen: set[tuple[int, int]]) -> Iterator[int]:
+    for _, status in files_below(folder):
+        inode = (status.st_dev, status.st_ino)
+        if inode not in seen:
+            seen.add(inode)
+            yield status.st_size
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
