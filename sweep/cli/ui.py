@@ -50,7 +50,7 @@ def ui(
     if not _is_loopback(host):
         sys.stderr.write(
             f"warning: {host} can be reached from other machines, and everybody there can read and change every run: "
-            f"there is no password. Leave --host out to be alone.\n"
+            "there is no password. Leave --host out to be alone.\n"
         )
     # Everybody may read a command line; the URI may hold a password.
     environment = {**os.environ, "SWEEP_TRACKING_URI": tracking_uri(spec)}
