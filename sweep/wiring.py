@@ -22,7 +22,7 @@ from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, SweepError
+from sweep.errors import InvalidDataError, InvalidSpecError, StudyExistsError, SweepError
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -32,6 +32,7 @@ from sweep.ports import Executor, StudyBegun
 from sweep.search import OptunaStore
 from sweep.spec import spec_from_resolved, spec_text
 from sweep.spec.model import StudySpec
+from sweep.spec.source import BoundedLoader
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
 
@@ -68,11 +69,20 @@ def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
         SweepError: If it cannot be read.
     """
     try:
-        data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
+        data = yaml.load(layout.spec.read_text(encoding="utf-8"), BoundedLoader)
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
         return spec_from_resolved({**data, **changed, "storage": str(layout.storage), "study": layout.study})
-    except (OSError, yaml.YAMLError, TypeError) as err:
-        raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, ValueError) as err:
+        raise _unreadable(layout, err) from err
+    except InvalidSpecError as err:
+        if changes:
+            raise
+        raise _unreadable(layout, err) from err
+
+
+def _unreadable(layout: StudyLayout, err: Exception) -> SweepError:
+    reason = " ".join(str(err).split())
+    return SweepError(f"{layout.spec}: cannot be read ({reason}). Restore it from the parent run's artifacts.")
 
 
 def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:

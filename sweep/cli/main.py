@@ -69,6 +69,10 @@ def main() -> None:
         # The reader of our output went away (`sweep list | head`): not our error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as err:
+        # Whatever it is (rights, a broken disk, a name too long), a traceback would not help to mend it.
+        typer.echo(f"error: {err}. Mind rights, names and free space.", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sweep.errors import UserError
 from sweep.layout import StudyLayout
 from sweep.storages import Storages
 
@@ -38,12 +40,24 @@ def find_study(study: str | None, storage: Path | None) -> StudyLayout:
     Raises:
         UserError: If there is none.
     """
-    if study is not None and Path(study).suffix in SPEC_SUFFIXES and Path(study).is_file():
+    if study is not None and Path(study).suffix in SPEC_SUFFIXES and os.path.isfile(study):
         from sweep.spec import load_spec
 
         layout = load_spec(Path(study)).layout
         return Storages(layout.storage).find(layout.study)
-    return Storages(storage).find(study)
+    return named_storages(storage).find(study)
+
+
+def named_storages(storage: Path | None) -> Storages:
+    """Where to look for studies.
+
+    Raises:
+        UserError: If the named storage is no folder.
+    """
+    if storage is not None and not os.path.isdir(storage):
+        what = "is no folder" if os.path.exists(storage) else "does not exist"
+        raise UserError(f"--storage {storage}: {what}. Name the folder that holds `studies`.")
+    return Storages(storage)
 
 
 def print_json(value: Any) -> None:

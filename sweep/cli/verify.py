@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ def verify(
     from sweep.deployment.export import verify_files
     from sweep.deployment.lineage import read_lineage
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder. Name a folder written by `sweep export`.")
     lineage = read_lineage(folder)
     verify_files(folder, lineage)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables of odd values)
 """Specs as they come out of hurried fingers, wrong editors, foreign tools and bad disks; the same ones for a seed."""
 
 from __future__ import annotations
@@ -126,8 +127,7 @@ KEYS = [
 VALUES = [*HUGE, *NUMBERS, *UNICODE, *YAMLISH, *RANGES, *WORDS, *PATHS]
 
 _BOMB = "\n".join(
-    ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
 )
 WHOLE = [
     "", " ", "\n", "\x00", "\ufeff", "---", "---\n---", "null", "[]", "{}", "a", "- a", _BOMB, BASE + _BOMB, BASE + "---\n" + BASE,
@@ -263,7 +263,9 @@ class Mutator:
         elif change == 1:
             path = random.choice(KEYS)
         elif change == 2:
-            path = random.choice(("", ".", "..", "=", "a" * 5000, "." * 50, "a." * 40 + "b", "search..seed", "\x00", "é.ü"))
+            path = random.choice(
+                ("", ".", "..", "=", "a" * 5000, "." * 50, "a." * 40 + "b", "search..seed", "\x00", "é.ü")
+            )
         separator = random.choice(("=", "=", "=", "=", "=", "", "==", ":", " = "))
         return f"{path}{separator}{_nasty(random)}"
 
