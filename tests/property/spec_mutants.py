@@ -67,6 +67,13 @@ history: null
 keep: 3
 """
 
+OWN = (
+    BASE.replace("task: text-classification", "task: package.module:Own")
+    .replace("    epochs: 2\n", "    epochs: 2\n    x: 3\n    y: a\n")
+    .replace("search:\n", "search:\n  x: 1..2\n  y: [a, b]\n  z: 0..1 step 0.5\n")
+)
+"""The same for a user's own objective, whose settings have no bounds of their own."""
+
 HUGE = [
     "1e999", "-1e999", "1e308", "-1e308", "1.7976931348623157e308", "5e-324", "1e-400", "9" * 400, "-" + "9" * 400,
     "0." + "0" * 400 + "1", "-0", "-0.0", "+0", "00", "1e1000000000", "1E+9999", "2147483648", "4294967296",
