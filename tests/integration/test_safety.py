@@ -246,7 +246,8 @@ def test_the_ui_binds_to_this_machine_alone_unless_told(studied: Path, options: 
 
 
 @pytest.mark.parametrize(
-    ("host", "alone"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+    ("host", "alone"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)],
 )
 def test_an_address_that_others_reach_is_known_for_it(host: str, alone: bool) -> None:
     from sweep.cli.ui import is_loopback
