@@ -466,10 +466,10 @@ def test_pain_08_gc_removes_prepared_data_only_when_told_to_and_none_that_a_stud
 def test_pain_08_a_removal_is_on_record_before_it_happens(tmp_path: Path) -> None:
     log, path = tmp_path / "gc.jsonl", tmp_path / "garbage"
     path.write_bytes(b"garbage")
-    noted: list[str] = []
+    noted: list[list[str]] = []
 
     def remove() -> None:
-        noted.extend(json.loads(line)["path"] for line in log.read_text().splitlines())
+        noted.append([json.loads(line)["path"] for line in log.read_text().splitlines()])
 
     remove_audited([Surplus(path=path, disk_bytes=7, reason="garbage", remove=remove)], log, now=1.0)
-    assert noted == [str(path)]
+    assert noted == [[str(path)]]
