@@ -140,9 +140,10 @@ class TextClassification:
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Split and tokenise the data once, and check that the model can be configured as the space asks."""
         training, space = settings["training"], settings["space"]
-        reference = str(settings["model"])
-        config = load_config(reference, verify=True)
-        tokenizer = load_tokenizer(reference)
+        reference, trust = str(settings["model"]), bool(settings.get("trust_remote_code"))
+        training = {**training, "trust_remote_code": trust}
+        config = load_config(reference, verify=True, trust_remote_code=trust)
+        tokenizer = load_tokenizer(reference, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))
         limit = longest_input(config, tokenizer)
         if limit is not None and max_length > limit:
@@ -212,13 +213,14 @@ class TextClassification:
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model on a split, in fp32 on the CPU."""
         data = PreparedData.open(prepared)
-        found = load_config(str(model))
+        trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
+        found = load_config(str(model), **trust)
         names = [found.id2label.get(i) for i in range(len(found.id2label))]
         if names != data.labels:
             raise ModelError(
                 f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data."
             )
-        classifier = load_classifier(str(model), data.labels, data.pad_id, {}, trained=True)
+        classifier = load_classifier(str(model), data.labels, data.pad_id, trust, trained=True)
         return examine(
             classifier,
             data.rows(split),
@@ -240,7 +242,8 @@ class TextClassification:
         else:
             # Its configuration has layers and dropout as the trial set them.
             folder = str(model_folder(Path(request.assignment.start_from)))
-            model = load_classifier(folder, prepared.labels, prepared.pad_id, {}, trained=True)
+            trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
+            model = load_classifier(folder, prepared.labels, prepared.pad_id, trust, trained=True)
             freeze(model, settings["freeze"] or ())
         split = request.micro_batch_split
         course = Classification(model.to(device), prepared, settings, seed, device, split)
@@ -265,7 +268,8 @@ def _largest_checkpoint(
         for dropout in _values("dropout", training, space):
             for parts in _values("freeze", training, space):
                 shape = {**training, "keep_layers": layers, "dropout": dropout, "freeze": parts}
-                own = classifier_config(load_config(reference), labels, pad_id, shape)
+                config = load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
+                own = classifier_config(config, labels, pad_id, shape)
                 sizes.append(checkpoint_bytes(outline(own, shape)))
     return max(sizes)
 

@@ -42,6 +42,14 @@ def draining_nodes() -> frozenset[str]:
     return frozenset()
 
 
+def use_token() -> None:
+    """Have Ray in this process, and in those it starts, use the token it finds; it ignores one when it joins."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    config: Any = getattr(importlib.import_module("ray._raylet"), "Config", None)
+    if config is not None:
+        config.initialize("")  # it has read the environment once, when it was imported
+
+
 def check_token(address: str) -> None:
     """Ask the head of a cluster at ``host:port`` whether it takes this process's token; ``ray.init`` would retry.
 

@@ -9,7 +9,8 @@ SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(
 ``{"kill": true}``, kills it with its whole process group. A child begins with SIGTERM blocked: whoever wants to heed
 it has the time to. What a child started ends with it, wherever it went: on Linux, orphans fall to the child while it
 lives and then to the warm parent, which kills them. When the owner dies, however it dies, the pipe it holds closes
-and everything here ends.
+and everything here ends. All this at once, unless SIGTERM has come here: then the whole machine is told to end, and
+children have a while to leave.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _END_SECONDS = 5.0
 _OWNER_GONE = 0
 _CHILD_BROKE = 1
+_LEAVING_SECONDS = 30
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,7 @@ class _Server:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGALRM, lambda *_: self._kill_unwanted())
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(config.alive_fd, selectors.EVENT_READ)
@@ -228,7 +232,8 @@ class _Server:
             if os.getppid() != warm_parent:  # it died before the line above
                 os._exit(_CHILD_BROKE)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGALRM):
+                signal.signal(number, signal.SIG_DFL)
             self._selector.close()
             for other in self._clients.values():
                 other.connection.close()
@@ -290,7 +295,10 @@ class _Server:
         client.descriptors.clear()
         if client.pid in self._children:
             self._children[client.pid] = None
-            self._kill(client.pid)
+            if _is_machine_ending():
+                signal.alarm(_LEAVING_SECONDS)
+            else:
+                self._kill(client.pid)
 
     def _kill(self, pid: int | None) -> None:
         if pid is None or pid not in self._children:
@@ -301,6 +309,11 @@ class _Server:
             except (ProcessLookupError, PermissionError):
                 continue
 
+    def _kill_unwanted(self) -> None:
+        for pid, client in list(self._children.items()):
+            if client is None:
+                self._kill(pid)
+
     def _reply(self, client: _Client, answer: dict[str, Any]) -> None:
         try:
             client.connection.send(json.dumps(answer).encode() + b"\n")
@@ -308,15 +321,23 @@ class _Server:
             return
 
     def _end(self) -> NoReturn:
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        while _is_machine_ending() and self._reap() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         for pid in list(self._children):
             self._kill(pid)
         deadline = time.monotonic() + _END_SECONDS
         while self._reap() and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(_PAUSE_SECONDS)
         for pid in list(self._logs):
             self._keep_log(pid)
         shutil.rmtree(self._config.folder, ignore_errors=True)
         os._exit(_OWNER_GONE)
+
+
+def _is_machine_ending() -> bool:
+    """Whether SIGTERM has come; it stays blocked, so that there is a parent to leave from."""
+    return signal.SIGTERM in signal.sigpending()
 
 
 def _children() -> set[int]:

@@ -53,6 +53,9 @@ def is_refusal(error: Exception) -> bool:
     """Whether repeating the request cannot help: the record is set aside then, and tried no more."""
     if is_disk_full(error):
         return False
+    if isinstance(error.__cause__, MlflowException) and not is_refusal(error.__cause__):
+        # Some of MLflow's methods ask twice, and call it an invalid parameter if the first answer did not come.
+        return False
     if isinstance(error, MlflowException):
         return not _is_from_a_proxy(error) and str(error.error_code) in _REFUSED
     if isinstance(error, requests.HTTPError) and error.response is not None:

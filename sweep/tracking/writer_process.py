@@ -20,6 +20,7 @@ ALONE_SECONDS = 20.0
 RESTART_SECONDS = 30.0
 """A writer that something killed is started again, but not more often than so."""
 
+_RESTARTS_AT_END = 3
 _GLANCE_SECONDS = 1.0
 
 
@@ -71,9 +72,7 @@ class WriterProcess:
         with self._lock:
             is_dead = not self._is_finishing and self._process.poll() is not None
             if is_dead and time.monotonic() - self._began > RESTART_SECONDS:
-                # If it cannot be started, the records wait in the spool: training goes on.
-                with contextlib.suppress(RecordingError):
-                    self._start()
+                self._start_again()
 
     def finish(
         self, timeout_seconds: float, *, is_driven: bool = False, watch: Callable[[], None] = lambda: None
@@ -90,20 +89,27 @@ class WriterProcess:
         """
         until = time.monotonic() + timeout_seconds
         with self._lock:
-            if not self._is_finishing and self._process.poll() is not None:
-                with contextlib.suppress(RecordingError):
-                    self._start()
+            if self._is_finishing:
+                return self._process.poll()
             self._is_finishing = True
-        stdin = self._process.stdin
-        if stdin is not None and not stdin.closed:
-            size, driven = spool_size(self._layout.spool), " driven" if is_driven else ""
-            self._say(f"finish {timeout_seconds or ALONE_SECONDS} {size}{driven}")
-            with contextlib.suppress(OSError):
-                stdin.close()
+            if self._process.poll() is not None:
+                self._start_again()
+        size, driven = spool_size(self._layout.spool), " driven" if is_driven else ""
+        self._say_last(f"finish {timeout_seconds or ALONE_SECONDS} {size}{driven}")
         if not timeout_seconds:
             # It may end before this process does, and somebody has to notice.
             threading.Thread(target=self._process.wait, daemon=True).start()
             return None
+        for _ in range(_RESTARTS_AT_END):
+            code = self._wait(until, watch)
+            if code is None or code >= 0:
+                return code
+            # Something killed it.
+            self._start_again()
+            self._say_last(f"finish {max(1.0, until - time.monotonic())} {size}{driven}")
+        return self._wait(until, watch)
+
+    def _wait(self, until: float, watch: Callable[[], None]) -> int | None:
         while (left := until - time.monotonic()) > 0:
             try:
                 return self._process.wait(min(left, _GLANCE_SECONDS))
@@ -112,6 +118,21 @@ class WriterProcess:
         self._process.kill()
         self._process.wait()
         return None
+
+    def _say_last(self, line: str) -> None:
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.closed:
+            self._say(line)
+            with contextlib.suppress(OSError):
+                stdin.close()
+
+    def _start_again(self) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        # If it cannot be started, the records wait in the spool: training goes on.
+        with contextlib.suppress(RecordingError):
+            self._start()
 
     def _say(self, line: str) -> None:
         stdin = self._process.stdin

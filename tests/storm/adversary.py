@@ -116,7 +116,8 @@ class Adversary:
 
     def interrupt_driver(self) -> bool:
         """Ctrl-C; it drains, and is resumed."""
-        return self._send(self._driver, signal.SIGINT)
+        # Within its imports Python itself would end it, with a traceback that is none of ours.
+        return bool(self.family.warm_parents()) and self._send(self._driver, signal.SIGINT)
 
     def freeze(self) -> bool:
         """SIGSTOP anybody for some seconds, past the deadline at times, then SIGCONT."""
