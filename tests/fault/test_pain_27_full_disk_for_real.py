@@ -55,6 +55,7 @@ def told_while(happens: Callable[[], object], *arguments: str, log: Path) -> str
     return text
 
 
+@pytest.mark.slow
 def test_pain_27_run_pauses_for_the_quota_and_on_a_full_disk_and_ends_with_every_value_once(
     disk: SmallDisk, tmp_path: Path
 ) -> None:
