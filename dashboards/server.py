@@ -1,7 +1,7 @@
 """One server on one port: MLflow's own UI, and Optuna's dashboard of one study beside it.
 
-Run as ``python -m dashboards.server``; MLflow reads its settings from the environment when it is imported, so
-the server has a process of its own.
+Run as ``python -m dashboards.server`` with MLflow's store in the environment variable ``SWEEP_TRACKING_URI``; MLflow
+reads its settings from the environment when it is imported, so the server has a process of its own.
 """
 
 from __future__ import annotations
@@ -94,7 +94,6 @@ def create_app(history: Path | None, study: str | None) -> Any:
 def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m dashboards.server")
-    parser.add_argument("--tracking-uri", required=True)
     parser.add_argument("--artifacts", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -104,7 +103,7 @@ def main() -> None:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     warnings.simplefilter("ignore")
-    _configure(arguments.tracking_uri, arguments.artifacts)
+    _configure(os.environ["SWEEP_TRACKING_URI"], arguments.artifacts)
     import uvicorn
 
     app = create_app(arguments.history, arguments.study)

@@ -14,6 +14,7 @@
     ├── StudyStoreError            the study's history cannot be read or written
     ├── ExecutionError             workers cannot be started or reached
     ├── RecordingError             records cannot be spooled or delivered
+    ├── StoppedEarlyError          exit code 130: somebody stopped a study before its first trial
     └── VerificationError          an export does not reproduce its recorded score
 
 Every message names the place, the value, the rule and the remedy.
@@ -83,6 +84,12 @@ class ExecutionError(SweepError):
 
 class RecordingError(SweepError):
     """Records cannot be spooled or delivered."""
+
+
+class StoppedEarlyError(SweepError):
+    """Somebody stopped a study before its first trial."""
+
+    exit_code = 130
 
 
 class VerificationError(SweepError):

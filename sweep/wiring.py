@@ -6,8 +6,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,15 @@ from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
-from sweep.errors import InvalidDataError, StudyExistsError, StudyNotFoundError, SweepError, UserError
+from sweep.errors import (
+    InvalidDataError,
+    InvalidSpecError,
+    StoppedEarlyError,
+    StudyExistsError,
+    StudyNotFoundError,
+    SweepError,
+    UserError,
+)
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
@@ -41,6 +49,7 @@ from sweep.spec import (
     with_secrets,
 )
 from sweep.spec.model import StudySpec
+from sweep.spec.source import BoundedLoader
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
 
@@ -88,13 +97,17 @@ def read_spec(
         SweepError: If it cannot be read.
     """
     try:
-        data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
-        data = {**data, "storage": str(layout.storage), "study": layout.study}
-        data = with_secrets(data, given.resolved() if given else None, os.environ, needed)
+        stored = yaml.load(layout.spec.read_text(encoding="utf-8"), BoundedLoader)
+        stored = {**stored, "storage": str(layout.storage), "study": layout.study}
+        spec_from_resolved(stored, needed=())
+        data = with_secrets(stored, given.resolved() if given else None, os.environ, needed)
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
-        return spec_from_resolved({**data, **changed}, needed=needed)
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as err:
-        raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError, InvalidSpecError) as err:
+        reason = " ".join(str(err).split())
+        raise SweepError(
+            f"{layout.spec}: cannot be read ({reason}). Restore it from the parent run's artifacts."
+        ) from err
+    return spec_from_resolved({**data, **changed}, needed=needed)
 
 
 def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
@@ -223,10 +236,14 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
 
     Raises:
         UserError: If the study cannot run as asked; nothing is written then.
+        StoppedEarlyError: If somebody stops it before its first trial.
         SweepError: If it breaks for another reason.
     """
     layout = spec.layout
+    signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
+        # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.
+        stack.enter_context(signals.listening())
         if resuming:
             fence = stack.enter_context(sole_driver(spec))
         elif layout.spec.exists():
@@ -240,7 +257,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
         executor = start_executor(spec, parent)
         stack.callback(executor.close)
-        data = preparing.result()
+        data = _awaited(preparing, signals, spec.study)
         for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
             note(f"warning: {warning}")
         refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
@@ -249,7 +266,16 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             if layout.spec.exists():
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
-        return _drive_prepared(spec, data, parent, executor, observer, note, resuming=resuming, fence=fence)
+        signals.clear()
+        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+
+
+def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
+    """The prepared data, unless somebody stops the study before it is ready."""
+    while signals.signalled() is StopRequest.NONE:
+        with suppress(TimeoutError):
+            return preparing.result(timeout=0.2)
+    raise StoppedEarlyError(f"study {study!r} was stopped before a trial could begin. Start it again.")
 
 
 def allowance(spec: StudySpec) -> Allowance:
@@ -324,6 +350,7 @@ def _drive_prepared(
     executor: Executor,
     observer: Observer,
     note: Callable[[str], None],
+    signals: StopSignals,
     *,
     resuming: bool,
     fence: Callable[[], None],
@@ -335,10 +362,7 @@ def _drive_prepared(
     data = _shown(data, redactor)
     _write_facts(layout, stored, data, redactor.values(environment))
     remember(layout.storage)
-    signals = StopSignals(layout.control, spec.limits.grace_seconds)
-    signals.clear()
     with ExitStack() as stack:
-        stack.enter_context(signals.listening())
         store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)

@@ -95,6 +95,11 @@ def sorted_batches(lengths: Indices, batch_size: int) -> list[Indices]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
+def cut(batch: Indices, parts: int) -> list[Indices]:
+    """A batch in so many parts of nearly the same size, in order; fewer if it has fewer rows."""
+    return list(np.array_split(batch, min(parts, len(batch))))
+
+
 def grouped(batches: Sequence[Indices], accumulation: int) -> list[list[Indices]]:
     """Batches of each optimizer step; the last step of an epoch may have fewer."""
     return [list(batches[i : i + accumulation]) for i in range(0, len(batches), accumulation)]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from objectives.data.batching import Indices
+from objectives.data.batching import Indices, cut
 from objectives.finetune.precision import Precision
 from objectives.finetune.regularisation import decay_groups
 from objectives.finetune.schedule import Plan, learning_rate_factor
@@ -47,6 +47,7 @@ class Loop:
         precision: Format of the forward pass.
         progress: Told of progress, at most twice a second.
         leaving: Asked between steps whether to end.
+        split: Parts into which each micro-batch is cut, so that it fits into memory; a step takes the same rows.
 
     Attributes:
         step: Optimizer steps done.
@@ -66,12 +67,14 @@ class Loop:
         precision: Precision,
         progress: Progress | None = None,
         leaving: Callable[[], bool] | None = None,
+        split: int = 1,
     ) -> None:
         self._lesson = lesson
         self._plan = plan
         self._precision = precision
         self._progress = progress
         self._leaving = leaving
+        self._split = split
         self._peak = float(settings["learning_rate"])
         self._warmup = float(settings["warmup"])
         self._shape = str(settings["schedule"])
@@ -165,7 +168,7 @@ class Loop:
     def _take_step(self, micro_batches: Sequence[Indices]) -> None:
         rows = sum(map(len, micro_batches))
         total = torch.zeros((), dtype=torch.float64)
-        for batch in micro_batches:
+        for batch in (part for whole in micro_batches for part in cut(whole, self._split)):
             with self._precision.autocast():
                 loss = self._lesson.loss(batch) * (len(batch) / rows)
             torch.autograd.backward(self.scaler.scale(loss))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from objectives.bundled.model import MODEL_NAME, bundled_model
@@ -41,6 +40,7 @@ def locate_model(reference: str, verify: bool = False) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"model: {folder} has no config.json: not a folder transformers can load.")
+        _refuse_pickle(folder)
         return str(folder)
     if reference.startswith(("/", ".", "~")) or reference.count("/") > 1 or ":" in reference:
         raise ModelError(
@@ -49,26 +49,43 @@ def locate_model(reference: str, verify: bool = False) -> str:
     return reference
 
 
-def load_config(reference: str, verify: bool = False) -> Any:
+def load_config(reference: str, verify: bool = False, *, trust_remote_code: bool = False) -> Any:
     """The model's configuration.
 
+    Args:
+        reference: See :func:`locate_model`.
+        verify: Hash the bundled weights.
+        trust_remote_code: Whether Python code that the model brings along may run.
+
     Raises:
-        ModelError: If it cannot be loaded.
+        ModelError: If it cannot be loaded, or not without its own code.
     """
     silence_libraries()
     located = locate_model(reference, verify)
-    return _loading(reference, "configuration", lambda: AutoConfig.from_pretrained(located))
+
+    def load() -> Any:
+        return AutoConfig.from_pretrained(located, trust_remote_code=trust_remote_code)
+
+    return _loading(reference, "configuration", load)
 
 
-def load_tokenizer(reference: str) -> Any:
+def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer, with a padding token.
 
+    Args:
+        reference: See :func:`locate_model`.
+        trust_remote_code: Whether Python code that the model brings along may run.
+
     Raises:
-        ModelError: If it cannot be loaded or has no token to pad with.
+        ModelError: If it cannot be loaded, not without its own code, or has no token to pad with.
     """
     silence_libraries()
     located = locate_model(reference)
-    tokenizer = _loading(reference, "tokenizer", lambda: AutoTokenizer.from_pretrained(located))
+
+    def load() -> Any:
+        return AutoTokenizer.from_pretrained(located, trust_remote_code=trust_remote_code)
+
+    tokenizer = _loading(reference, "tokenizer", load)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -103,19 +120,25 @@ def load_classifier(
         reference: See :func:`locate_model`.
         labels: Names of the classes, by id.
         pad_id: Token that rows are padded with.
-        settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``.
+        settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``, ``trust_remote_code``.
         trained: Whether it is a trial's own model: then every weight must fit, the head's too.
 
     Raises:
         ModelError: If it cannot be found, loaded or configured.
     """
-    config = classifier_config(load_config(reference), labels, pad_id, settings)
+    trust = bool(settings.get("trust_remote_code"))
+    config = classifier_config(load_config(reference, trust_remote_code=trust), labels, pad_id, settings)
     located = locate_model(reference)
     model: torch.nn.Module = _loading(
         reference,
         "classifier",
         lambda: AutoModelForSequenceClassification.from_pretrained(
-            located, config=config, dtype=torch.float32, ignore_mismatched_sizes=not trained
+            located,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=not trained,
+            use_safetensors=True,
+            trust_remote_code=trust,
         ),
     )
     return _shaped(model, settings)
@@ -131,7 +154,9 @@ def outline(config: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
 
     def build() -> Any:
         with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(config)
+            return AutoModelForSequenceClassification.from_config(
+                config, trust_remote_code=bool(settings.get("trust_remote_code"))
+            )
 
     return _shaped(_loading(str(getattr(config, "model_type", "model")), "classifier", build), settings)
 
@@ -150,10 +175,29 @@ def _shaped(model: torch.nn.Module, settings: Mapping[str, Any]) -> torch.nn.Mod
     return model
 
 
+def _refuse_pickle(folder: Path) -> None:
+    """Weights in the old format can run code while they are read."""
+    pickled = sorted(path.name for path in folder.glob("*.bin") if path.name.startswith("pytorch_model"))
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"model: {folder} has its weights in {pickled[0]} alone, a pickle, which can run code when it is read. "
+            "Save it anew with save_pretrained (model.safetensors), where you trust it."
+        )
+
+
 def _loading(reference: str, part: str, load: Callable[[], T]) -> T:
     try:
         return load()
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AttributeError, SafetensorError) as err:
+    except MemoryError:
+        raise
+    # The libraries raise freely on a configuration that somebody altered.
+    except Exception as err:
+        if "trust_remote_code" in str(err):
+            raise ModelError(
+                f"model: {reference!r} brings Python code of its own along, which is not run unasked. "
+                "Read it; if you trust it, set objective.trust_remote_code: true, or give "
+                "--trust-remote-code to `sweep verify`."
+            ) from err
         reason = " ".join(str(err).split())[:400]
         raise ModelError(
             f"model: the {part} of {reference!r} cannot be loaded: {type(err).__name__}: {reason} "

@@ -46,6 +46,7 @@ class Classification:
         settings: Training settings of the trial.
         seed: Seed of the trial.
         device: Where the model is.
+        split: Parts into which each evaluation batch is cut, so that it fits into memory.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Classification:
         settings: Mapping[str, Any],
         seed: int,
         device: torch.device,
+        split: int = 1,
     ) -> None:
         self.model = model
         self.tokenizer = prepared.tokenizer
@@ -63,6 +65,7 @@ class Classification:
         self._settings = settings
         self._seed = seed
         self._device = device
+        self._evaluation_batch_size = math.ceil(int(settings["evaluation_batch_size"]) / split)
         self._train = prepared.rows("train")
         self._validation = prepared.rows("validation")
         split_seed = int(prepared.meta["identity"]["settings"]["split_seed"])
@@ -95,7 +98,7 @@ class Classification:
     def rehearse(self) -> dict[str, float]:
         """Metrics on one batch of the validation split."""
         rows = self._validation
-        longest = sorted_batches(rows.lengths(self.max_length), int(self._settings["evaluation_batch_size"]))[-1]
+        longest = sorted_batches(rows.lengths(self.max_length), self._evaluation_batch_size)[-1]
         ids = [rows.tokens(int(i), self.max_length) for i in longest]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
         few = TokenRows(ids=np.concatenate(ids), offsets=offsets, labels=rows.labels[longest], suffix=rows.suffix)
@@ -115,7 +118,7 @@ class Classification:
             rows,
             classes=len(self._prepared.labels),
             max_length=self.max_length,
-            batch_size=int(self._settings["evaluation_batch_size"]),
+            batch_size=self._evaluation_batch_size,
             pad_id=self._prepared.pad_id,
             device=self._device,
             alive=alive,
@@ -137,9 +140,10 @@ class TextClassification:
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Split and tokenise the data once, and check that the model can be configured as the space asks."""
         training, space = settings["training"], settings["space"]
-        reference = str(settings["model"])
-        config = load_config(reference, verify=True)
-        tokenizer = load_tokenizer(reference)
+        reference, trust = str(settings["model"]), bool(settings.get("trust_remote_code"))
+        training = {**training, "trust_remote_code": trust}
+        config = load_config(reference, verify=True, trust_remote_code=trust)
+        tokenizer = load_tokenizer(reference, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))
         limit = longest_input(config, tokenizer)
         if limit is not None and max_length > limit:
@@ -209,13 +213,14 @@ class TextClassification:
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model on a split, in fp32 on the CPU."""
         data = PreparedData.open(prepared)
-        found = load_config(str(model))
+        trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
+        found = load_config(str(model), **trust)
         names = [found.id2label.get(i) for i in range(len(found.id2label))]
         if names != data.labels:
             raise ModelError(
                 f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data."
             )
-        classifier = load_classifier(str(model), data.labels, data.pad_id, {}, trained=True)
+        classifier = load_classifier(str(model), data.labels, data.pad_id, trust, trained=True)
         return examine(
             classifier,
             data.rows(split),
@@ -237,9 +242,11 @@ class TextClassification:
         else:
             # Its configuration has layers and dropout as the trial set them.
             folder = str(model_folder(Path(request.assignment.start_from)))
-            model = load_classifier(folder, prepared.labels, prepared.pad_id, {}, trained=True)
+            trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
+            model = load_classifier(folder, prepared.labels, prepared.pad_id, trust, trained=True)
             freeze(model, settings["freeze"] or ())
-        course = Classification(model.to(device), prepared, settings, seed, device)
+        split = request.micro_batch_split
+        course = Classification(model.to(device), prepared, settings, seed, device, split)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,
             accumulation=int(settings["accumulation"]),
@@ -248,7 +255,7 @@ class TextClassification:
             unit=request.fidelity_unit,
             evaluate_at=request.evaluate_at,
         )
-        loop = Loop(course, settings, plan, precision, self.progress, self.leaving)
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split)
         return course, loop, plan, device
 
 
@@ -261,7 +268,8 @@ def _largest_checkpoint(
         for dropout in _values("dropout", training, space):
             for parts in _values("freeze", training, space):
                 shape = {**training, "keep_layers": layers, "dropout": dropout, "freeze": parts}
-                own = classifier_config(load_config(reference), labels, pad_id, shape)
+                config = load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
+                own = classifier_config(config, labels, pad_id, shape)
                 sizes.append(checkpoint_bytes(outline(own, shape)))
     return max(sizes)
 

@@ -14,19 +14,20 @@ from sweep.ports import Clock
 KINDS = ("checkpoints", "exports", "artifacts", "logs", "spool", "history")
 """Folders of a study that are counted by name, in this order: bytes that two share count for the first."""
 
+_BESIDE_TENSORS_BYTES = 2_000_000  # tokenizer, configuration, log
 _PARTS_OF_A_FULL_CHECKPOINT = 3  # weights, and AdamW's two moments of each
 _SECONDS_BETWEEN_LOOKS = 1.0
 _LARGEST_SHARE_OF_LOOKING = 0.02
 
 
 def head_room(checkpoint_bytes: int, running: int) -> int:
-    """What running trials may still write when they are told to leave: one full checkpoint each.
+    """What running trials may still write when they are told to leave: a full checkpoint each, and what goes with it.
 
     Args:
         checkpoint_bytes: One resumable checkpoint.
         running: Trials side by side.
     """
-    return checkpoint_bytes * running
+    return (checkpoint_bytes + _BESIDE_TENSORS_BYTES) * running
 
 
 def needed_bytes(checkpoint_bytes: int, *, running: int, kept: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -46,7 +47,14 @@ def ui(
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
     _refuse_taken(host, port)
-    server = subprocess.Popen(_command(spec, tracking_uri(spec), host, port), start_new_session=True)
+    if not is_loopback(host):
+        sys.stderr.write(
+            f"warning: {host} can be reached from other machines, and everybody there can read and change every run: "
+            "there is no password. Leave --host out to be alone.\n"
+        )
+    # Everybody may read a command line; the URI may hold a password.
+    environment = {**os.environ, "SWEEP_TRACKING_URI": tracking_uri(spec)}
+    server = subprocess.Popen(_command(spec, host, port), env=environment, start_new_session=True)
     try:
         address = f"http://{host}:{port}"
         _wait_until_up(server, address)
@@ -83,8 +91,17 @@ def _journal(spec: StudySpec) -> str | None:
     return str(path) if spec.history is None and path.exists() else None
 
 
-def _command(spec: StudySpec, uri: str, host: str, port: int) -> list[str]:
-    command = [sys.executable, "-m", "dashboards.server", "--tracking-uri", uri, "--host", host, "--port", str(port)]
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that binds there."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
+
+
+def _command(spec: StudySpec, host: str, port: int) -> list[str]:
+    command = [sys.executable, "-m", "dashboards.server", "--host", host, "--port", str(port)]
     command += ["--artifacts", str(spec.layout.tracking_artifacts)]
     journal = _journal(spec)
     return [*command, "--history", journal, "--study", spec.study] if journal else command

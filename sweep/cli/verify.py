@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,9 @@ TOLERANCE = 1e-6
 
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by `sweep export`.")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings along.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Re-evaluate an exported model and compare it with its recorded scores; exit 1 when it differs.
@@ -26,11 +30,11 @@ def verify(
     from sweep.deployment.export import verify_files
     from sweep.deployment.lineage import read_lineage
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder. Name a folder written by `sweep export`.")
     lineage = read_lineage(folder)
     verify_files(folder, lineage)
-    rows = _compare(folder, lineage)
+    rows = _compare(folder, lineage, trust_remote_code=trust_remote_code)
     reproduced = all(row["reproduced"] for row in rows)
     if as_json:
         print_json({"folder": str(folder), "reproduced": reproduced, "scores": rows})
@@ -44,10 +48,16 @@ def verify(
         typer.echo(f"{folder} reproduces its recorded scores; all files match their sha256.")
 
 
-def _compare(folder: Path, lineage: Any) -> list[dict[str, Any]]:
+def _compare(folder: Path, lineage: Any, *, trust_remote_code: bool) -> list[dict[str, Any]]:
     from sweep import wiring
     from sweep.execution.jobs import run_job
+    from sweep.spec.references import with_values
 
+    # Whom to trust is not for the folder to say.
+    trust = {"trust_remote_code": trust_remote_code}
+    training = with_values(lineage.objective.get("training", {}), os.environ)
+    objective = {**lineage.objective, "training": training, **trust}
+    settings = {**with_values(lineage.settings, os.environ), **trust}
     recorded: dict[str, Mapping[str, float]] = {"validation": lineage.validation}
     if lineage.test is not None:
         recorded["test"] = lineage.test
@@ -55,7 +65,7 @@ def _compare(folder: Path, lineage: Any) -> list[dict[str, Any]]:
     with wiring.warm_parent() as parent:
         prepared = Path(lineage.data["folder"])
         if not prepared.is_dir():
-            arguments = {"settings": lineage.objective, "folder": prepared.parent}
+            arguments = {"settings": objective, "folder": prepared.parent}
             data = run_job(parent, lineage.task, "prepare", arguments, timeout_seconds=wiring.JOB_TIMEOUT_SECONDS)
             if data["data_hash"] != lineage.data["data_hash"]:
                 raise VerificationError(
@@ -70,7 +80,7 @@ def _compare(folder: Path, lineage: Any) -> list[dict[str, Any]]:
                 model=folder.absolute(),
                 prepared=str(prepared),
                 split=split,
-                settings=lineage.settings,
+                settings=settings,
             )
             name = lineage.metric["name"]
             difference = abs(now[name] - metrics[name])

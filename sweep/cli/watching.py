@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -84,8 +85,9 @@ class PlainView:
 
     def _say(self, text: str) -> None:
         elapsed = time.monotonic() - self._began
-        sys.stderr.write(f"[{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}] {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # who listened is gone; that is no reason to end a study
+            sys.stderr.write(f"[{int(elapsed) // 60:02d}:{int(elapsed) % 60:02d}] {text}\n")
+            sys.stderr.flush()
 
 
 class LiveView:

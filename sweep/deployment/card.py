@@ -47,6 +47,7 @@ def model_card(lineage: Lineage) -> str:
         "created": lineage.created_at,
         **versions,
     }
+    trust = ", trust_remote_code=True" if lineage.objective.get("trust_remote_code") else ""
     return f"""---
 {head}
 ---
@@ -59,8 +60,8 @@ Fine-tuned for {lineage.task} from `{lineage.base_model}`; the choice of trial
 ```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-model = AutoModelForSequenceClassification.from_pretrained(".")
-tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSequenceClassification.from_pretrained("."{trust})
+tokenizer = AutoTokenizer.from_pretrained("."{trust})
 ```
 
 ## Scores

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.deployment.card import model_card
-from sweep.deployment.lineage import LINEAGE_FILE, Lineage
+from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
 from sweep.errors import SweepError, UserError, VerificationError
 
 
@@ -26,15 +26,15 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
     Args:
         model: Folder with weights, tokenizer and config.
         lineage: Origin; its ``files`` are filled in here.
-        to: Target; must not exist, or be an empty folder or an earlier export.
+        to: Target; must not exist, or be an empty folder or an earlier export without other files.
         link: Share the weights' bytes with ``model`` where the file system can (for folders nobody edits).
 
     Raises:
         UserError: If the target holds something else.
         SweepError: If it cannot be written.
     """
-    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / LINEAGE_FILE).exists())):
-        raise UserError(f"{to}: exists and is not an earlier export. Name a new folder with --to.")
+    if os.path.lexists(to) and not _is_replaceable(to):
+        raise UserError(f"{to}: exists and is not just an earlier export. Name a new folder with --to.")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
@@ -55,6 +55,19 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
         raise SweepError(
             f"{to}: cannot be written ({err.strerror or err}). Free space or name another folder."
         ) from err
+
+
+def _is_replaceable(to: Path) -> bool:
+    """Whether a folder is empty, or holds an earlier export and nothing of anybody else's."""
+    if to.is_symlink() or not to.is_dir():
+        return False
+    found = {str(path.relative_to(to)) for path in to.rglob("*") if not path.is_dir() or path.is_symlink()}
+    if LINEAGE_FILE not in found:
+        return not found
+    try:
+        return found <= {*read_lineage(to).files, LINEAGE_FILE, "README.md"}
+    except VerificationError:
+        return False
 
 
 def verify_files(folder: Path, lineage: Lineage) -> None:

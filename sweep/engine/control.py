@@ -72,10 +72,14 @@ class StopSignals:
 
     def requested(self) -> StopRequest:
         """The most urgent request so far."""
+        return max(self.signalled(), self._from_file())
+
+    def signalled(self) -> StopRequest:
+        """The most urgent request by a signal so far."""
         terminated = StopRequest.NONE if self._now_at == math.inf else StopRequest.DRAIN
         if time.monotonic() >= self._now_at:
             terminated = StopRequest.NOW
-        return max(self._interrupts, terminated, self._from_file())
+        return max(self._interrupts, terminated)
 
     def clear(self) -> None:
         """Forget requests of an earlier driver."""

@@ -39,5 +39,5 @@ def trim_models(
         wanted = {trial.step} if number in kept and trial.step is not None else set()
         if trial.checkpoint is not None or number == just_finished:
             keeper.keep(number, set(), wanted)
-        if not wanted:
+        if not wanted and trial.checkpoint is not None:
             trials[number] = replace(trial, checkpoint=None)

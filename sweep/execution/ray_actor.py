@@ -58,8 +58,8 @@ class WorkerSettings:
         extra_path: Entries for the end of the module search path.
         warm: The driver's warm parent, used where it can be reached.
         gpus: Share of GPUs; with 0 the trial sees none.
+        limits: What each attempt may take.
         unattended_seconds: After so long without a word from the driver, the trial is asked to leave.
-        limits: What each attempt may take; ``grace_seconds`` is what it has to leave in before it is killed.
     """
 
     slot: int
@@ -228,10 +228,7 @@ class TrialWorker:
             return
         if alone_seconds < self._settings.unattended_seconds:
             return
-        if alone_seconds < self._settings.unattended_seconds + self._settings.limits.grace_seconds:
-            supervisor.leave()
-        else:
-            supervisor.begin_kill()
+        supervisor.leave()
         with contextlib.suppress(ExecutionError):  # it is over, then
             self._unsent += supervisor.events()
 

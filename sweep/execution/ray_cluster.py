@@ -10,14 +10,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
 from sweep.execution import ray_guard
-from sweep.execution.ray_private import check_token, private_ray, quiet_ray
+from sweep.execution.ray_private import check_token, private_ray, quiet_ray, use_token
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 12.0
@@ -53,10 +55,12 @@ class RayCluster:
     Attributes:
         workers: Workers of the asked share to run on it; None is as many as fit, whatever nodes come and go.
         guard: Ends what is left of an embedded cluster; None for a joined one.
+        restart: Starts an embedded cluster of the same kind; None for a joined one.
     """
 
     workers: int | None
     guard: Guard | None = None
+    restart: Callable[[], RayCluster] | None = None
 
     def shutdown(self) -> None:
         """Disconnect, and end the cluster if it is embedded; bounded; idempotent."""
@@ -126,7 +130,8 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
             _temp_dir=guard.folder,
         )
         _check_fit(share)
-        return RayCluster(workers=workers, guard=guard)
+        restart = partial(start_cluster, share, workers=workers, logical_gpus=logical_gpus)
+        return RayCluster(workers=workers, guard=guard, restart=restart)
     except ExecutionError:
         RayCluster(workers=0, guard=guard).shutdown()
         raise
@@ -203,7 +208,7 @@ def _authenticate(address: str) -> None:
     quiet_ray()
     is_given = bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ))
     if is_given or Path("~/.ray/auth_token").expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, Ray ignores the token when it joins
+        use_token()
     from ray.exceptions import AuthenticationError, RayError
 
     if address == "auto" or "://" in address:

@@ -22,12 +22,16 @@ _TOKEN = secrets.token_hex(32)
 
 
 def quiet_ray() -> None:
-    """Set what Ray reads from the environment, and keep its own words off the terminal."""
+    """Set what Ray reads from the environment; keep its words off the terminal and its hands off SIGTERM."""
     os.environ.update(_ENVIRONMENT)
     worker: Any = importlib.import_module("ray._private.worker")
     if hasattr(worker, "print_to_stdstream"):
         # It prints the death of nodes and workers to stdout, whatever the logging level.
         worker.print_to_stdstream = lambda *_, **__: None
+    utils: Any = importlib.import_module("ray._private.utils")
+    if hasattr(utils, "set_sigterm_handler"):
+        # It would end the driver in the midst of things; the driver drains instead.
+        utils.set_sigterm_handler = lambda _: None
 
 
 def draining_nodes() -> frozenset[str]:
@@ -36,6 +40,14 @@ def draining_nodes() -> frozenset[str]:
         state: Any = importlib.import_module("ray._private.state").state
         return frozenset(state.get_draining_nodes())
     return frozenset()
+
+
+def use_token() -> None:
+    """Have Ray in this process, and in those it starts, use the token it finds; it ignores one when it joins."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    config: Any = getattr(importlib.import_module("ray._raylet"), "Config", None)
+    if config is not None:
+        config.initialize("")  # it has read the environment once, when it was imported
 
 
 def check_token(address: str) -> None:

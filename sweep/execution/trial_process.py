@@ -155,7 +155,12 @@ def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
     objective = load(name)
 
     def progress(step: int, total_steps: int, loss: float | None = None) -> None:
-        _say(channel, {"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
+        try:
+            channel.send({"progress": {"step": int(step), "total_steps": int(total_steps), "loss": loss}})
+        except ExecutionError:
+            if not channel.is_broken:
+                raise
+            _told_to_leave.append(signal.SIGTERM)  # nobody waits any more: what is trained can still be committed
 
     objective.progress = progress
     objective.leaving = _is_leaving

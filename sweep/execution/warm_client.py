@@ -92,6 +92,7 @@ class WarmParent:
         self._alive_writer: int | None = None
         self._attached = attach_to
         self._lock = threading.RLock()
+        self._is_closed = False
 
     @property
     def address(self) -> WarmAddress:
@@ -118,6 +119,8 @@ class WarmParent:
             ExecutionError: If it cannot be started.
         """
         with self._lock:
+            if self._is_closed:
+                raise ExecutionError("the warm parent was closed; make another")
             if self._attached is not None:
                 if self._attached.is_here:
                     return
@@ -162,7 +165,9 @@ class WarmParent:
         return process
 
     def close(self) -> None:
-        """End it and everything forked for this process; idempotent."""
+        """End it and everything forked for this process, for good; idempotent."""
+        with self._lock:
+            self._is_closed = True
         if self._alive_writer is not None:
             os.close(self._alive_writer)
             self._alive_writer = None

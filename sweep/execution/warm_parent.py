@@ -7,12 +7,16 @@ SCM_RIGHTS one end of a socket pair, which the forked child hands to ``function(
 ``{"pid": n}`` and, once the child has ended, ``{"exit": n}`` (a negative number is a signal); or
 ``{"error": text}``. A connection that sends ``{"signal": n}`` signals the child alone; one that closes early, or sends
 ``{"kill": true}``, kills it with its whole process group. A child begins with SIGTERM blocked: whoever wants to heed
-it has the time to. When the owner dies, however it dies, the pipe it holds closes and everything here ends.
+it has the time to. What a child started ends with it, wherever it went: on Linux, orphans fall to the child while it
+lives and then to the warm parent, which kills them. When the owner dies, however it dies, the pipe it holds closes
+and everything here ends. All this at once, unless SIGTERM has come here: then the whole machine is told to end, and
+children have a while to leave.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -25,6 +29,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,8 +40,12 @@ if TYPE_CHECKING:
     from sweep.execution.trial_log import TrialLog
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_END_SECONDS = 5.0
 _OWNER_GONE = 0
 _CHILD_BROKE = 1
+_LEAVING_SECONDS = 30
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +124,8 @@ class _Server:
         self._config = config
         self._failure = failure
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+        if self._libc is not None:
+            self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._listener = socket.socket(fileno=config.listen_fd)
         self._listener.setblocking(False)
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -122,6 +133,7 @@ class _Server:
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGALRM, lambda *_: self._kill_unwanted())
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(config.alive_fd, selectors.EVENT_READ)
@@ -216,10 +228,12 @@ class _Server:
             os.setsid()
             if self._libc is not None:
                 self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             if os.getppid() != warm_parent:  # it died before the line above
                 os._exit(_CHILD_BROKE)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGALRM):
+                signal.signal(number, signal.SIG_DFL)
             self._selector.close()
             for other in self._clients.values():
                 other.connection.close()
@@ -244,15 +258,19 @@ class _Server:
                     code = code or _CHILD_BROKE
             os._exit(code)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Take leave of what has ended, and of what it left behind; returns whether a child is left."""
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
-                return
+                return False
             if ended is None:
-                return
+                return True
             self._kill(ended.si_pid)  # what it left behind in its group, while the pid is still taken
+            for orphan in _children() - self._children.keys():
+                with contextlib.suppress(PermissionError):  # it may have become another user
+                    os.kill(orphan, signal.SIGKILL)
             _, status = os.waitpid(ended.si_pid, 0)
             self._keep_log(ended.si_pid)
             client = self._children.pop(ended.si_pid, None)
@@ -277,7 +295,10 @@ class _Server:
         client.descriptors.clear()
         if client.pid in self._children:
             self._children[client.pid] = None
-            self._kill(client.pid)
+            if _is_machine_ending():
+                signal.alarm(_LEAVING_SECONDS)
+            else:
+                self._kill(client.pid)
 
     def _kill(self, pid: int | None) -> None:
         if pid is None or pid not in self._children:
@@ -288,6 +309,11 @@ class _Server:
             except (ProcessLookupError, PermissionError):
                 continue
 
+    def _kill_unwanted(self) -> None:
+        for pid, client in list(self._children.items()):
+            if client is None:
+                self._kill(pid)
+
     def _reply(self, client: _Client, answer: dict[str, Any]) -> None:
         try:
             client.connection.send(json.dumps(answer).encode() + b"\n")
@@ -295,12 +321,31 @@ class _Server:
             return
 
     def _end(self) -> NoReturn:
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        while _is_machine_ending() and self._reap() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         for pid in list(self._children):
             self._kill(pid)
+        deadline = time.monotonic() + _END_SECONDS
+        while self._reap() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         for pid in list(self._logs):
             self._keep_log(pid)
         shutil.rmtree(self._config.folder, ignore_errors=True)
         os._exit(_OWNER_GONE)
+
+
+def _is_machine_ending() -> bool:
+    """Whether SIGTERM has come; it stays blocked, so that there is a parent to leave from."""
+    return signal.SIGTERM in signal.sigpending()
+
+
+def _children() -> set[int]:
+    """Process ids of this process's children, where the system tells; one that ends meanwhile may hide another."""
+    try:
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+    except OSError:
+        return set()
 
 
 def _log_of(request: dict[str, Any]) -> TrialLog | None:

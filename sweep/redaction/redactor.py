@@ -16,11 +16,11 @@ from sweep.redaction.patterns import MASK, is_reference, is_secret_name, passwor
 _SHORTEST = 4
 _SHORTEST_OF_ENVIRONMENT = 6
 _SHORTEST_LINE = 12
-_SHORTEST_HEX = 16
+_SHORTEST_PART = 16
 
 _VARIABLE = re.compile(
     r"(?:\A|_)(?:TOKENS?|SECRETS?|PASS|PASSPHRASE|CREDENTIALS?|AUTH|API_?KEYS?|(?:ACCESS|PRIVATE|SECRET)_?KEY)(?:_|\Z)"
-    r"|PASSWORD|PASSWD|_PWD\Z",
+    r"|PASSWORD|PASSWD|_(?:PWD|KEY)\Z",
     re.IGNORECASE,
 )
 _NO_SECRET = re.compile(
@@ -144,7 +144,7 @@ def _forms(secret: str) -> set[str]:
 
 
 def _exactly(form: str) -> str:
-    if len(form) < _SHORTEST_HEX and re.fullmatch(r"[0-9a-fA-F]+", form):
-        # So short a one is part of many a digest or number.
+    if len(form) < _SHORTEST_PART and re.fullmatch(r"[0-9a-fA-F]+|[A-Za-z]+", form):
+        # So short a one is part of many a digest, number or word.
         return rf"(?<!\w)(?<!\d\.){form}(?!\w)(?!\.\d)"
     return re.escape(form)

@@ -88,7 +88,7 @@ def database_file(history: str | None) -> Path | None:
 def _check(connection: Connection, session: int, place: str, spec: StudySpec) -> None:
     reason = "the session has changed"
     try:
-        # SQLAlchemy replaces a dead connection silently, and the lock has died with it.
+        # Behind a pooler the session may have become another one, which holds nothing.
         if connection.execute(_SESSION).scalar_one() == session:
             return
     except SQLAlchemyError as err:

@@ -262,9 +262,8 @@ class OptunaStore:
 
     def close(self) -> None:
         """Let go of the store; idempotent."""
-        if self._failure is None:
-            self._failure = "it is closed"
-            self._history.close()
+        self._failure = self._failure or "it is closed"
+        self._history.close()
 
     # Opening
 

@@ -47,8 +47,8 @@ def stored_spec(spec: StudySpec, redactor: Redactor) -> tuple[dict[str, Any], li
 def how_to_keep_secrets(struck: Collection[str]) -> list[str]:
     """A warning for each value that will not be stored, and what to do instead."""
     return [
-        f"{key}: its secret is not stored, and `sweep resume` will ask for it. Write ${{NAME}} in its place, and set "
-        f"the environment variable NAME{f'; or {_INSTEAD[key]}' if key in _INSTEAD else ''}."
+        f"the secret in {key} is not stored, and `sweep resume` will ask for it. Write ${{NAME}} in its place and set "
+        f"the environment variable NAME{f', or {_INSTEAD[key]}' if key in _INSTEAD else ''}."
         for key in struck
     ]
 
@@ -75,8 +75,8 @@ def with_secrets(
     for key in _keys(values):
         if MASK not in str(_at(values, key)):
             continue
-        found = _at(given, key) if given is not None else environ.get(VARIABLES.get(key, ""))
-        if found is not None:
+        found = _at(given or {}, key) or environ.get(VARIABLES.get(key, ""))
+        if found:
             _put(filled, key, found)
         elif needed is None or key in needed:
             missing.append(key)
@@ -105,7 +105,7 @@ def _keys(values: Mapping[str, Any]) -> list[str]:
 def _at(values: Mapping[str, Any], key: str) -> Any:
     place: Any = values
     for part in key.split("."):
-        place = place[part]
+        place = place.get(part) if isinstance(place, Mapping) else None
     return place
 
 

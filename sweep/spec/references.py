@@ -50,8 +50,7 @@ def expanded(
             problems.add(node.place, f"{'.'.join(map(str, keys))}={shown(node)} {rule}. Set it, or write the value.")
         written[keys] = node.text
         # Always a text: digits of a password are no number.
-        value = _REFERENCE.sub(lambda match: environ.get(match[1], match[0]), node.text)
-        return Scalar(node.place, value, quoted=True, written=node.text)
+        return Scalar(node.place, with_values(node.text, environ), quoted=True, written=node.text)
 
     entries = {key: walk(child, (key,)) for key, child in tree.entries.items()}
     return Table(tree.place, entries), written
@@ -76,6 +75,17 @@ def with_references(values: dict[str, Any], references: Mapping[Keys, str]) -> d
             place = place[key]
         place[keys[-1]] = text
     return values
+
+
+def with_values(values: Any, environ: Mapping[str, str]) -> Any:
+    """Plain data with the values of variables in the place of their names, for those that are set."""
+    if isinstance(values, Mapping):
+        return {key: with_values(value, environ) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [with_values(value, environ) for value in values]
+    if not isinstance(values, str):
+        return values
+    return _REFERENCE.sub(lambda match: environ.get(match[1], match[0]), values)
 
 
 def _value_at(values: Any, keys: Keys) -> Any:

@@ -1,8 +1,8 @@
 """What every :class:`sweep.ports.Executor` must do, as a test class to inherit from.
 
 The subclass gives two fixtures: ``executor``, an idle executor of at least two slots that runs the objective ``toy``
-of :mod:`sweep.testing.toy_objectives`, and ``folder``, an empty folder. Attempts of different tests never share a
-trial number, so that one executor may serve them all.
+of :mod:`sweep.testing.toy_objectives` within :data:`CONFORMANCE_LIMITS`, and ``folder``, an empty folder. Attempts of
+different tests never share a trial number, so that one executor may serve them all.
 """
 # ruff: noqa: D102  # the names of tests are sentences
 
@@ -20,7 +20,10 @@ import pytest
 
 from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, TrainRequest
 from sweep.errors import ExecutionError
-from sweep.ports import Ended, Event, Executor, Progressed, Reported, Started
+from sweep.ports import AttemptLimits, Ended, Event, Executor, Progressed, Reported, Started
+
+CONFORMANCE_LIMITS = AttemptLimits(silence_seconds=5.0, memory_bytes=500_000_000)
+"""Limits of the attempts of the executor under test."""
 
 _NUMBERS = itertools.count()
 _PATIENCE_SECONDS = 30.0
@@ -218,6 +221,19 @@ class ExecutorConformance:
         executor.leave(request.assignment.trial_number, 1)
         events = gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=Decision.PAUSE)
         assert the_end(events).end is AttemptEnd.PAUSED
+
+    def test_a_silent_attempt_ends_as_timeout_with_its_stack(self, executor: Executor, folder: Path) -> None:
+        end = the_end(run(executor, toy_request(folder, reports=0, then="hang"), folder / "log"))
+        assert end.end is AttemptEnd.TIMEOUT
+        assert "limits.silence_minutes" in str(end.detail)
+        assert str(end.detail).endswith("in _end")
+        assert executor.free_slots == executor.slots
+
+    def test_an_attempt_that_takes_too_much_memory_ends_as_oom(self, executor: Executor, folder: Path) -> None:
+        request = toy_request(folder, reports=0, then="allocate", megabytes=600)
+        end = the_end(run(executor, request, folder / "log"))
+        assert end.end is AttemptEnd.OOM
+        assert "limits.memory_gb" in str(end.detail)
 
     def test_unknown_attempts_are_ignored(self, executor: Executor) -> None:
         executor.decide(10**6, 1, Decision.STOP)

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import itertools
 import os
 import sys
 import time
@@ -27,7 +27,8 @@ CANARY: list[int] = []
 class ToyObjective:
     """Reports as often as its settings say, then ends as they say.
 
-    Settings: ``reports`` (evaluations), ``then`` (how it ends), ``sleep_seconds`` (before each evaluation).
+    Settings: ``reports`` (evaluations), ``then`` (how it ends), ``sleep_seconds`` (before each evaluation),
+    ``fits_at`` (micro-batch split at which it no longer runs out of device memory).
     """
 
     progress: Any = None
@@ -104,11 +105,14 @@ class ToyObjective:
             pass
 
     def _hold_the_interpreter(self) -> None:
-        """A call into C that does not let go of the interpreter's lock."""
-        while True:
-            ctypes.PyDLL(None).sleep(600)
+        """A call into C that never lets go of the interpreter's lock."""
+        sum(itertools.repeat(0))
 
-    def _allocate(self, megabytes: int) -> None:
+    def _allocate(self, megabytes: int, processes: int) -> None:
+        """So much in each of the processes."""
+        for _ in range(processes - 1):
+            if os.fork() == 0:
+                break
         LEAK.append(b"x" * (megabytes * 1_000_000))
         time.sleep(600)
 
@@ -137,7 +141,7 @@ class ToyObjective:
             raise InvalidDataError("train.csv: no rows")
         if how == "memory":
             raise MemoryError
-        if how == "device-memory":
+        if how == "device-memory" and request.micro_batch_split < request.settings.get("fits_at", 2**20):
             raise OutOfMemoryError("CUDA out of memory")
         if how == "exit":
             os._exit(9)
@@ -145,19 +149,19 @@ class ToyObjective:
             sys.exit(3)
         if how == "disk-full":
             raise CheckpointError("step-3: the checkpoint cannot be written") from OSError(errno.ENOSPC, "no space")
-        if how == "train-on":
-            self._train_on(int(request.settings.get("reports", 3)))
         if how == "loop":
             self._loop_for_ever()
         if how == "hold-the-interpreter":
             self._hold_the_interpreter()
         if how == "allocate":
-            self._allocate(int(request.settings["megabytes"]))
+            self._allocate(int(request.settings["megabytes"]), int(request.settings.get("processes", 1)))
         if how == "chatter":
             self._chatter()
         if how in ("orphan", "escape"):
             self._start_another(Path(request.artifacts), escapes=how == "escape")
-        if how in ("hang", "orphan", "escape"):
+        if how in ("train-on", "escape"):
+            self._train_on(int(request.settings.get("reports", 3)))
+        if how in ("hang", "orphan"):
             time.sleep(600)
 
 

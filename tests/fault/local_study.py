@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial
 from sweep.engine.control import StopRequest
 from sweep.engine.loop import LoopResult, StudyLoop
+from sweep.engine.view import Observer
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import AttemptLimits, Executor
@@ -34,7 +36,8 @@ class LocalStudy:
         self.spec = parse_spec(SPEC, place="study.yaml", folder=folder, overrides=overrides)
         self.executor: Executor = LocalExecutor(1, parent, "toy", loader=LOADER, limits=limits)
         self.recorder = MemoryRecorder()
-        self.observer = SilentObserver()
+        self.observer: Observer = SilentObserver()
+        self.stop_requested: Callable[[], StopRequest] = lambda: StopRequest.NONE
         self.plans: dict[int, dict[str, Any]] = {}
         self.trials: list[Trial] = []
 
@@ -51,7 +54,7 @@ class LocalStudy:
             request_for=self._request,
             log_of=lambda number: self.folder / f"trial-{number}.log",
             artifacts_of=self._artifacts,
-            stop_requested=lambda: StopRequest.NONE,
+            stop_requested=self.stop_requested,
         )
         try:
             result = loop.run()

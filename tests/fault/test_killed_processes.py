@@ -72,7 +72,7 @@ def assert_each_trial_finished_once(shell: Shell, trials: int = TRIALS) -> None:
 
 
 @pytest.mark.parametrize("victim", ["trial process", "worker"])
-def test_a_killed_trial_process_or_worker_ends_the_attempt_not_the_trial(shell: Shell, victim: str) -> None:
+def test_pain_01_a_killed_trial_process_or_worker_ends_the_attempt_not_the_trial(shell: Shell, victim: str) -> None:
     spec = shell.write_spec(trials=TRIALS, rows=240)
     driver = shell.start("run", str(spec))
     try:
@@ -87,7 +87,7 @@ def test_a_killed_trial_process_or_worker_ends_the_attempt_not_the_trial(shell: 
     assert_each_trial_finished_once(shell)
 
 
-def test_a_killed_driver_leaves_no_process_and_resume_finishes_every_trial_once(shell: Shell) -> None:
+def test_pain_01_a_killed_driver_leaves_no_process_and_resume_finishes_every_trial_once(shell: Shell) -> None:
     spec = shell.write_spec(trials=TRIALS, rows=240)
     driver = shell.start("run", str(spec))
     try:

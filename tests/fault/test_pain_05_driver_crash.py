@@ -12,11 +12,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sweep.domain import AttemptEnd, Report, TrialState
 from sweep.ports import AttemptBegun, AttemptOver, TrialOver
 from sweep.search import read_trials
 from sweep.tracking.spool import read_entries
 from tests.fault.killable_driver import EVALUATIONS, study_in
+from tests.integration.journey.conftest import Shell, end, wait_for
+from tests.recording import Store
 from tests.simulated import DriverDied, Study
 
 TRIALS = 100
@@ -72,6 +76,54 @@ def test_pain_05_a_driver_killed_twenty_times_finishes_each_of_100_trials_once(t
         assert sorted(over) == begun[:-1], "every attempt but the last is told to be over"
         assert not trial.setbacks, "a driver's death is no setback of a trial"
     assert sum(trial.attempt for trial in trials) > TRIALS, "no kill met a running trial"
+
+
+SPEC = """\
+study: killed
+objective:
+  task: sweep.testing.checkpointing_objective:QuickObjective
+  model: none
+  data: {}
+  training: {steps: 40, batch_size: 16, sleep_seconds: 0.02}
+search: {learning_rate: 1e-3..1 log}
+budget: {trials: 24}
+resources: {workers: 2}
+storage: mlruns
+"""
+
+
+@pytest.mark.slow
+def test_pain_05_sweep_run_and_resume_killed_six_times_finish_each_trial_once(tmp_path: Path) -> None:
+    generator = random.Random(6)
+    shell = Shell(tmp_path)
+    (tmp_path / "study.yaml").write_text(SPEC, encoding="utf-8")
+    arguments = ("run", "study.yaml")
+    for kill in range(6):
+        driver = shell.start(*arguments)
+        try:
+            # Told once it has begun an attempt of this session, at the latest.
+            begun = shell.errors().count("trial ")
+            wait_for("a report", lambda begun=begun: shell.errors().count("trial ") > begun)  # type: ignore[misc]
+            time.sleep(generator.uniform(0, 2))
+            os.kill(driver.pid, signal.SIGKILL)
+            driver.wait()
+        finally:
+            end(driver)
+        status = shell.json("status", "killed")
+        assert status["state"] == "PAUSED", kill
+        assert "RUNNING" not in status["trials"]
+        arguments = ("resume", "killed")
+    shell(*arguments)
+    status = shell.json("status", "killed")
+    assert status["state"] == "COMPLETE"
+    assert sum(status["trials"].values()) == 24
+    assert set(status["trials"]) <= {"COMPLETE", "PRUNED"}
+    assert status["undelivered"] == 0
+    store = Store(tmp_path / "mlruns" / "mlflow.db")
+    runs = store.runs()
+    assert sorted(map(int, runs)) == list(range(24))
+    assert {store.info(run)["status"] for run in runs.values()} <= {"FINISHED", "KILLED"}
+    assert store.doubles() == []
 
 
 def _signature(study: Study) -> list[Any]:

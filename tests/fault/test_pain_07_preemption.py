@@ -17,8 +17,9 @@ from sweep.checkpoints import FolderKeeper, read_manifest
 from sweep.domain import Assignment, AttemptEnd, MetricRule, Report, TrainRequest, TrialState
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
-from sweep.ports import Ended, LeftEarly, Reported
-from sweep.testing.executor import gather, run, the_end
+from sweep.ports import AttemptLimits, Ended, LeftEarly, Reported, Started
+from sweep.testing.executor import gather, gone_within, run, the_end, toy_request
+from sweep.testing.toy_objectives import LOADER
 from tests.unit.test_engine_loop import Study
 
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
@@ -179,6 +180,21 @@ def test_pain_07_sigterm_loses_at_most_one_step_and_is_no_failure(
     assert_same([*[report for report in before if report.step not in again], *after], whole)
     taken = [int(line) for line in (tmp_path / "artifacts" / "steps").read_text().split()]
     assert len(taken) - len(set(taken)) <= 1, "steps trained twice"
+
+
+def test_pain_07_a_trial_that_does_not_leave_in_its_grace_is_ended_and_is_no_failure_either(
+    parent: WarmParent, tmp_path: Path
+) -> None:
+    executor = LocalExecutor(1, parent, "toy", loader=LOADER, limits=AttemptLimits(grace_seconds=1.0))
+    request = toy_request(tmp_path, reports=1, then="hang")
+    executor.start(request, tmp_path / "log")
+    events = gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen))
+    (started,) = [event for event in events if isinstance(event, Started)]
+    executor.leave(request.assignment.trial_number, 1)
+    end = the_end(gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen)))
+    assert end.end is AttemptEnd.PREEMPTED
+    assert "did not within 1 s (limits.grace_seconds)" in str(end.detail)
+    assert gone_within(5, started.pid)
 
 
 def test_pain_07_preemptions_eat_no_retries_and_are_no_setbacks(tmp_path: Path) -> None:

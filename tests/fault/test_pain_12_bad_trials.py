@@ -6,20 +6,18 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sweep.clock import SystemClock
-from sweep.domain import Assignment, AttemptEnd, Report, TrainRequest, TrialState
+from sweep.domain import Assignment, Report, TrainRequest, TrialState
 from sweep.engine.control import StopRequest
 from sweep.engine.loop import StudyLoop
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
-from sweep.ports import Ended, Event, Reported
+from sweep.ports import AttemptLimits
 from sweep.search import OptunaStore
 from sweep.testing.doubles import MemoryKeeper, MemoryRecorder, SilentObserver
 from sweep.testing.toy_objectives import LOADER
@@ -42,32 +40,6 @@ RATES: dict[tuple[str, str], tuple[int, TrialState, int]] = {
     ("exit", "once"): (4, TrialState.COMPLETE, 2),
 }
 """(how, when): (trials, the state they end in, their attempts)."""
-
-
-class ImpatientExecutor(LocalExecutor):
-    """Ends what says nothing for a while as TIMEOUT."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._heard: dict[tuple[int, int], float] = {}
-        self._silent: set[tuple[int, int]] = set()
-
-    def wait(self, timeout_seconds: float) -> Sequence[Event]:
-        now = SystemClock().monotonic()
-        events = [self._told(event) for event in super().wait(timeout_seconds)]
-        for key in self._running:
-            if now - self._heard.setdefault(key, now) > SILENCE_SECONDS:
-                self._silent.add(key)
-                self.kill(*key)
-        return events
-
-    def _told(self, event: Event) -> Event:
-        about = event.report if isinstance(event, Reported) else event
-        key = (about.trial_number, about.attempt)
-        self._heard[key] = SystemClock().monotonic()
-        if isinstance(event, Ended) and key in self._silent:
-            return replace(event, end=AttemptEnd.TIMEOUT, detail="silent")
-        return event
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +78,8 @@ def test_pain_12_outcomes_injected_at_known_rates_are_counted_exactly_and_the_sw
             artifacts=str(spec.layout.artifacts(assignment.trial_number)),
         )
 
-    executor = ImpatientExecutor(4, parent, "toy", loader=LOADER)
+    limits = AttemptLimits(silence_seconds=SILENCE_SECONDS)
+    executor = LocalExecutor(4, parent, "toy", loader=LOADER, limits=limits)
     store = OptunaStore.create(spec)
     try:
         result = StudyLoop(

@@ -70,6 +70,24 @@ def test_pain_21_polling_a_journal_of_1000_trials_meets_no_lock_and_loses_no_tel
     check_polled_study(tmp_path, 1000, None, ["reader", "dashboard"])
 
 
+def test_pain_21_a_line_that_is_still_being_written_is_not_read(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path)
+    store = OptunaStore.create(spec)
+    store.ask()
+    path = spec.layout.history / "journal.log"
+    before = path.read_bytes()
+    reader = OptunaStore.open_readonly(spec)
+    report = evaluation(0, 100, 0.5, fidelity=4.0)
+    store.report(report, 0.5)
+    written = path.read_bytes()
+    for end in range(len(before), len(written) + 1):
+        path.write_bytes(written[:end])
+        (trial,) = reader.trials()
+        assert trial.value == (0.5 if b"\n" in written[len(before) : end] else None)
+    reader.close()
+    store.close()
+
+
 @pytest.mark.slow
 def test_pain_21_polling_a_journal_of_10000_trials_meets_no_lock_and_loses_no_tell(tmp_path: Path) -> None:
     check_polled_study(tmp_path, 10_000, None, ["reader", "dashboard"])

@@ -17,6 +17,7 @@ from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import Ended, Reported, Started
 from sweep.testing.executor import (
+    CONFORMANCE_LIMITS,
     ExecutorConformance,
     gather,
     gone_within,
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 class TestLocalExecutor(ExecutorConformance):
     @pytest.fixture
     def executor(self, parent: WarmParent) -> Iterator[LocalExecutor]:
-        executor = LocalExecutor(2, parent, "toy", loader=LOADER)
+        executor = LocalExecutor(2, parent, "toy", loader=LOADER, limits=CONFORMANCE_LIMITS)
         yield executor
         executor.close()
 

@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,11 +16,21 @@ import ray
 
 from sweep.domain import AttemptEnd
 from sweep.errors import ExecutionError
+from sweep.execution.messages import request_to_json
+from sweep.execution.ray_actor import Answer, TrialWorker, WorkerIdentity, WorkerSettings
 from sweep.execution.ray_cluster import RayCluster, TrialShare, start_cluster
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
-from sweep.ports import Ended, Event, Reported, Started
-from sweep.testing.executor import ExecutorConformance, gather, gone_within, run, the_end, toy_request
+from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
+from sweep.testing.executor import (
+    CONFORMANCE_LIMITS,
+    ExecutorConformance,
+    gather,
+    gone_within,
+    run,
+    the_end,
+    toy_request,
+)
 from sweep.testing.toy_objectives import LOADER
 
 TOYS = ("sweep.testing.toy_objectives",)
@@ -42,7 +54,9 @@ def cluster() -> Iterator[RayCluster]:
 @pytest.fixture(scope="module")
 def gpu_executor(cluster: RayCluster, parent: WarmParent) -> Iterator[RayExecutor]:
     two = RayCluster(workers=2)
-    executor = RayExecutor(two, TrialShare(gpus=1.0), "toy", parent=parent, loader=LOADER, modules=TOYS)
+    executor = RayExecutor(
+        two, TrialShare(gpus=1.0), "toy", parent=parent, loader=LOADER, modules=TOYS, limits=CONFORMANCE_LIMITS
+    )
     yield executor
     executor.close()
 
@@ -145,6 +159,86 @@ def test_a_broken_warm_parent_is_told_as_an_error(cluster: RayCluster, folder: P
         broken.close()
 
 
+@ray.remote(max_restarts=0, concurrency_groups={"control": 1, "life": 1})
+class Clumsy:
+    """A worker that cannot do its part."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        if settings.objective == "none":
+            raise OSError("no room for a worker")
+
+    def identify(self) -> WorkerIdentity:
+        return WorkerIdentity(name="clumsy-0", pid=os.getpid(), node_id=ray.get_runtime_context().get_node_id())
+
+    def live(self) -> None:
+        threading.Event().wait()
+
+    def begin(self, request: dict[str, Any], log: str, timeout_seconds: float) -> Answer:
+        assignment = request["assignment"]
+        if assignment["trial_number"] > 0:
+            raise OSError("too many open files")
+        started = Started(trial_number=0, attempt=1, worker="clumsy-0", pid=os.getpid())
+        ended = Ended(trial_number=0, attempt=1, end=AttemptEnd.FINISHED)
+        return Answer(events=[started, ended], is_going=False)
+
+
+def test_a_worker_that_cannot_do_its_part_loses_the_attempt_alone_and_the_third_in_a_row_ends_the_study(
+    cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.execution.ray_slot.TrialActor", Clumsy)
+    executor = RayExecutor(RayCluster(workers=1), TrialShare(cpus=0.5), "toy", parent=None, loader=LOADER)
+    try:
+        run(executor, toy_request(folder, number=0), folder / "log")
+        for _ in range(2):
+            end = the_end(run(executor, toy_request(folder, number=1), folder / "log"))
+            assert end.end is AttemptEnd.LOST
+            assert "too many open files" in (end.detail or "")
+        with pytest.raises(ExecutionError, match="too many open files"):
+            run(executor, toy_request(folder, number=1), folder / "log")
+    finally:
+        executor.close()
+
+
+def test_workers_that_cannot_be_made_are_one_clear_error(
+    cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.execution.ray_slot.TrialActor", Clumsy)
+    monkeypatch.setattr("sweep.execution.ray_workers._LONGEST_PAUSE_SECONDS", 0.1)
+    executor = RayExecutor(RayCluster(workers=1), TrialShare(cpus=0.5), "none", parent=None, loader=LOADER)
+    try:
+        with pytest.raises(ExecutionError, match=r"no worker can be started: .*no room for a worker"):
+            assert executor.free_slots
+    finally:
+        executor.close()
+
+
+def test_a_trial_whose_driver_asks_no_more_leaves_and_its_end_is_kept(parent: WarmParent, folder: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    settings = WorkerSettings(
+        slot=0,
+        objective="toy",
+        loader=LOADER,
+        modules=TOYS,
+        extra_path=(),
+        warm=parent.address,
+        gpus=0.0,
+        limits=AttemptLimits(),
+        unattended_seconds=0.5,
+    )
+    worker = TrialWorker(settings)
+    signal.signal(signal.SIGTERM, before)
+    events = worker.begin(
+        request_to_json(toy_request(folder, reports=0, then="train-on")), str(folder / "log"), 10
+    ).events
+    while not any(isinstance(event, Started) for event in events):
+        events += worker.poll(None, 10).events
+    started = next(event for event in events if isinstance(event, Started))
+    assert gone_within(20, started.pid)
+    while not ended(events):
+        events += worker.poll(None, 10).events
+    assert the_end(events).end is AttemptEnd.PREEMPTED
+
+
 def test_an_interrupt_of_the_terminal_leaves_ray_and_the_trial_alone(executor: RayExecutor, folder: Path) -> None:
     executor.start(toy_request(folder, reports=1), folder / "log")
     events = gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen), decision=None)
@@ -167,6 +261,51 @@ def test_nothing_of_ray_listens_to_the_network(cluster: RayCluster) -> None:
     ]
     assert listening
     assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_nothing_of_ray_tells_of_its_use(cluster: RayCluster) -> None:
+    family = psutil.Process().children(recursive=True)
+    daemons = [child for child in family if child.name() in ("gcs_server", "raylet")]
+    assert len(daemons) == 2
+    assert {child.environ().get("RAY_USAGE_STATS_ENABLED") for child in daemons} == {"0"}
+
+
+JOINING = """
+import sys
+from sweep.execution.messages import request_to_json
+from sweep.execution.ray_actor import Answer, TrialWorker, WorkerIdentity, WorkerSettings
+from sweep.execution.ray_cluster import TrialShare, join_cluster
+from sweep.errors import SweepError
+try:
+    join_cluster(sys.argv[1], TrialShare(), workers=None).shutdown()
+    print("joined")
+except SweepError as error:
+    print(error, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        (None, "joined"),
+        ("f" * 64, "wants another token than this process has. Put its token into RAY_AUTH_TOKEN"),
+    ],
+)
+def test_a_cluster_with_a_token_is_joined_by_those_who_have_it(
+    cluster: RayCluster, tmp_path: Path, token: str | None, words: str
+) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"},
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "HOME": str(tmp_path),
+    }
+    assert environment["RAY_AUTH_TOKEN"]  # this cluster's, set when it was started
+    environment["RAY_AUTH_TOKEN"] = token or environment["RAY_AUTH_TOKEN"]
+    command = [sys.executable, "-c", JOINING, ray.get_runtime_context().gcs_address]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert words in answer.stdout
+    assert len(answer.stdout.splitlines()) == 1
+    assert "Traceback" not in answer.stderr
 
 
 def test_a_running_cluster_is_joined_and_left_running(cluster: RayCluster, folder: Path) -> None:

@@ -49,7 +49,7 @@ class Adversary:
         # Costly faults are rarer; a bag, so that each kind comes in every storm that is long enough.
         bag = [self.kill_trial] * 5 + [self.kill_worker] * 3 + [self.terminate_trial] * 3 + [self.freeze] * 3
         bag += [self.corrupt_checkpoint] * 4 + [self.kill_server] * 2 + [self.kill_writer] * 2
-        bag += [self.kill_warm_parent, self.kill_driver, self.kill_driver, self.interrupt_driver]
+        bag += [self.kill_warm_parent, self.kill_driver, self.interrupt_driver, self.terminate_driver]
         bag += [self.fill_disk] * (2 if self.may_fill else 0)
         self._bag = bag
         self._waiting: list[Callable[[], bool]] = []
@@ -110,9 +110,14 @@ class Adversary:
         """SIGKILL the driver; it is resumed."""
         return self._send(self._driver, signal.SIGKILL)
 
+    def terminate_driver(self) -> bool:
+        """SIGTERM, as a scheduler sends it; it drains, and is resumed."""
+        return self._send(self._driver, signal.SIGTERM)
+
     def interrupt_driver(self) -> bool:
         """Ctrl-C; it drains, and is resumed."""
-        return self._send(self._driver, signal.SIGINT)
+        # Within its imports Python itself would end it, with a traceback that is none of ours.
+        return bool(self.family.warm_parents()) and self._send(self._driver, signal.SIGINT)
 
     def freeze(self) -> bool:
         """SIGSTOP anybody for some seconds, past the deadline at times, then SIGCONT."""

@@ -24,8 +24,8 @@ from tests.storm.verdict import failures
 
 STUDY = "storm"
 DISK_MEGABYTES = 96
-EXPECTED_CODES = frozenset({0, 130, -signal.SIGKILL})
-"""Done, paused on request, killed; 1 is expected too where the disk was full."""
+EXPECTED_CODES = frozenset({0, 130, -signal.SIGKILL, -signal.SIGTERM})
+"""Done, paused on request, killed, told to end before it heeded signals; 1 where the disk was full."""
 
 SPEC = """\
 study: storm
@@ -33,11 +33,12 @@ objective:
   task: sweep.testing.checkpointing_objective:QuickObjective
   model: none
   data: {{}}
-  training: {{steps: 30, batch_size: 16, sleep_seconds: 0.03, evaluate_every: 5}}
+  training: {{steps: 60, batch_size: 16, sleep_seconds: 0.03, evaluate_every: 10}}
 search:
   learning_rate: 1e-3..1 log
   weight_decay: 1e-6..1e-1 log
   seed: {seed}
+  pruner: {{name: successive-halving, reduction_factor: 2}}
 metric: {{name: accuracy, direction: maximize, from: best}}
 budget: {{trials: {trials}}}
 resources: {{workers: 3, cpus_per_trial: 0.5}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,16 +190,28 @@ def test_preemption_counts_as_no_failure(tmp_path: Path) -> None:
 def test_a_new_driver_counts_on_where_the_last_one_stopped(tmp_path: Path, end: AttemptEnd) -> None:
     policies = ("on.oom.halvings=2", "on.timeout.retries=2", "on.failed.retries=2", "on.lost.retries=2")
     study = Study(tmp_path, "budget.trials=1", *policies, slots=1)
-    study.run(stop_after_reports=0)  # asks nothing
-    # Each session ends by a driver's death after the first write of a second attempt.
-    for deaths in range(2):
+
+    def die_in(attempt: int) -> Callable[[Sequence[Event]], list[Event]]:
+        def late(events: Sequence[Event]) -> list[Event]:
+            if study.requests[-1].assignment.attempt == attempt:
+                raise DriverDied
+            return []
+
+        return late
+
+    # One setback in each session, then an attempt that dies with its driver.
+    for attempt in (2, 4):
+        study.late = die_in(attempt)
         with pytest.raises(DriverDied):
-            study.run(always(0, end), lives=8 if deaths else 12)
+            study.run(always(0, end))
+    assert [setback.attempt for setback in study.trials[0].setbacks] == [1, 3]
+    study.late = lambda events: []
     study.run(always(0, end))
     trial = study.trials[0]
     assert trial.state.is_finished
+    assert trial.attempt == 5, "the third setback is one too many"
     assert [setback.end for setback in trial.setbacks] == [end, end]
-    assert study.attempts(0) == list(range(1, trial.attempt + 1))
+    assert study.attempts(0) == [1, 2, 3, 4, 5]
 
 
 def test_what_died_with_its_driver_is_told_as_paused_even_if_it_never_runs_again(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
-"""What may be shown of URLs."""
+"""What may be shown: URLs, texts, plain data, streams."""
 
 from __future__ import annotations
+
+import io
+import json
+import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
-from sweep.redaction import redacted, redacted_values
+from sweep.redaction import RedactedStream, Redactor, redacted, redacted_values, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -58,3 +63,183 @@ def test_no_password_is_shown_neither_raw_nor_as_sqlalchemy_writes_it(password: 
         assert redacted(url) == "postgresql://ann:***@db.example.org/x"
         assert redacted(f"cannot reach {url} today") == "cannot reach postgresql://ann:***@db.example.org/x today"
         assert password not in redacted(f"it is {password}", encoded)
+
+
+SHAPES = [
+    ("log in with hf_abcdefghijklmnopqrstuvwxyz012345 now", "log in with *** now"),
+    ("sk-proj-abcDEF0123456789abcDEF", "***"),
+    ("ghp_abcdefghijklmnopqrstuvwxyz0123456789", "***"),
+    ("github_pat_11ABCDEFG0abcdefghijkl_mnopq", "***"),
+    ("glpat-abcdefghij0123456789", "***"),
+    ("AKIAIOSFODNN7EXAMPLE", "***"),
+    ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPx", "aws_secret_access_key = ***"),
+    ("xoxb-123456789012-abcdefghijkl", "***"),
+    ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.SflKxw-RJSM", "***"),
+    ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
+    ("{'Authorization': 'Basic YW5uOmNhbmFyeQ=='}", "{'Authorization': 'Basic ***'}"),
+    ("got bearer 0123456789abcdef", "got bearer ***"),
+    ("train.py --token abc123def --epochs 3", "train.py --token *** --epochs 3"),
+    ("['--db-password', 'hunter2', '--x']", "['--db-password', '***', '--x']"),
+    ("password: hunter2, then", "password: ***, then"),
+    ("connect(password='it is, yes', host=h)", "connect(password='***', host=h)"),
+    ('{"api_key": "a\\"b", "c": 2}', '{"api_key": "***", "c": 2}'),
+    (r'"{\"secret\": \"abc\", \"c\": 2}"', r'"{\"secret\": \"***\", \"c\": 2}"'),
+    ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----\nb", "a\n***\nb"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), SHAPES)
+def test_what_looks_like_a_secret_is_struck_out_and_the_rest_stays(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+    assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "learning_rate=1e-4, dropout 0.1, token_type_ids, num_tokens=512, max_token: 4096",
+        "pad_token: <pad>, eos_token='</s>-and-more', mask_token=[MASK]",
+        "9,412 tokens/s, 500 tokens: fine; unknown token: something",
+        "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "commit b2163897a8616104c9cf3fdd59f61152afd1e2b6",
+        "/home/ann/mlruns/studies/tweets/checkpoints/trial-0001/step-00000148",
+        "task-0123456789abcdefghij, disk-0123456789abcdefghij, hf_transfer, hf_hub_download",
+        "trial 12: step 84, accuracy 0.9420 [11/12] best 0.9469 (trial 1)",
+        "api_key=${MY_KEY} and {token: ${HF_TOKEN}, a: 1} and https://${T}@host postgresql://ann:${PW}@db/x",
+        "sqlite:////data/mlflow.db and http://127.0.0.1:5000/#/experiments/1",
+    ],
+)
+def test_harmless_texts_stay(text: str) -> None:
+    redactor = Redactor.from_environment({"HF_TOKEN": "a-secret-of-its-own", "PGPASSWORD": "9f86d0"})
+    assert redactor.text(text) == text
+
+
+ENVIRONMENT = {
+    "HF_TOKEN": "tok/en+1",
+    "MLFLOW_TRACKING_PASSWORD": "pässword",
+    "PGPASSWORD": 'quo"ted',
+    "AWS_SECRET_ACCESS_KEY": "c4nary-aws",
+    "RAY_AUTH_TOKEN": "0123456789abcdef0123",
+    "WANDB_API_KEY": "c4nary-wandb",
+    "DATABASE_URL": "postgresql://ann:c4nary-url@db/x",
+    "DEPLOY_KEY": "-----BEGIN KEY-----\nline-of-a-key-one\nline-of-a-key-two",
+}
+HARMLESS = {
+    "PATH": "/usr/bin:/bin",
+    "PWD": "/home/somebody",
+    "GIT_AUTHOR_NAME": "Somebody",
+    "XAUTHORITY": "/home/x/.Xauthority",
+    "SSH_AUTH_SOCK": "/tmp/agent.sock",
+    "TOKENIZERS_PARALLELISM": "falsetto",
+    "RAY_AUTH_MODE": "token-mode",
+    "MAX_TOKENS": "131072",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/usr/bin/env",
+    "WANDB_MODE": "offline",
+    "API_TOKEN": "short",
+}
+
+
+def test_values_of_secret_variables_are_struck_out_however_they_are_written() -> None:
+    redactor = Redactor.from_environment({**ENVIRONMENT, **HARMLESS})
+    values = [*list(ENVIRONMENT.values())[:6], "c4nary-url", "line-of-a-key-one", "line-of-a-key-two"]
+    for value in values:
+        for written in (
+            value,
+            quote(value, safe=""),
+            json.dumps(value),
+            json.dumps({"a": [value]}, ensure_ascii=False),
+        ):
+            assert written.strip('"') not in redactor.text(f"x{written}y {written}")
+            assert value not in redactor.text(written)
+    for value in HARMLESS.values():
+        assert redactor.text(f"it is {value}") == f"it is {value}"
+
+
+def test_a_short_secret_of_digits_or_letters_is_no_part_of_a_digest_or_a_word() -> None:
+    redactor = Redactor.from_environment({"A_TOKEN": "abcdef", "PGPASSWORD": "postgres", "B_PASSWORD": "123456"})
+    text = "00abcdef11 postgresql://db/x 0.123456 0123456"
+    assert redactor.text(text) == text
+    assert redactor.text("abcdef, postgres; 123456.") == "***, ***; ***."
+
+
+def test_values_under_a_secret_name_are_struck_out_whatever_they_look_like() -> None:
+    data = {"api_key": "x y", "nested": {"db-password": ["a b", {"c": "d"}], "pin_secret": 123456}, "pad_token": "<p>"}
+    assert redacted_values(data) == {
+        "api_key": "***",
+        "nested": {"db-password": ["***", {"c": "***"}], "pin_secret": "***"},
+        "pad_token": "<p>",
+    }
+    assert secrets_in(data) == {"x y", "a b", "d", "123456"}
+    benign = {"api_key": "${NAME}", "secret": None, "password": True, "token": "", "labels": ["token", "password"]}
+    assert redacted_values(benign) == benign
+    assert secrets_in(benign) == set()
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "password=",
+                "token: ",
+                "--api-key ",
+                "://",
+                "@",
+                "'",
+                '"',
+                "\\",
+                "***",
+                "${X}",
+                " ",
+                "\n",
+                ":",
+                "&",
+                "?",
+            ),
+            *("c4nary", "abc", "hf_abcdefghijklmnopqrst", "Bearer ", "Authorization: ", "postgresql", "12345678", "}"),
+        ]
+    ),
+    max_size=30,
+).map("".join)
+
+
+@given(st.one_of(LINES, st.text()))
+def test_redaction_comes_to_rest_and_never_grows_a_text_much(text: str) -> None:
+    redactor = Redactor(frozenset({"c4nary"}))
+    shown = redactor.text(text)
+    assert "c4nary" not in shown
+    assert len(shown) <= 3 * len(text) + 3
+    for _ in range(3):
+        before, shown = shown, redactor.text(shown)
+        assert len(shown) <= len(before)
+    assert redactor.text(shown) == shown
+
+
+@given(LINES, st.integers(1, 7))
+def test_a_stream_says_the_same_however_the_text_is_cut(text: str, size: int) -> None:
+    redactor, whole, cut = Redactor(frozenset({"c4nary"})), io.StringIO(), io.StringIO()
+    for out, step in ((whole, len(text) + 1), (cut, size)):
+        stream = RedactedStream(out, redactor)
+        for start in range(0, len(text), step):
+            stream.write(text[start : start + step])
+        stream.flush()
+    assert cut.getvalue() == whole.getvalue()
+    assert "c4nary" not in cut.getvalue()
+
+
+def test_a_private_key_over_many_lines_is_not_said_line_by_line() -> None:
+    out = io.StringIO()
+    stream = RedactedStream(out, Redactor())
+    for line in ("before", "-----BEGIN PRIVATE KEY-----", "MIIEabc", "def", "-----END PRIVATE KEY-----", "after"):
+        stream.write(f"{line}\n")
+    stream.buffer.write(b"password=bytes\n")
+    assert out.getvalue().split() == ["before", "***", "after", "password=***"]
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "a://", "?token ", "password=", "token --", "--token ", "\\", "password='", "key:)"]
+)
+def test_a_line_of_a_megabyte_is_no_trap(unit: str) -> None:
+    text = unit * (200_000 // len(unit))
+    began = time.perf_counter()
+    redacted(text)
+    assert time.perf_counter() - began < 20
