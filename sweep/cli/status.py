@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,6 +12,7 @@ import typer
 from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.sync import set_aside_line
 from sweep.cli.text import counts, disk, number, settings
+from sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -20,18 +23,24 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
     Example: `sweep status intents`
     """
-    from sweep.tracking import settle
-    from sweep.wiring import tracking_uri
-
-    spec = find_spec(study, storage)
-    state = status_of(spec)
+    state = status_of(find_spec(study, storage))
     if state["driver"] is None:
-        # Its driver may have died with its writer: MLflow would say for ever that it runs.
-        settle(spec.layout, tracking_uri(spec))
+        _settle(study, storage)
     if as_json:
         print_json(state)
     else:
         typer.echo("\n".join(_lines(state)))
+
+
+def _settle(study: str | None, storage: Path | None) -> None:
+    """Its driver may have died with its writer: MLflow would say for ever that it runs."""
+    from sweep.tracking import settle
+    from sweep.wiring import tracking_uri
+
+    # Looking needs no secret: without the one of the tracker it can be told nothing.
+    with suppress(UserError):
+        spec = find_spec(study, storage, needed=("tracking.uri",))
+        settle(spec.layout, tracking_uri(spec))
 
 
 def status_of(spec: StudySpec) -> dict[str, Any]:
