@@ -75,7 +75,7 @@ def read_spec(layout: StudyLayout, **changes: Mapping[str, Any]) -> StudySpec:
     except (OSError, yaml.YAMLError, TypeError, AttributeError, ValueError) as err:
         raise _unreadable(layout, err) from err
     except InvalidSpecError as err:
-        if changes:
+        if any(changes.values()):
             raise
         raise _unreadable(layout, err) from err
 

@@ -35,8 +35,9 @@ SECONDS_EACH = 10.0
 
 ROWS = [{"text": f'row {i} says, "something" é\u2028x', "label": "ab"[i % 2]} for i in range(12)]
 FRAGMENTS = [
-    b"\x00", b"\xff\xfe", b'"', b"\n", b"\r", b",", b"\t", b"{", b"[", b"}", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"NaN", b"null",
-    b"1e999", b"9" * 5000, b"[" * 100_000, b'{"a":' * 3000, b"\\ud800", b"\x80", b'"label"', b"\x1f\x8b", b"PAR1", b"-Infinity",
+    b"\x00", b"\xff\xfe", b'"', b"\n", b"\r", b",", b"\t", b"{", b"[", b"}", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"NaN",
+    b"null", b"1e999", b"9" * 5000, b"[" * 100_000, b'{"a":' * 3000, b"\\ud800", b"\x80", b'"label"', b"\x1f\x8b",
+    b"PAR1", b"-Infinity",
 ]  # fmt: skip
 
 
