@@ -63,6 +63,7 @@ class Storages:
             (spec.stat().st_mtime, StudyLayout(root, spec.parent.name))
             for root in self.roots
             for spec in root.glob("studies/*/spec.yaml")
+            if spec.is_file()
         ]
         return [layout for _, layout in sorted(found, key=lambda pair: -pair[0])]
 
@@ -87,5 +88,5 @@ class Storages:
             raise StudyNotFoundError(f"no study in {places}. Start one with `sweep run`, or name --storage.")
         names = ", ".join(sorted({layout.study for layout in studies})[:8]) or "none"
         raise StudyNotFoundError(
-            f"no study {study!r} in {places}. Studies there: {names}. See `sweep list`, or name --storage."
+            f"no study {study[:80]!r} in {places}. Studies there: {names}. See `sweep list`, or name --storage."
         )

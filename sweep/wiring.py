@@ -24,6 +24,7 @@ from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
     InvalidDataError,
+    InvalidSpecError,
     StoppedEarlyError,
     StudyExistsError,
     StudyNotFoundError,
@@ -48,6 +49,7 @@ from sweep.spec import (
     with_secrets,
 )
 from sweep.spec.model import StudySpec
+from sweep.spec.source import BoundedLoader
 from sweep.storages import remember
 from sweep.tracking import SpoolRecorder, resolve_model
 
@@ -95,13 +97,17 @@ def read_spec(
         SweepError: If it cannot be read.
     """
     try:
-        data = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
-        data = {**data, "storage": str(layout.storage), "study": layout.study}
-        data = with_secrets(data, given.resolved() if given else None, os.environ, needed)
+        stored = yaml.load(layout.spec.read_text(encoding="utf-8"), BoundedLoader)
+        stored = {**stored, "storage": str(layout.storage), "study": layout.study}
+        spec_from_resolved(stored, needed=())
+        data = with_secrets(stored, given.resolved() if given else None, os.environ, needed)
         changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
-        return spec_from_resolved({**data, **changed}, needed=needed)
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as err:
-        raise SweepError(f"{layout.spec}: cannot be read ({err}). Restore it from the parent run's artifacts.") from err
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError, InvalidSpecError) as err:
+        reason = " ".join(str(err).split())
+        raise SweepError(
+            f"{layout.spec}: cannot be read ({reason}). Restore it from the parent run's artifacts."
+        ) from err
+    return spec_from_resolved({**data, **changed}, needed=needed)
 
 
 def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class MlflowServer:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.address}{path}", data, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read(), parse_constant=_no_constant)
+            return json.loads(answer.read(), parse_constant=no_constant)
 
     def delete_for_good(self, run_id: str) -> None:
         """A run, its row and all, as when a server comes back with another volume."""
@@ -92,7 +92,8 @@ class MlflowServer:
             return False
 
 
-def _no_constant(token: str) -> float:
+def no_constant(token: str) -> float:
+    """For ``json.loads``: NaN and Infinity are Python's alone."""
     raise AssertionError(f"{token} is no JSON")
 
 

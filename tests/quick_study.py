@@ -121,7 +121,7 @@ class QuickStudy:
         is_new = not layout.spec.exists()
         observer = SilentObserver()
         with driver_lock(layout.lock, study=spec.study, now=time.time()):
-            write_atomically(layout.spec, spec_text(spec))
+            write_atomically(layout.spec, spec_text(spec.resolved()))
             store = OptunaStore.create(spec) if is_new else OptunaStore.open(spec)
             local = LocalExecutor(self.slots, cast(WarmParent, self.parent), TASK)
             with Spool.open(layout.spool) as spool:

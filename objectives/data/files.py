@@ -6,16 +6,21 @@ import csv
 import difflib
 import io
 import json
+import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from objectives.data.rows import Rows, clean_rows
+from objectives.data.rows import Rows, clean_rows, shown
 from sweep.errors import InvalidDataError
 
 Columns = dict[str, list[Any]]
 
 _LONGEST_FIELD = 2**31 - 1
+_MOST_COMPARED = 1000
+_GZIP = b"\x1f\x8b"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHER_SEPARATORS = (";", "\t", "|", ",")
 
 
@@ -32,7 +37,7 @@ def read_files(paths: Sequence[str], text: str, label: str) -> Rows:
     """
     found = []
     for path in map(Path, paths):
-        columns = _read(path)
+        columns = _read(path, (text, label))
         texts, labels = pick(columns, text, "text", str(path)), pick(columns, label, "label", str(path))
         found.append(clean_rows(texts, labels, str(path)))
     return Rows(
@@ -52,29 +57,30 @@ def pick(columns: Columns, name: str, key: str, origin: str) -> list[Any]:
     if name in columns:
         return columns[name]
     found = [str(c) for c in columns]
-    near = difflib.get_close_matches(name, found, n=1) or [c for c in found if c.lower() == name.lower()]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    listed = ", ".join(repr(c[:60]) for c in found[:12]) or "none"
+    near = difflib.get_close_matches(name, found[:_MOST_COMPARED], n=1) or [
+        c for c in found if c.lower() == name.lower()
+    ]
+    hint = f" Did you mean {shown(near[0])}?" if near else ""
+    listed = ", ".join(map(shown, found[:12])) or "none"
     raise InvalidDataError(
         f"{origin}: no column {name!r}; columns found: {listed}.{hint} Set `data.{key}` to the right one."
     )
 
 
-def _read(path: Path) -> Columns:
+def _read(path: Path, wanted: Sequence[str]) -> Columns:
     readers = {
         ".csv": lambda: _delimited(path, ","),
         ".tsv": lambda: _delimited(path, "\t"),
         ".jsonl": lambda: _json_lines(path),
         ".json": lambda: _json(path),
-        ".parquet": lambda: _parquet(path),
+        ".parquet": lambda: _parquet(path, wanted),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InvalidDataError(f"{path}: unknown format {path.suffix!r}. Use one of {', '.join(readers)}.")
     try:
+        check_regular(path)
         columns = reader()
-    except IsADirectoryError as err:
-        raise InvalidDataError(f"{path}: is a folder. Name the files in it.") from err
     except OSError as err:
         raise InvalidDataError(f"{path}: cannot be read ({err.strerror or err}). Check path and rights.") from err
     if not any(columns.values()):
@@ -82,10 +88,29 @@ def _read(path: Path) -> Columns:
     return columns
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file: a pipe waits for ever, a device may never end.
+
+    Raises:
+        InvalidDataError: If it is none.
+        OSError: If there is nothing of that name.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise InvalidDataError(f"{path}: is a folder. Name the files in it.")
+    if not stat.S_ISREG(mode):
+        raise InvalidDataError(f"{path}: is no regular file. Write what it gives to a file, and name that.")
+
+
 def _decoded(path: Path) -> str:
     raw = path.read_bytes()
     if not raw.strip():
         raise InvalidDataError(f"{path}: the file is empty. Give a file with at least two rows of each class.")
+    if raw.startswith(_GZIP):
+        raise InvalidDataError(f"{path}: is compressed by gzip. Unpack it, for example `gzip -dc`.")
+    if raw.startswith(_UTF_16) or b"\0" in raw:
+        remedy = f"Convert it, for example `iconv -f utf-16 -t utf-8 {path.name}`"
+        raise InvalidDataError(f"{path}: is UTF-16 or no text: byte {max(0, raw.find(0))} is not UTF-8 text. {remedy}.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -136,13 +161,13 @@ def _table(path: Path, content: str, delimiter: str, quoting: Any) -> Columns:
             else:
                 rows.append(row)
     except csv.Error as err:
-        raise InvalidDataError(f"{path}:{reader.line_num}: {err}. Close and double the quotes.") from err
+        raise InvalidDataError(f"{path}:{reader.line_num}: {_reason(err)}. Close and double the quotes.") from err
     finally:
         csv.field_size_limit(usual_limit)
     names = header or []
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise InvalidDataError(f"{path}:1: the header names {double[0]!r} twice. Rename one of them.")
+    double = next((name for name, count in Counter(names).items() if count > 1), None)
+    if double is not None:
+        raise InvalidDataError(f"{path}:1: the header names {shown(double)} twice. Rename one of them.")
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
@@ -151,7 +176,7 @@ def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
     if other is not None:
         remedy = "name it .tsv" if other == "\t" else f"separate by {delimiter!r}"
         raise InvalidDataError(
-            f"{path}:1: the one column {header[0][:60]!r} seems to be several, separated by {other!r} and not by "
+            f"{path}:1: the one column {shown(header[0])} seems to be several, separated by {other!r} and not by "
             f"{delimiter!r}. Convert the file: {remedy}."
         )
 
@@ -164,8 +189,10 @@ def _json_lines(path: Path) -> Columns:
             continue
         try:
             records.append(json.loads(line))
-        except ValueError as err:
-            raise InvalidDataError(f"{path}:{number}: not JSON ({err}). Write one JSON object a line.") from err
+        except (ValueError, RecursionError) as err:
+            raise InvalidDataError(
+                f"{path}:{number}: not JSON ({_reason(err)}). Write one JSON object a line."
+            ) from err
         if not isinstance(records[-1], dict):
             raise InvalidDataError(f"{path}:{number}: not a JSON object. Write one JSON object a line.")
     return _columns(records)
@@ -175,11 +202,11 @@ def _json(path: Path) -> Columns:
     content = _decoded(path)
     try:
         value = json.loads(content)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         try:
             return _json_lines(path)
         except InvalidDataError:
-            raise InvalidDataError(f"{path}: not JSON ({err}). Write a list of objects.") from err
+            raise InvalidDataError(f"{path}: not JSON ({_reason(err)}). Write a list of objects.") from err
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
     if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
@@ -199,11 +226,26 @@ def _columns(records: Iterable[dict[str, Any]]) -> Columns:
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def _parquet(path: Path) -> Columns:
+def _parquet(path: Path, wanted: Sequence[str]) -> Columns:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    try:
-        return dict(pyarrow.parquet.ParquetFile(path).read().to_pydict())
-    except pyarrow.ArrowException as err:
-        raise InvalidDataError(f"{path}: not a parquet file ({err}). Write it again.") from err
+    with path.open("rb") as stream:
+        try:
+            file = pyarrow.parquet.ParquetFile(stream)
+            names = file.schema_arrow.names
+            double = next((name for name in wanted if names.count(name) > 1), None)
+            if double is not None:
+                raise InvalidDataError(f"{path}: two columns have the name {shown(double)}. Rename one of them.")
+            # The others may hold what Python cannot: dates beyond the year 9999, say.
+            found = file.read(columns=[name for name in names if name in wanted]).to_pydict()
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as err:
+            raise InvalidDataError(f"{path}: not a readable parquet file ({_reason(err)}). Write it again.") from err
+        rows = file.metadata.num_rows
+    return {name: found.get(name, [None] * rows) for name in names}
+
+
+def _reason(err: Exception) -> str:
+    """An error's text on one printable line."""
+    flat = " ".join(str(err).split())[:200]
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in flat)

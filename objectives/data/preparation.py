@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from objectives.data.batching import TokenRows
-from objectives.data.rows import Rows, check_labels, label_names
+from objectives.data.rows import Rows, check_labels, label_names, shown
 from objectives.data.sources import Source, open_source
 from objectives.data.splits import split_off
 from sweep.checkpoints import committing, intact
@@ -183,7 +183,7 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
         if missing:
             warnings.append(
                 f"{len(missing)} rare classes have no {name} row, so their errors there go unseen: "
-                f"{', '.join(missing[:5])}."
+                f"{', '.join(map(shown, missing[:5]))}."
             )
     if "validation" not in splits:
         raise InvalidDataError(
@@ -195,7 +195,17 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
         double = sum(text in seen for text in splits[name].texts) if name in splits else 0
         if double:
             warnings.append(f"{double} {name} rows have a text that is also a training text: scores will flatter.")
+    torn = _contradicted(splits.values())
+    if torn:
+        warnings.append(f"{torn} texts come with more than one label: none of these answers can be right for all.")
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
+
+
+def _contradicted(splits: Iterable[Rows]) -> int:
+    """Texts that stand in several rows, with different labels."""
+    first: dict[str, str] = {}
+    pairs = (pair for rows in splits for pair in zip(rows.texts, rows.labels, strict=True))
+    return len({text for text, label in pairs if first.setdefault(text, label) != label})
 
 
 def _write_split(
@@ -209,7 +219,9 @@ def _write_split(
     lengths = np.array([len(chunk) for chunk in chunks], dtype=np.int64)
     ids = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
     if lengths.min() == 0:
-        raise InvalidDataError(f"{rows.origin}: the tokenizer makes no token of {rows.texts[int(lengths.argmin())]!r}.")
+        raise InvalidDataError(
+            f"{rows.origin}: the tokenizer makes no token of {shown(rows.texts[int(lengths.argmin())])}."
+        )
     np.save(folder / f"{split}.ids.npy", ids)
     np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     np.save(folder / f"{split}.labels.npy", np.array([number[label] for label in rows.labels], dtype=np.int64))

@@ -11,6 +11,8 @@ from typing import Any
 from sweep.errors import InvalidDataError
 
 _LABELS_ALWAYS_FINE = 10
+_LONGEST_LABEL = 256
+_LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +60,19 @@ def clean_rows(texts: Sequence[Any], labels: Sequence[Any], origin: str) -> Rows
             continue
         if not isinstance(text, str):
             raise InvalidDataError(
-                f"{origin}: row {number}: the text is {text!r}, of type {type(text).__name__}. "
+                f"{origin}: row {number}: the text is {shown(text)}, of type {type(text).__name__}. "
                 "Name the column that holds text with `data.text`."
             )
         name = _label_name(label, origin, number)
+        if len(name) > _LONGEST_LABEL:
+            raise InvalidDataError(
+                f"{origin}: row {number}: the label {shown(name)} has {len(name)} characters: this column does not "
+                "hold classes. Check `data.label`."
+            )
         for key, value in (("text", text), ("label", name)):
             if not _is_unicode(value):
                 raise InvalidDataError(
-                    f"{origin}: row {number}: the {key} {value[:60]!r} holds half of a character (a lone surrogate), "
+                    f"{origin}: row {number}: the {key} {shown(value)} holds half of a character (a lone surrogate), "
                     "which no tokenizer takes. Remove it, or write the whole character."
                 )
         kept_texts.append(text)
@@ -79,6 +86,14 @@ def clean_rows(texts: Sequence[Any], labels: Sequence[Any], origin: str) -> Rows
     return Rows(texts=kept_texts, labels=kept_labels, origin=origin, dropped=len(texts) - len(kept_texts))
 
 
+def shown(value: Any) -> str:
+    """A value as it reads in a message: on one line, cut where it is long."""
+    if isinstance(value, list | tuple | dict):
+        return "{…}" if isinstance(value, dict) else "[…]"
+    text = repr(value[: _LONGEST_SHOWN + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
 def label_names(train: Rows) -> list[str]:
     """Distinct labels of the training rows, sorted: by value if all are whole numbers, else as text.
 
@@ -88,12 +103,12 @@ def label_names(train: Rows) -> list[str]:
     names = sorted(set(train.labels))
     if len(names) < 2:
         raise InvalidDataError(
-            f"{train.origin}: all {len(train)} rows have the one label {names[0]!r}; nothing can be learnt. "
+            f"{train.origin}: all {len(train)} rows have the one label {shown(names[0])}; nothing can be learnt. "
             "Give rows of at least two classes, or check `data.label`."
         )
     if len(names) > max(_LABELS_ALWAYS_FINE, len(train) // 2):
         raise InvalidDataError(
-            f"{train.origin}: {len(names)} different labels in {len(train)} rows, such as {names[0][:60]!r}: "
+            f"{train.origin}: {len(names)} different labels in {len(train)} rows, such as {shown(names[0])}: "
             "this column does not hold classes. Check `data.label`."
         )
     if all(_is_whole(name) for name in names):
@@ -110,11 +125,11 @@ def check_labels(splits: Mapping[str, Rows], names: Sequence[str]) -> None:
     for split, rows in splits.items():
         unseen = sorted(set(rows.labels) - set(names))
         if unseen:
-            shown = ", ".join(repr(u[:60]) for u in unseen[:5])
+            listed = ", ".join(map(shown, unseen[:5]))
             count = sum(label in set(unseen) for label in rows.labels)
             raise InvalidDataError(
-                f"{rows.origin}: {count} {split} rows have labels that no training row has: {shown}. "
-                f"Training knows {', '.join(repr(n) for n in names[:10])}. Add training rows or fix the labels."
+                f"{rows.origin}: {count} {split} rows have labels that no training row has: {listed}. "
+                f"Training knows {', '.join(map(shown, names[:10]))}. Add training rows or fix the labels."
             )
 
 
@@ -144,6 +159,6 @@ def _label_name(label: Any, origin: str, number: int) -> str:
     if isinstance(label, float) and label.is_integer():
         return str(int(label))
     raise InvalidDataError(
-        f"{origin}: row {number}: the label is {label!r}, of type {type(label).__name__}. Classes are text or "
+        f"{origin}: row {number}: the label is {shown(label)}, of type {type(label).__name__}. Classes are text or "
         "whole numbers: check `data.label`."
     )

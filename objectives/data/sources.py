@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from objectives.bundled.tweets import DATA_NAME, TWEETS_SHA256, read_tweets, tweets_file
-from objectives.data.files import pick, read_files
+from objectives.data.files import check_regular, pick, read_files
 from objectives.data.rows import Rows, clean_rows
 from objectives.data.splits import split_off
 from sweep.errors import InvalidDataError
@@ -75,27 +76,41 @@ def _files(data: Mapping[str, Any]) -> Source:
     files = {split: [str(path) for path in data.get(split) or ()] for split in _SPLIT_NAMES}
     if not files["train"]:
         raise InvalidDataError("data: neither `source` nor `train` is given. Name a training file.")
-    parts = []
+    parts, stamps = [], {}
     for split, paths in files.items():
         for path in paths:
             try:
+                check_regular(Path(path))
+                stamps[path] = _stamp(path)
                 with Path(path).open("rb") as stream:
                     parts.append(f"{split}:{Path(path).suffix}:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
             except OSError as err:
-                near = _near_file(Path(path))
+                near = _near_file(Path(path)) if isinstance(err, FileNotFoundError) else ""
                 raise InvalidDataError(
                     f"data.{split}: {path}: cannot be read ({err.strerror}).{near} Paths are relative to the spec."
                 ) from err
 
     def read() -> Mapping[str, Rows]:
-        return {s: read_files(p, data["text"], data["label"]) for s, p in files.items() if p}
+        rows = {s: read_files(p, data["text"], data["label"]) for s, p in files.items() if p}
+        changed = next((path for path, stamp in stamps.items() if _stamp(path) != stamp), None)
+        if changed is not None:
+            raise InvalidDataError(f"{changed}: was changed while it was read. Try again once it is whole.")
+        return rows
 
     name = Path(files["train"][0]).name + (f" and {len(files['train']) - 1} more" if files["train"][1:] else "")
     return Source(name=name, digest=_digest(parts), read=read)
 
 
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def _near_file(path: Path) -> str:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    siblings = [p.name for p in path.parent.iterdir() if p.name != path.name] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

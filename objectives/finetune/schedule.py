@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -79,4 +80,5 @@ def learning_rate_factor(step: int, total_steps: int, warmup: float, shape: str)
 
 
 def _first_step(steps: float) -> int:
-    return max(1, math.ceil(steps - 1e-6))
+    # So many epochs that their steps overflow are a run without end, not an error.
+    return max(1, math.ceil(min(steps - 1e-6, sys.float_info.max)))

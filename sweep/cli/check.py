@@ -28,9 +28,11 @@ def check(
     Example: `sweep check study.yaml`
     """
     from sweep import wiring
+    from sweep.redaction import redact_streams
     from sweep.spec import load_spec
 
     spec = load_spec(spec_file, set_ or [])
+    redact_streams(wiring.redactor_for(spec))
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
     with wiring.warm_parent() as parent:

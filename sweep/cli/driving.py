@@ -14,9 +14,8 @@ from sweep.cli.watching import watching
 from sweep.domain import Trial
 from sweep.engine.control import StopCause
 from sweep.errors import SweepError
-from sweep.redaction import Redactor, redact_streams
+from sweep.redaction import redact_streams
 from sweep.selection.summary import StudySummary, summarise
-from sweep.spec import spec_secrets
 from sweep.spec.model import StudySpec
 
 _EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1}
@@ -34,7 +33,7 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
     from sweep import wiring
 
     began = time.monotonic()
-    redact_streams(Redactor().knowing(*spec_secrets(spec)))
+    redact_streams(wiring.redactor_for(spec))
     with watching(spec.study, spec.rule.name) as view:
         result = wiring.drive(spec, resuming=resuming, observer=view, note=view.note)
     if as_json:

@@ -17,6 +17,7 @@ from sweep.storages import Storages
 
 if TYPE_CHECKING:
     from sweep.checkpoints.surplus import Surplus
+    from sweep.spec.model import StudySpec
 
 
 def gc(
@@ -37,12 +38,13 @@ def gc(
     """
     from sweep.checkpoints.garbage import committed_bytes, remove_audited, unused_prepared
     from sweep.checkpoints.space import disk_use
-    from sweep.engine.lock import driver_lock
+    from sweep.sole_driver import sole_driver
+    from sweep.wiring import read_spec
 
     layout = find_study(study, storage)
-    now = time.time()
-    with driver_lock(layout.lock, study=layout.study, now=now):
-        found = list(find_surplus(layout, now))
+    spec, now = read_spec(layout), time.time()
+    with sole_driver(spec):
+        found = list(find_surplus(spec, now))
         if prepared:
             found += unused_prepared(layout, _prepared_in_use(layout))
         # What is made slim needs a little room itself, so whole things go first.
@@ -62,17 +64,15 @@ def gc(
     typer.echo(f"left: {disk(use)}")
 
 
-def find_surplus(layout: StudyLayout, now: float) -> Iterator[Surplus]:
+def find_surplus(spec: StudySpec, now: float) -> Iterator[Surplus]:
     """What nobody needs in a study's folder, nothing of it in use while nobody drives the study."""
     from sweep.checkpoints import FolderKeeper
     from sweep.checkpoints.garbage import left_behind
     from sweep.checkpoints.surplus import surplus_folder
     from sweep.domain import ranked
     from sweep.search import read_trials
-    from sweep.wiring import read_spec
 
-    spec = read_spec(layout)
-    trials = read_trials(spec)
+    layout, trials = spec.layout, read_trials(spec)
     kept = {trial.number for trial in ranked(trials, spec.rule)[: spec.keep]} | {0}
     registered, unneeded = _exports(layout, kept)
     keeper = FolderKeeper(layout.checkpoints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,17 +27,20 @@ def init(
     from sweep.spec import study_name_from, template
     from sweep.wiring import write_atomically
 
-    if file.exists() and not force:
+    if os.path.lexists(file) and not force:
         raise UserError(f"{file}: exists already. Name another file, or overwrite it with --force.")
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         raise UserError(f"{file}: there is no folder {file.parent}. Create it first.")
     train = None
     if data is not None:
-        if not data.is_file():
+        if not os.path.isfile(data):
             raise UserError(f"{data}: no such file. Name a csv, tsv, jsonl or parquet file with --data.")
         folder = file.parent.absolute()
         train = (
             str(data.absolute().relative_to(folder)) if data.absolute().is_relative_to(folder) else str(data.absolute())
         )
-    write_atomically(file, template(study=study_name_from(file.stem), train=train, text=text, label=label))
+    try:
+        write_atomically(file, template(study=study_name_from(file.stem), train=train, text=text, label=label))
+    except OSError as err:
+        raise UserError(f"{file}: cannot be written ({err.strerror}). Name another file.") from err
     typer.echo(f"Wrote {file}. Edit it, then `sweep check {file}` and `sweep run {file}`.")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from sweep.cli.options import JsonOption, StorageOption, print_json
+from sweep.cli.options import JsonOption, StorageOption, named_storages, print_json
 from sweep.cli.text import number
-from sweep.storages import Storages
 
 
 def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
@@ -19,7 +18,7 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
     from sweep.wiring import read_spec
 
     rows = []
-    for layout in Storages(storage).studies():
+    for layout in named_storages(storage).studies():
         try:
             rows.append(status_of(read_spec(layout)))
         except SweepError as err:

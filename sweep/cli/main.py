@@ -73,10 +73,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as err:
-        if not is_disk_full(err):
-            raise
-        place = err.filename or "a file"
-        typer.echo(f"error: {place} cannot be written ({err.strerror}). Free space, then try again.", err=True)
+        if is_disk_full(err):
+            message = f"{err.filename or 'a file'} cannot be written ({err.strerror}). Free space, then try again."
+        else:
+            # Rights, a broken disk, a name too long: a traceback would not help to mend it.
+            message = f"{err}. Mind rights and names."
+        typer.echo(f"error: {message}", err=True)
         sys.exit(SweepError.exit_code)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweep.errors import UserError
 from sweep.layout import StudyLayout
 from sweep.storages import Storages
 from sweep.strict_json import strict_json
@@ -66,7 +68,7 @@ def find_spec(
 
 def _given(study: str | None) -> StudySpec | None:
     """The spec in a file, if a study is named by one."""
-    if study is None or Path(study).suffix not in SPEC_SUFFIXES or not Path(study).is_file():
+    if study is None or Path(study).suffix not in SPEC_SUFFIXES or not os.path.isfile(study):
         return None
     from sweep.spec import load_spec
 
@@ -74,7 +76,19 @@ def _given(study: str | None) -> StudySpec | None:
 
 
 def _found(given: StudySpec | None, study: str | None, storage: Path | None) -> StudyLayout:
-    return Storages(storage).find(study) if given is None else Storages(given.layout.storage).find(given.study)
+    return named_storages(storage).find(study) if given is None else Storages(given.layout.storage).find(given.study)
+
+
+def named_storages(storage: Path | None) -> Storages:
+    """Where to look for studies.
+
+    Raises:
+        UserError: If the named storage is no folder.
+    """
+    if storage is not None and not os.path.isdir(storage):
+        what = "is no folder" if os.path.exists(storage) else "does not exist"
+        raise UserError(f"--storage {storage}: {what}. Name the folder that holds `studies`.")
+    return Storages(storage)
 
 
 def print_json(value: Any) -> None:

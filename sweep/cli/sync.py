@@ -63,7 +63,7 @@ def sync(
 
 def set_aside_line(records: int, file: Path | str) -> str:
     """What to tell of records that MLflow refused for good."""
-    return f"{records} records were refused and set aside, with the reasons: {file}"
+    return f"refused and set aside: {records}, with the reasons in {file}"
 
 
 def _progress(waiting: Callable[[], int]) -> Callable[[], None]:

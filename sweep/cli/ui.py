@@ -47,10 +47,10 @@ def ui(
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
     _refuse_taken(host, port)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         sys.stderr.write(
             f"warning: {host} can be reached from other machines, and everybody there can read and change every run: "
-            f"there is no password. Leave --host out to be alone.\n"
+            "there is no password. Leave --host out to be alone.\n"
         )
     # Everybody may read a command line; the URI may hold a password.
     environment = {**os.environ, "SWEEP_TRACKING_URI": tracking_uri(spec)}
@@ -91,7 +91,8 @@ def _journal(spec: StudySpec) -> str | None:
     return str(path) if spec.history is None and path.exists() else None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that binds there."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:

@@ -30,7 +30,7 @@ def verify(
     from sweep.deployment.export import verify_files
     from sweep.deployment.lineage import read_lineage
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder. Name a folder written by `sweep export`.")
     lineage = read_lineage(folder)
     verify_files(folder, lineage)

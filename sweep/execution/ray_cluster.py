@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,10 +55,12 @@ class RayCluster:
     Attributes:
         workers: Workers of the asked share to run on it; None is as many as fit, whatever nodes come and go.
         guard: Ends what is left of an embedded cluster; None for a joined one.
+        restart: Starts an embedded cluster of the same kind; None for a joined one.
     """
 
     workers: int | None
     guard: Guard | None = None
+    restart: Callable[[], RayCluster] | None = None
 
     def shutdown(self) -> None:
         """Disconnect, and end the cluster if it is embedded; bounded; idempotent."""
@@ -126,7 +130,8 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
             _temp_dir=guard.folder,
         )
         _check_fit(share)
-        return RayCluster(workers=workers, guard=guard)
+        restart = partial(start_cluster, share, workers=workers, logical_gpus=logical_gpus)
+        return RayCluster(workers=workers, guard=guard, restart=restart)
     except ExecutionError:
         RayCluster(workers=0, guard=guard).shutdown()
         raise

@@ -35,6 +35,7 @@ class Nodes:
         self._rooms: dict[str, int] = {}
         self._suspects: dict[str, float] = {}
         self._read_at = -_REFRESH_SECONDS
+        self._has_heard = False
         self.draining: frozenset[str] = frozenset()
 
     @property
@@ -49,6 +50,11 @@ class Nodes:
         suspects = self._suspects.keys() & self._rooms.keys()
         return set(self.draining | suspects if staying - suspects else self.draining)
 
+    @property
+    def are_gone(self) -> bool:
+        """Whether Ray has said that none lives."""
+        return self._has_heard and not self._rooms
+
     def refresh(self) -> None:
         """Ask Ray again, if the last answer is a second old; without an answer, what is known stands."""
         now = time.monotonic()
@@ -60,6 +66,7 @@ class Nodes:
             alive = [node for node in ray.nodes() if node["Alive"]]
             self._rooms = {node["NodeID"]: self._share.fits(node["Resources"]) for node in alive}
             self.draining = draining_nodes()
+            self._has_heard = True
 
     def suspect(self, node_id: str) -> bool:
         """Take note that a worker on this node could not be reached; returns whether that is news."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +21,19 @@ from sweep.domain import AttemptEnd, Decision, TrainRequest
 from sweep.errors import ExecutionError
 from sweep.execution.farewell import Farewell
 from sweep.execution.jobs import LOADER
-from sweep.execution.messages import request_to_json
-from sweep.execution.ray_actor import CONTROL, LIFE, TrialActor, WorkerIdentity, WorkerSettings
+from sweep.execution.ray_actor import WorkerSettings
 from sweep.execution.ray_cluster import RayCluster, TrialShare, join_cluster, start_cluster
 from sweep.execution.ray_nodes import Nodes
+from sweep.execution.ray_slot import POLL_SECONDS, WorkerSlot, in_words
 from sweep.execution.warm_client import WARM_MODULES, WarmParent, search_path
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 
-_POLL_SECONDS = 1.0
 _SILENCE_SECONDS = 20.0
 _START_SECONDS = 120.0
 _CLOSE_SECONDS = 2.0
 _MAX_FAILED_STARTS = 5
 _MAX_FAULTS = 3
 _LONGEST_PAUSE_SECONDS = 30.0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Worker:
-    """The driver's view of one slot.
-
-    Attributes:
-        slot: Its number.
-        actor: Ray's handle.
-        ready: Answered once the actor is there; None afterwards.
-        life: Fails when the actor dies.
-        poll: The outstanding long poll, if any.
-        polled_at: Monotonic time it was sent.
-        attempt: (trial_number, attempt) that runs on it.
-        checkpoints: The trial's folder of checkpoints.
-        is_killed: Whether that was asked to be killed.
-        is_going: Whether it takes no more attempts.
-        identity: Who answered.
-    """
-
-    slot: int
-    actor: Any
-    ready: Any
-    life: Any
-    poll: Any = None
-    polled_at: float = 0.0
-    attempt: tuple[int, int] | None = None
-    checkpoints: str = ""
-    is_killed: bool = False
-    is_going: bool = False
-    identity: WorkerIdentity | None = None
-
-    @property
-    def is_up(self) -> bool:
-        return self.ready is None and not self.is_going
-
-    @property
-    def is_free(self) -> bool:
-        return self.is_up and self.attempt is None
-
-    @property
-    def node_id(self) -> str:
-        return self.identity.node_id if self.identity is not None else ""
 
 
 class RayExecutor:
@@ -126,7 +82,7 @@ class RayExecutor:
         self._events: list[Event] = []
         self._is_closed = False
         self._nodes = Nodes(share)
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerSlot] = []
         self._farewells: list[Farewell] = []
         self._given_up: list[Any] = []
         self._last_failure = ""
@@ -204,7 +160,7 @@ class RayExecutor:
         """
         self._turn(0)
         while not (self._events or self._farewells or any(w.is_up or w.attempt for w in self._workers)):
-            self._turn(_POLL_SECONDS)
+            self._turn(POLL_SECONDS)
         return sum(worker.is_free for worker in self._workers)
 
     @property
@@ -221,10 +177,7 @@ class RayExecutor:
         if not self.free_slots:
             raise ExecutionError(f"all {self.slots} slots are taken; wait for an attempt to end")
         worker = next(worker for worker in self._workers if worker.is_free)
-        worker.is_killed = False
-        worker.attempt = (request.assignment.trial_number, request.assignment.attempt)
-        worker.checkpoints = request.checkpoints
-        self._watch(worker, worker.actor.begin.remote(request_to_json(request), str(log), _POLL_SECONDS))
+        worker.begin(request, log)
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:
         """Events since the last call, in the order they came; empty after the timeout, or when a slot became free.
@@ -236,7 +189,7 @@ class RayExecutor:
         free = sum(worker.is_free for worker in self._workers)
         while not self._events and sum(worker.is_free for worker in self._workers) <= free:
             remaining = deadline - time.monotonic()
-            self._turn(max(0.0, min(remaining, _POLL_SECONDS)))
+            self._turn(max(0.0, min(remaining, POLL_SECONDS)))
             if remaining <= 0:
                 break
         found, self._events = self._events, []
@@ -246,13 +199,13 @@ class RayExecutor:
         """Answer the report an attempt waits on; unknown attempts are ignored."""
         worker = self._running(trial_number, attempt)
         if worker is not None and worker.poll is None:
-            self._watch(worker, worker.actor.poll.remote(decision, _POLL_SECONDS))
+            worker.ask(decision)
 
     def leave(self, trial_number: int, attempt: int) -> None:
         """Ask an attempt to commit a checkpoint at its next step and to end; unknown ones are ignored."""
         worker = self._running(trial_number, attempt)
         if worker is not None:
-            worker.actor.leave.options(concurrency_group=CONTROL).remote(trial_number, attempt)
+            worker.leave()
 
     def kill(self, trial_number: int, attempt: int) -> None:
         """End an attempt at once; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
@@ -260,12 +213,8 @@ class RayExecutor:
             if farewell.attempt == (trial_number, attempt):
                 farewell.cut_short()
         worker = self._running(trial_number, attempt)
-        if worker is None:
-            return
-        worker.is_killed = True
-        worker.actor.kill.options(concurrency_group=CONTROL).remote(trial_number, attempt)
-        if worker.poll is None:
-            self._watch(worker, worker.actor.poll.remote(None, _POLL_SECONDS))
+        if worker is not None:
+            worker.kill_attempt()
 
     def close(self) -> None:
         """Kill what still runs, bounded in time, then let go of Ray; idempotent. The warm parent stays."""
@@ -280,7 +229,7 @@ class RayExecutor:
                 self._collect(0.1)
         self._is_closed = True
         for worker in self._workers:
-            self._kill_actor(worker)
+            worker.kill()
         self._workers, self._farewells, self._given_up = [], [], []
         if self._owns_cluster:
             self._cluster.shutdown()
@@ -290,6 +239,8 @@ class RayExecutor:
         self._collect(timeout_seconds)
         self._give_up_the_silent()
         self._nodes.refresh()
+        if self._nodes.are_gone and self._cluster.restart is not None:
+            self._start_again(self._cluster.restart)
         self._leave_draining_nodes()
         self._end_farewells()
         self._fill_slots()
@@ -301,6 +252,19 @@ class RayExecutor:
                 f"{self._share.gpus:g} GPUs, free on one node. {self._last_failure}".strip()
             )
 
+    def _start_again(self, restart: Callable[[], RayCluster]) -> None:
+        """The Ray that was started here has died: end what is left of it, and start another."""
+        self._faults += 1
+        if self._faults >= _MAX_FAULTS:
+            raise ExecutionError(f"Ray died {self._faults} times, and no trial began in between: {self._last_failure}")
+        for worker in [worker for worker in self._workers if worker.attempt is not None]:
+            self._lose(worker, "Ray died")
+        self._workers, self._given_up = [], []
+        self._cluster.shutdown()
+        self._cluster = restart()
+        self._nodes = Nodes(self._share)
+        self._nodes.refresh()
+
     def _fill_slots(self) -> None:
         """Make the workers that are missing, and drop those that will not come since their room is gone."""
         wanted = self._nodes.room if self._cluster.workers is None else self._cluster.workers
@@ -310,36 +274,20 @@ class RayExecutor:
         if time.monotonic() < self._next_start_at:
             return
         for _ in range(wanted - len(staying)):
-            taken = {worker.slot for worker in self._workers}
-            self._workers.append(self._create(next(slot for slot in range(len(taken) + 1) if slot not in taken)))
-        self._workers.sort(key=lambda worker: worker.slot)
+            taken = {worker.number for worker in self._workers}
+            number = next(number for number in range(len(taken) + 1) if number not in taken)
+            settings = replace(self._settings, slot=number)
+            self._workers.append(WorkerSlot.make(settings, self._share, self._nodes.avoided))
+        self._workers.sort(key=lambda worker: worker.number)
 
-    def _create(self, slot: int) -> _Worker:
-        avoided = ",".join(sorted(self._nodes.avoided))
-        actor = TrialActor.options(
-            num_cpus=self._share.cpus,
-            num_gpus=self._share.gpus,
-            label_selector={"ray.io/node-id": f"!in({avoided})"} if avoided else None,
-        ).remote(replace(self._settings, slot=slot))
-        return _Worker(
-            slot=slot,
-            actor=actor,
-            ready=actor.identify.remote(),
-            life=actor.live.options(concurrency_group=LIFE).remote(),
-        )
-
-    def _watch(self, worker: _Worker, poll: Any) -> None:
-        worker.poll = poll
-        worker.polled_at = time.monotonic()
-
-    def _running(self, trial_number: int, attempt: int) -> _Worker | None:
+    def _running(self, trial_number: int, attempt: int) -> WorkerSlot | None:
         return next((w for w in self._workers if w.attempt == (trial_number, attempt)), None)
 
     def _collect(self, timeout_seconds: float) -> None:
         while True:
-            asked: dict[Any, _Worker | None] = dict.fromkeys(self._given_up)
+            asked: dict[Any, WorkerSlot | None] = dict.fromkeys(self._given_up)
             for worker in self._workers:
-                asked |= {answer: worker for answer in (worker.ready, worker.poll, worker.life) if answer is not None}
+                asked |= dict.fromkeys(worker.asked, worker)
             if not asked:
                 time.sleep(timeout_seconds)
                 return
@@ -349,7 +297,7 @@ class RayExecutor:
             except RayError as error:
                 self._failed_waits += 1
                 if self._failed_waits >= _MAX_FAULTS:
-                    raise ExecutionError(f"Ray does not answer: {_in_words(error)}") from error
+                    raise ExecutionError(f"Ray does not answer: {in_words(error)}") from error
                 ready = []
                 time.sleep(timeout_seconds)
             if not ready:
@@ -361,7 +309,7 @@ class RayExecutor:
                 self._take(owner, ready[0])
             timeout_seconds = 0
 
-    def _take(self, worker: _Worker, answer: Any) -> None:
+    def _take(self, worker: WorkerSlot, answer: Any) -> None:
         try:
             value = ray.get(answer)
         except RayTaskError as error:
@@ -370,7 +318,7 @@ class RayExecutor:
         except RayError as error:
             if isinstance(error, ActorUnavailableError):
                 self._suspect(worker.node_id)
-            self._lose(worker, _in_words(error))
+            self._lose(worker, in_words(error))
             return
         if answer is worker.ready:
             worker.ready, worker.identity = None, value
@@ -388,7 +336,7 @@ class RayExecutor:
                 if worker.is_going:
                     self._remove(worker)
             elif worker.is_killed or not any(isinstance(event, Reported) for event in value.events):
-                self._watch(worker, worker.actor.poll.remote(None, _POLL_SECONDS))
+                worker.ask()
 
     def _take_late(self, answer: Any) -> None:
         """Pass on what an actor that was given up reports all the same."""
@@ -396,16 +344,16 @@ class RayExecutor:
         with contextlib.suppress(RayError):
             self._events += [event for event in ray.get(answer).events if isinstance(event, Reported)]
 
-    def _take_fault(self, worker: _Worker, error: RayTaskError) -> None:
+    def _take_fault(self, worker: WorkerSlot, error: RayTaskError) -> None:
         """A worker could not do its part: its attempt is lost, unless nothing can be run at all."""
-        why = f"worker {worker.slot}: {error.cause or _in_words(error)}"
+        why = f"worker {worker.number}: {error.cause or in_words(error)}"
         self._faults += 1
         if not self._has_run or self._faults >= _MAX_FAULTS:
             worker.poll = worker.attempt = None
             raise ExecutionError(why) from error
         self._lose(worker, why)
 
-    def _lose(self, worker: _Worker, why: str) -> None:
+    def _lose(self, worker: WorkerSlot, why: str) -> None:
         """Give up an actor: end it for certain, and tell of its attempt's loss."""
         self._remove(worker)
         self._last_failure = why
@@ -413,11 +361,8 @@ class RayExecutor:
             if self._nodes.left_in_order(worker.node_id):
                 self._farewells.append(Farewell(worker.attempt, Path(worker.checkpoints)))
             else:
-                trial_number, attempt = worker.attempt
-                lost = Ended(
-                    trial_number=trial_number, attempt=attempt, end=AttemptEnd.LOST, detail=f"worker lost: {why}"
-                )
-                self._events.append(lost)
+                key = {"trial_number": worker.attempt[0], "attempt": worker.attempt[1]}
+                self._events.append(Ended(**key, end=AttemptEnd.LOST, detail=f"worker lost: {why}"))
         if worker.ready is None:
             return
         self._failed_starts += 1
@@ -427,7 +372,7 @@ class RayExecutor:
             raise ExecutionError(f"no worker can be started: {why}")
 
     def _give_up_the_silent(self) -> None:
-        now, limit = time.monotonic(), _POLL_SECONDS + _SILENCE_SECONDS
+        now, limit = time.monotonic(), POLL_SECONDS + _SILENCE_SECONDS
         silent = [worker for worker in self._workers if worker.poll is not None and now - worker.polled_at > limit]
         for worker in silent:
             self._given_up.append(worker.poll)
@@ -456,23 +401,13 @@ class RayExecutor:
             if worker.attempt is None:
                 self._remove(worker)
             else:
-                self.leave(*worker.attempt)
+                worker.leave()
 
     def _end_farewells(self) -> None:
         over = [farewell for farewell in self._farewells if farewell.is_over]
         self._farewells = [farewell for farewell in self._farewells if farewell not in over]
         self._events += [farewell.end for farewell in over]
 
-    def _remove(self, worker: _Worker) -> None:
+    def _remove(self, worker: WorkerSlot) -> None:
         self._workers.remove(worker)
-        self._kill_actor(worker)
-
-    def _kill_actor(self, worker: _Worker) -> None:
-        with contextlib.suppress(RayError, ValueError, RuntimeError):  # it is gone already, or Ray is
-            ray.kill(worker.actor)
-
-
-def _in_words(error: BaseException) -> str:
-    """Ray's message without its middle: what happened to the call is in its first line, and why in its last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' … '.join(dict.fromkeys([*lines[:1], *lines[-1:]]))}"[:500]
+        worker.kill()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +34,11 @@ class Watchdog:
     Args:
         limits: What it may take.
         log: The trial's log, kept short, or None.
-        clock: Monotonic seconds.
     """
 
-    def __init__(self, limits: AttemptLimits, log: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: AttemptLimits, log: Path | None) -> None:
         self._limits = limits
         self._log = log
-        self._clock = clock
         self._pid: int | None = None
         self._began = self._heard = self._looked = 0.0
         self._told_to_leave: float | None = None
@@ -51,25 +48,25 @@ class Watchdog:
     def begin(self, pid: int) -> None:
         """Start the clocks: the process exists."""
         self._pid = pid
-        self._began = self._heard = self._looked = self._clock()
+        self._began = self._heard = self._looked = time.monotonic()
 
     def hear(self, step: int | None = None) -> None:
         """Take a sign of life."""
-        self._heard = self._clock()
+        self._heard = time.monotonic()
         self._step = step if step is not None else self._step
 
     def wait(self, waits: bool) -> None:
         """The attempt waits for a decision from now on, or has it."""
         self._waits = waits
-        self._heard = self._clock()
+        self._heard = time.monotonic()
 
     def leave(self) -> None:
         """The attempt was told to leave."""
-        self._told_to_leave = self._told_to_leave or self._clock()
+        self._told_to_leave = self._told_to_leave or time.monotonic()
 
     def excess(self) -> Excess | None:
         """The limit it is beyond, if any; looks at most once a second, and trims the log then."""
-        now = self._clock()
+        now = time.monotonic()
         if self._pid is None or now - self._looked < _PERIOD_SECONDS:
             return None
         self._looked = now

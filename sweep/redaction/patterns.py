@@ -27,7 +27,7 @@ _KEYS = (
     r"password|passwd|passphrase|pwd|secret|credential|"
     r"(?:api|access|secret|private|signing|encryption|account)[_-]?key(?:[_-]?id)?"
 )
-_TOKEN_KEY = rf"{_OF_A_TOKENIZER}token"
+_TOKEN_KEY = rf"(?=token){_OF_A_TOKENIZER}token"
 _SECRET_NAME = re.compile(rf"(?:(?:{_KEYS})s?|{_TOKEN_KEY})\Z", re.IGNORECASE)
 
 _SEPARATOR = r"\\{0,8}[\"']?[ \t]{0,8}(?:=>|[:=])[ \t]{0,8}"
@@ -35,30 +35,40 @@ _BARE = r"(?:[^\s&\"'\\]|\\(?![\"'n]))"
 _QUOTED = r"(?P<quote>\\{0,8}[\"'])(?P<secret>(?:(?!(?P=quote))(?:\\.|[^\n]))+)"
 _ENDS = r"(?=[,;)}\]]*(?:[\s&\"'\\]|\Z))"
 
-# Each takes what stands before the secret as ``key``, and the secret itself.
-_ASSIGNED = (
-    re.compile(
-        r"(?P<key>[?&;][^=&\s]{0,60}?(?:pass|pwd|secret|token|credential|api_?key|access_?key|signature|odbc_connect)"
-        rf"[^=&\s]{{0,60}}=)(?P<secret>{_BARE}+)",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        r"(?P<key>\b(?:proxy-)?authorization\\{0,8}[\"']?[ \t]{0,8}[:=][ \t]{0,8}\\{0,8}[\"']?"
-        r"(?:(?:bearer|basic|token|digest|negotiate)[ \t]+)?)(?P<secret>[^\s\"',\\]+)",
-        re.IGNORECASE,
-    ),
-    re.compile(r"(?P<key>\bbearer[ \t]+)(?P<secret>[\w.~+/=-]{8,})", re.IGNORECASE),
-    re.compile(rf"(?P<key>(?:{_KEYS})s?{_SEPARATOR}){_QUOTED}", re.IGNORECASE),
-    re.compile(rf"(?P<key>(?:{_KEYS})s?{_SEPARATOR})(?P<secret>\$\{{\w+\}}|{_BARE}+?){_ENDS}", re.IGNORECASE),
-    re.compile(
-        rf"(?P<key>{_TOKEN_KEY}{_SEPARATOR}\\{{0,8}}[\"']?)(?P<secret>[A-Za-z0-9][\w.~+/=-]{{5,}})", re.IGNORECASE
-    ),
-    re.compile(
-        rf"(?P<key>(?<![\w-])--?(?:\w[\w-]{{0,40}}?)??(?:{_KEYS}|{_TOKEN_KEY})"
-        r"\\{0,8}[\"']?,?[ \t]{1,8}\\{0,8}[\"']?)"
-        r"(?P<secret>[^\s\"'\\-][^\s\"'\\]*)",
-        re.IGNORECASE,
-    ),
+# Each of these takes what stands before the secret as ``key``, and the secret itself.
+_IN_QUERY = re.compile(
+    r"(?P<key>[?&;][^=&\s]{0,60}?(?:pass|pwd|secret|token|credential|api_?key|access_?key|signature|odbc_connect)"
+    rf"[^=&\s]{{0,60}}=)(?P<secret>{_BARE}+)",
+    re.IGNORECASE,
+)
+_HEADER = re.compile(
+    r"(?P<key>\b(?:proxy-)?authorization\\{0,8}[\"']?[ \t]{0,8}[:=][ \t]{0,8}\\{0,8}[\"']?"
+    r"(?:(?:bearer|basic|token|digest|negotiate)[ \t]+)?)(?P<secret>[^\s\"',\\]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?P<key>\bbearer[ \t]+)(?P<secret>[\w.~+/=-]{8,})", re.IGNORECASE)
+_IN_QUOTES = re.compile(rf"(?P<key>(?:{_KEYS})s?{_SEPARATOR}){_QUOTED}", re.IGNORECASE)
+_IN_THE_OPEN = re.compile(rf"(?P<key>(?:{_KEYS})s?{_SEPARATOR})(?P<secret>\$\{{\w+\}}|{_BARE}+?){_ENDS}", re.IGNORECASE)
+_TOKEN = re.compile(
+    rf"(?P<key>{_TOKEN_KEY}{_SEPARATOR}\\{{0,8}}[\"']?)(?P<secret>[A-Za-z0-9][\w.~+/=-]{{5,}})", re.IGNORECASE
+)
+_OPTION = re.compile(
+    rf"(?P<key>(?<![\w-])--?(?:\w[\w-]{{0,40}}?)??(?:{_KEYS}|{_TOKEN_KEY})"
+    r"\\{0,8}[\"']?,?[ \t]{1,8}\\{0,8}[\"']?)"
+    r"(?P<secret>[^\s\"'\\-][^\s\"'\\]*)",
+    re.IGNORECASE,
+)
+
+# Most lines hold nothing of the kind, and looking for a word is much quicker than for a pattern.
+_KEY_HINTS = ("pass", "pwd", "secret", "credential", "key")
+_HINTED = (
+    (("=",), _IN_QUERY),
+    (("authorization",), _HEADER),
+    (("bearer",), _BEARER),
+    (_KEY_HINTS, _IN_QUOTES),
+    (_KEY_HINTS, _IN_THE_OPEN),
+    (("token",), _TOKEN),
+    ((*_KEY_HINTS, "token"), _OPTION),
 )
 
 _BARE_TOKEN = re.compile(
@@ -79,7 +89,6 @@ _PRIVATE_KEY = re.compile(rf"{KEY_BEGINS.pattern}.*?(?:{KEY_ENDS.pattern}|\Z)", 
 
 
 _MOST_ROUNDS = 4
-_HINTS = ("pass", "pwd", "secret", "credential", "key", "token", "signature", "odbc", "authorization", "bearer")
 _TOKEN_HINTS = (
     *("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
     *("AKIA", "ASIA", "AIza", "xox", "dapi", "eyJ"),
@@ -104,14 +113,13 @@ def _line_without_shapes(line: str) -> str:
 
 
 def _struck(line: str) -> str:
-    # Most lines hold nothing of the kind, and looking for a word is much quicker than for a pattern.
     if any(hint in line for hint in _TOKEN_HINTS):
         line = _BARE_TOKEN.sub(MASK, line)
     if "://" in line:
         line = _URL.sub(_without_password, line)
     folded = line.lower()
-    if any(hint in folded for hint in _HINTS):
-        for pattern in _ASSIGNED:
+    for hints, pattern in _HINTED:
+        if any(hint in folded for hint in hints):
             line = pattern.sub(_without_secret, line)
     return line
 
@@ -128,7 +136,7 @@ def is_reference(text: str) -> bool:
 
 def passwords_of(url: str) -> set[str]:
     """Passwords in a URL, as they stand there and as they are meant."""
-    found = [match["secret"] for match in _ASSIGNED[0].finditer(url)]
+    found = [match["secret"] for match in _IN_QUERY.finditer(url)]
     match = _WHOLE_URL.match(url)
     if match is not None:
         password = (match["password"] or "").removeprefix(":")

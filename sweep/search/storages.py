@@ -19,6 +19,8 @@ from sweep.search.journal import JOURNAL_NAME, Journal, make_journal, mend_torn_
 from sweep.spec.model import StudySpec
 
 STORAGE_ERRORS = (OSError, SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, ValueError)
+DAMAGE_ERRORS = (*STORAGE_ERRORS, TypeError, AttributeError, AssertionError, RecursionError)
+"""What Optuna raises besides when it replays a journal whose lines say something else than it wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ def open_history(spec: StudySpec, *, is_new: bool = False, readonly: bool = Fals
         )
     try:
         return _open_journal(path, readonly=readonly)
-    except STORAGE_ERRORS as err:
+    except DAMAGE_ERRORS as err:
         raise StudyStoreError(
             f"{path}: the study's history cannot be opened ({err}). Check permissions and free space; "
             "if a line is damaged, restore the file from a backup."
@@ -71,7 +73,7 @@ def _open_journal(path: Path, *, readonly: bool) -> History:
     journal = Journal(path, is_writable=not readonly)
     try:
         storage = JournalStorage(journal)
-    except STORAGE_ERRORS:
+    except DAMAGE_ERRORS:
         journal.close()
         raise
     return History(storage=storage, place=str(path), batch=journal.batch, close=journal.close)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweep.layout import StudyLayout
 from sweep.spec import fidelity, rules
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
@@ -175,6 +176,8 @@ def _file_fault(name: str, file: str, must_exist: bool) -> BrokenRule | None:
     extension = os.path.splitext(file)[1].lower()
     if extension not in rules.DATA_EXTENSIONS:
         return BrokenRule("has no known extension", f"Use one of {', '.join(rules.DATA_EXTENSIONS)}")
+    if must_exist and os.path.exists(file) and not os.path.isfile(file):
+        return BrokenRule("is no regular file", "Name a file; a pipe or a device cannot be read twice")
     if must_exist and not os.path.isfile(file):
         where = "" if file == name else f" ({file})"
         return BrokenRule(f"does not exist{where}", "Paths start from the spec's folder")
@@ -246,6 +249,8 @@ def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:
 def _stores(found: dict[str, Any], reader: Reader, around: Surroundings) -> None:
     if "storage" not in reader.failed:
         found["storage"] = _apply(reader, "storage", lambda: _folder(found.get("storage", "mlruns"), around))
+    if around.must_exist and found.get("storage") and "study" in found:
+        _apply(reader, "study", lambda: _inside(found["storage"], found["study"]))
     for section, key in ((found.get("tracking", {}), "uri"), (found, "history")):
         url = section.get(key)
         if url is not None and (relative := re.fullmatch(r"sqlite:///([^/?][^?]*)(\?.*)?", url)):
@@ -259,3 +264,9 @@ def _folder(storage: str, around: Surroundings) -> str:
     if around.must_exist and os.path.exists(folder) and not os.path.isdir(folder):
         raise BrokenRule("is a file", "Name a folder")
     return folder
+
+
+def _inside(storage: str, study: str) -> None:
+    folder = StudyLayout(Path(storage), study).folder
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(storage)):
+        raise BrokenRule(f"leads out of the storage: {folder} is a link", "Remove the link, or rename the study")

@@ -75,8 +75,8 @@ def with_secrets(
     for key in _keys(values):
         if MASK not in str(_at(values, key)):
             continue
-        found = _at(given, key) if given is not None else environ.get(VARIABLES.get(key, ""))
-        if found is not None:
+        found = _at(given or {}, key) or environ.get(VARIABLES.get(key, ""))
+        if found:
             _put(filled, key, found)
         elif needed is None or key in needed:
             missing.append(key)
@@ -105,7 +105,7 @@ def _keys(values: Mapping[str, Any]) -> list[str]:
 def _at(values: Mapping[str, Any], key: str) -> Any:
     place: Any = values
     for part in key.split("."):
-        place = place[part]
+        place = place.get(part) if isinstance(place, Mapping) else None
     return place
 
 

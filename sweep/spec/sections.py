@@ -78,7 +78,7 @@ class TrainingSpec(Part):
         extra: Settings of a user's own objective; beside the others in YAML.
     """
 
-    epochs: float | None = Field(default=None, gt=0, le=1e6)
+    epochs: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=16, ge=1)
     evaluation_batch_size: int = Field(default=64, ge=1)
@@ -170,7 +170,7 @@ class BudgetSpec(Part):
     """
 
     trials: int = Field(default=20, ge=1)
-    hours: float | None = Field(default=None, gt=0, le=1e6)
+    hours: float | None = Field(default=None, gt=0, le=1_000_000)
 
 
 class ResourcesSpec(Part):
@@ -202,13 +202,13 @@ class LimitsSpec(Part):
         log_mb: Largest log of a trial, in 10⁶ bytes; its middle is cut out.
     """
 
-    silence_minutes: float | None = Field(default=30.0, gt=0, le=1e6)
-    attempt_hours: float | None = Field(default=None, gt=0, le=1e6)
+    silence_minutes: float | None = Field(default=30.0, gt=0, le=1_000_000)
+    attempt_hours: float | None = Field(default=None, gt=0, le=1_000_000)
     grace_seconds: float = Field(default=30.0, ge=0, le=3600)
-    memory_gb: float | None = Field(default=None, gt=0, le=1e9)
-    disk_gb: float | None = Field(default=None, gt=0, le=1e9)
-    free_disk_gb: float = Field(default=0.5, ge=0, le=1e9)
-    log_mb: float = Field(default=20.0, gt=0, le=1e6)
+    memory_gb: float | None = Field(default=None, gt=0, le=1_000_000_000)
+    disk_gb: float | None = Field(default=None, gt=0, le=1_000_000_000)
+    free_disk_gb: float = Field(default=0.5, ge=0, le=1_000_000_000)
+    log_mb: float = Field(default=20.0, gt=0, le=1_000_000)
 
 
 class OomPolicy(Part):

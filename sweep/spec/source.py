@@ -76,18 +76,20 @@ def _flow(node: Node) -> str:
     return "{" + ", ".join(f"{key}: {_flow(value)}" for key, value in list(node.entries.items())[:20]) + "}"
 
 
-class _Refused(Exception):
+class _Refused(yaml.YAMLError):
     def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
         self.line, self.message = line, message
 
 
-class _Composer(yaml.SafeLoader):
-    """Composes a bounded tree without aliases; constructs nothing."""
+class BoundedLoader(yaml.SafeLoader):
+    """Composes a bounded tree without aliases: no text makes it run for long or grow large."""
 
     depth = 0
     nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A node within the bounds; called by PyYAML."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
@@ -119,7 +121,7 @@ def read_yaml(text: str, place: Place, problems: Problems) -> Node | None:
         return Place(place.rank, line if place.line else 0, place.name)
 
     try:
-        loader = _Composer(text)
+        loader = BoundedLoader(text)
         try:
             root = loader.get_single_node()
         finally:

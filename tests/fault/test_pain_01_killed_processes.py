@@ -97,7 +97,7 @@ def test_pain_01_workers_and_trials_killed_at_any_moment_lose_no_trial(
 
     def kill_somebody() -> None:
         victims = [*ray_workers(), *trial_processes(parent)]
-        if len(killed) < KILLS and chance.random() < 0.4:
+        if victims and len(killed) < KILLS and chance.random() < 0.4:
             victim = chance.choice(victims)
             killed.append(victim.pid)
             send(signal.SIGKILL, [victim])

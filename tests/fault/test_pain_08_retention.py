@@ -37,6 +37,7 @@ from sweep.execution.simulated import SimulatedExecutor, VirtualClock
 from sweep.finale import lineage_of
 from sweep.layout import StudyLayout
 from sweep.ports import Event, Reported
+from sweep.redaction import Redactor
 from sweep.search import OptunaStore, read_trials
 from sweep.spec import parse_spec, spec_text
 from sweep.spec.model import StudySpec
@@ -144,7 +145,7 @@ class Retention:
         spec, layout = self.spec, self.spec.layout
         is_new = not layout.spec.exists()
         layout.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(layout.spec, spec_text(spec))
+        write_atomically(layout.spec, spec_text(spec.resolved()))
         store = OptunaStore.create(spec) if is_new else OptunaStore.open(spec)
         writes = itertools.count(1)
         observer = SilentObserver()
@@ -207,7 +208,7 @@ class Retention:
     def collect(self) -> list[Path]:
         """What ``sweep gc`` does; returns what it removed."""
         layout = self.spec.layout
-        found = list(find_surplus(layout, time.time()))
+        found = list(find_surplus(self.spec, time.time()))
         remove_audited(found, layout.removals, time.time())
         return [item.path for item in found]
 
@@ -388,7 +389,7 @@ def commit_host(folder: Path) -> str:
 
 def export(study: Retention, number: int, folder: Path) -> None:
     trial = read_trials(study.spec)[number]
-    lineage = lineage_of(study.spec, trial, data={}, environment={}, run_id=None, now=0.0)
+    lineage = lineage_of(study.spec, trial, data={}, environment={}, run_id=None, now=0.0, redactor=Redactor())
     folder.mkdir(parents=True)
     lineage.write(folder)
 

@@ -41,11 +41,18 @@ def escaped(told: Path) -> int:
     return pid
 
 
+def _heed_hangups() -> None:
+    """As a login shell's children do, even if these tests run under ``nohup``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def on_a_terminal(*arguments: str, folder: Path | None = None) -> tuple[int, subprocess.Popen[bytes]]:
     """Start Python on a terminal of its own; returns the terminal's other side and the process."""
     terminal, inside = pty.openpty()
     command = ["setsid", "--ctty", sys.executable, *arguments]
-    process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, cwd=folder)
+    process = subprocess.Popen(
+        command, stdin=inside, stdout=inside, stderr=inside, cwd=folder, preexec_fn=_heed_hangups
+    )
     os.close(inside)
     return terminal, process
 

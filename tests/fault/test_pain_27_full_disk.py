@@ -31,12 +31,14 @@ from sweep.execution.simulated import VirtualClock
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
+from sweep.redaction import Redactor
 from sweep.search import OptunaStore
+from sweep.search.store import unfenced
 from sweep.testing.executor import run, the_end, toy_request
 from sweep.testing.toy_objectives import LOADER
 from sweep.tracking import SpoolRecorder, drain, undelivered
 from sweep.tracking.acknowledged import Acknowledged
-from sweep.tracking.rejected import set_aside
+from sweep.tracking.rejected import Rejected
 from sweep.tracking.spool import Spool
 from sweep.wiring import refuse_without_room, write_atomically
 from tests.quick_study import SPEC, TASK, QuickStudy, SpoolOnly, parent
@@ -239,14 +241,14 @@ def test_pain_27_what_cannot_begin_leaves_nothing_that_blocks_a_later_run(disk: 
     write_atomically(spec.layout.spec, "study: quick\n")
     disk.fill()
     with pytest.raises(StudyStoreError, match="No space left"):
-        wiring._open_store(spec, resuming=False)
+        wiring.open_store(spec, unfenced, resuming=False)
     assert not spec.layout.spec.exists(), "`sweep run` would refuse the name for ever"
     disk.empty()
-    wiring._open_store(spec, resuming=False).close()
+    wiring.open_store(spec, unfenced, resuming=False).close()
     # A driver killed between its spec and its history, or between that and its first record, is no dead end either.
-    wiring._open_store(spec, resuming=True).close()
+    wiring.open_store(spec, unfenced, resuming=True).close()
     shutil.rmtree(spec.layout.history)
-    wiring._open_store(spec, resuming=True).close()
+    wiring.open_store(spec, unfenced, resuming=True).close()
 
 
 def test_pain_27_a_driver_holds_its_study_though_its_lock_cannot_say_who_it_is(disk: SmallDisk) -> None:
@@ -271,17 +273,18 @@ def test_pain_27_a_wish_to_stop_is_heard_on_a_full_disk(disk: SmallDisk) -> None
 def test_pain_27_notes_of_delivery_are_replaced_whole_and_refusals_appended_whole(disk: SmallDisk) -> None:
     acked = Acknowledged(offset=7, tracking_uri="sqlite:///x", runs=dict.fromkeys(range(500), "r" * 32))
     acked.save(disk.root)
-    set_aside(disk.root, None, "one")
+    rejected = Rejected(disk.root)
+    rejected.add(None, "one")
     disk.fill()
     acked.offset = 8
     with pytest.raises(OSError, match="No space left"):
         acked.save(disk.root)
     assert Acknowledged.load(disk.root).offset == 7
     with pytest.raises(OSError, match="No space left"):
-        set_aside(disk.root, None, "x" * 9000)
+        rejected.add(None, "x" * 9000)
     disk.empty()
     acked.save(disk.root)
-    set_aside(disk.root, None, "two")
+    rejected.add(None, "two")
     assert Acknowledged.load(disk.root).offset == 8
     lines = (disk.root / "rejected.jsonl").read_text().splitlines()
     assert [json.loads(line)["reason"] for line in lines] == ["one", "two"]
@@ -355,7 +358,13 @@ def test_pain_27_a_study_that_cannot_keep_its_winner_is_paused_and_completes_onc
         with Spool.open(study.spec.layout.spool) as spool, contextlib.closing(store):
             recorder = SpoolOnly(spool)
             ending = Finale(
-                spec=study.spec, store=store, recorder=recorder, clock=SystemClock(), data=data, environment={}
+                spec=study.spec,
+                store=store,
+                recorder=recorder,
+                clock=SystemClock(),
+                data=data,
+                environment={},
+                redactor=Redactor(),
             )
             return ending.run(result, evaluate=lambda model, trial: {}, note=lambda text: None)
 

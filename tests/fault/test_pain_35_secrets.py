@@ -23,6 +23,11 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
+from sweep.domain import AttemptEnd
+from sweep.execution.local import LocalExecutor
+from sweep.execution.warm_client import WarmParent
+from sweep.testing.executor import run, the_end, toy_request
+
 ENVIRONMENT = {
     "HF_TOKEN": "canary-hub-5d1f",
     "MLFLOW_TRACKING_PASSWORD": "canary-mlflow-77a0",
@@ -75,7 +80,11 @@ class Leaky:
                      metrics={{"accuracy": 0.5 + number / 10}}, wall_seconds=0.1, reported_at=time.time())
         if number == 1:
             raise RuntimeError("cannot log in: " + ", ".join(secrets))
+
+def load(name):
+    return Leaky()
 """
+WORDS = ("printed ***", "in one *** line", "warned ***", "logged ***", "by C ***", "by a command ***")
 
 SPEC = """\
 study: leaky
@@ -204,12 +213,16 @@ class Sweep:
                 continue
 
 
+def write_objective(folder: Path) -> None:
+    code = OBJECTIVE.format(environment=ENVIRONMENT, shaped=SHAPED, api_key=API_KEY, argument=ARGUMENT)
+    (folder / "leaky.py").write_text(code, encoding="utf-8")
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[Sweep]:
     (tmp_path / "study").mkdir()
-    code = OBJECTIVE.format(environment=ENVIRONMENT, shaped=SHAPED, api_key=API_KEY, argument=ARGUMENT)
     (tmp_path / "study" / "code").mkdir()
-    (tmp_path / "study" / "code" / "leaky.py").write_text(code, encoding="utf-8")
+    write_objective(tmp_path / "study" / "code")
     # Ray's sockets lie there, whose paths must be short.
     temporary = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))
     yield Sweep(tmp_path / "study", temporary)
@@ -254,11 +267,40 @@ def test_pain_35_no_secret_is_in_any_byte_that_a_study_writes_or_says(sweep: Swe
     assert sweep.watched > 5, "processes were seen"
     assert sweep.leaks == {}
     log = (sweep.folder / "mlruns/studies/leaky/logs/trial-0000.log").read_text(encoding="utf-8")
-    for words in ("printed ***", "in one *** line", "warned ***", "logged ***", "by C ***", "by a command ***"):
-        assert words in log
+    assert [words for words in WORDS if words not in log] == []
     found = {path: leaks for path, leaks in leaks_below(sweep.folder).items() if Path(path).parts[0] not in given}
     assert found == {}
     assert b"cannot log in: ***" in (sweep.folder / "server.db").read_bytes()
+
+
+def test_pain_35_log_and_error_of_a_trial_hold_no_secret_whoever_printed_it(tmp_path: Path) -> None:
+    write_objective(tmp_path)
+    log = tmp_path / "logs" / "trial.log"
+    parent = WarmParent(("leaky",), environment=ENVIRONMENT, extra_path=[str(tmp_path)])
+    executor = LocalExecutor(1, parent, "leaky", loader="leaky:load")
+    try:
+        request = toy_request(tmp_path, number=1, api_key=API_KEY, argument_password=ARGUMENT)
+        events = run(executor, request, log)
+    finally:
+        executor.close()
+        parent.close()
+    end = the_end(events)
+    assert end.end is AttemptEnd.FAILED
+    assert "RuntimeError: cannot log in: ***, ***" in (end.detail or "")
+    assert leaks_in((end.detail or "").encode()) == []
+    content = log.read_bytes()
+    assert [words for words in WORDS if words.encode() not in content] == []
+    assert content.rstrip().endswith(b"***, ***"), "the last words are there"
+    assert leaks_in(content) == []
+
+
+def test_pain_35_the_command_line_says_no_secret_of_its_environment(tmp_path: Path) -> None:
+    canary = ENVIRONMENT["HF_TOKEN"]
+    command = [sys.executable, "-m", "sweep.cli.main", "status", f"study-{canary}", "--storage", str(tmp_path)]
+    result = subprocess.run(command, env={**os.environ, "HF_TOKEN": canary}, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "no study 'study-***'" in result.stderr
+    assert canary not in result.stdout + result.stderr
 
 
 def _make_database(url: str, name: str) -> None:

@@ -185,7 +185,7 @@ class Clumsy:
 def test_a_worker_that_cannot_do_its_part_loses_the_attempt_alone_and_the_third_in_a_row_ends_the_study(
     cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.execution.ray_workers.TrialActor", Clumsy)
+    monkeypatch.setattr("sweep.execution.ray_slot.TrialActor", Clumsy)
     executor = RayExecutor(RayCluster(workers=1), TrialShare(cpus=0.5), "toy", parent=None, loader=LOADER)
     try:
         run(executor, toy_request(folder, number=0), folder / "log")
@@ -202,7 +202,7 @@ def test_a_worker_that_cannot_do_its_part_loses_the_attempt_alone_and_the_third_
 def test_workers_that_cannot_be_made_are_one_clear_error(
     cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.execution.ray_workers.TrialActor", Clumsy)
+    monkeypatch.setattr("sweep.execution.ray_slot.TrialActor", Clumsy)
     monkeypatch.setattr("sweep.execution.ray_workers._LONGEST_PAUSE_SECONDS", 0.1)
     executor = RayExecutor(RayCluster(workers=1), TrialShare(cpus=0.5), "none", parent=None, loader=LOADER)
     try:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables of odd values)
 """Specs as they come out of hurried fingers, wrong editors, foreign tools and bad disks; the same ones for a seed."""
 
 from __future__ import annotations
@@ -65,6 +66,13 @@ storage: mlruns
 history: null
 keep: 3
 """
+
+OWN = (
+    BASE.replace("task: text-classification", "task: package.module:Own")
+    .replace("    epochs: 2\n", "    epochs: 2\n    x: 3\n    y: a\n")
+    .replace("search:\n", "search:\n  x: 1..2\n  y: [a, b]\n  z: 0..1 step 0.5\n")
+)
+"""The same for a user's own objective, whose settings have no bounds of their own."""
 
 HUGE = [
     "1e999", "-1e999", "1e308", "-1e308", "1.7976931348623157e308", "5e-324", "1e-400", "9" * 400, "-" + "9" * 400,

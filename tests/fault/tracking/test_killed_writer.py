@@ -73,7 +73,9 @@ def test_a_study_of_the_same_name_begun_anew_has_runs_of_its_own(writers: Writer
     assert store.doubles() == []
 
 
-def test_a_writer_killed_in_a_long_batch_repeats_only_what_it_had_begun(writers: Writers, tmp_path: Path) -> None:
+def test_pain_04_a_writer_killed_in_a_long_batch_repeats_only_what_it_had_begun(
+    writers: Writers, tmp_path: Path
+) -> None:
     layout = StudyLayout(tmp_path, "demo")
     with Spool.open(layout.spool) as spool:
         spool.append([begun(), *(record for number in range(8) for record in whole_trial(number))])

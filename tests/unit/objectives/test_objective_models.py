@@ -205,6 +205,39 @@ def test_damaged_weights_are_one_clear_error(tmp_path: Path) -> None:
         load_classifier(str(tmp_path), ["a", "b"], 0, {})
 
 
+def _load_classifier(folder: str) -> object:
+    return load_classifier(folder, ("a", "b"), 0, {})
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", b""),
+        ("config.json", b"[]"),
+        ("config.json", b"\xff\xfe"),
+        ("config.json", b"[" * 100_000),
+        ("config.json", b'{"model_type": "bert", "hidden_size": 0}'),
+        ("config.json", b'{"model_type": "bert", "hidden_size": "x"}'),
+        ("config.json", b'{"model_type": "bert", "num_attention_heads": 0}'),
+        ("config.json", b'{"model_type": ["bert"]}'),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 1000),
+        ("model.safetensors", b"\0" * 1000),
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b"3"),
+        ("tokenizer_config.json", b"[]"),
+    ],
+)
+def test_a_damaged_file_of_a_model_is_one_clear_error(tmp_path: Path, file: str, content: bytes) -> None:
+    folder = tiny_model(tmp_path / "model")
+    (folder / file).write_bytes(content)
+    load = load_tokenizer if file.startswith("tokenizer") else _load_classifier
+    with pytest.raises(ModelError) as caught:
+        load(str(folder))
+    assert str(folder) in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_trained_model_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
     tiny_model(tmp_path)
     assert load_classifier(str(tmp_path), ["a", "b", "c"], 0, {}).config.num_labels == 3  # type: ignore[union-attr]

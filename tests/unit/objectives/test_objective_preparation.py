@@ -126,6 +126,30 @@ def test_text_that_the_tokenizer_does_not_know_is_told_with_its_share(settings: 
     assert any("75% of the tokens are unknown" in w for w in _prepare(settings, tmp_path / "p")["warnings"])
 
 
+def test_texts_with_contradicting_labels_are_counted_in_a_warning(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = tiny_rows(60)
+    torn = [{"text": row["text"], "label": label} for row in rows[:5] for label in ("music", "weather", "food")]
+    tiny_file(Path(settings["data"]["train"][0]), [*rows, *torn])
+    warnings = _prepare(settings, tmp_path / "p")["warnings"]
+    assert any(w.startswith("5 texts come with more than one label") for w in warnings)
+    tiny_file(Path(settings["data"]["train"][0]), [*rows, *rows[:5]])
+    assert not any("more than one label" in w for w in _prepare(settings, tmp_path / "p")["warnings"])
+
+
+def test_one_text_over_and_over_is_prepared_with_warnings(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{"text": "play", "label": label} for label in ("music", "food") * 20]
+    tiny_file(Path(settings["data"]["train"][0]), rows)
+    warnings = _prepare(settings, tmp_path / "p")["warnings"]
+    assert any("is also a training text" in w for w in warnings)
+    assert any(w.startswith("1 texts come with more than one label") for w in warnings)
+
+
+def test_a_text_of_a_megabyte_is_cut_like_any_other(settings: dict[str, Any], tmp_path: Path) -> None:
+    rows = [*tiny_rows(60), {"text": "play " * 200_000, "label": "music"}]
+    tiny_file(Path(settings["data"]["train"][0]), rows)
+    assert max(lengths["1"] for lengths in _prepare(settings, tmp_path / "p")["lengths"].values()) == 16
+
+
 def test_rare_class_stays_in_training_and_is_told(settings: dict[str, Any], tmp_path: Path) -> None:
     rows = [*tiny_rows(60), {"text": "play", "label": "rare"}]
     tiny_file(Path(settings["data"]["train"][0]), rows)

@@ -126,6 +126,10 @@ def test_secrets_come_back_by_variables_and_a_missing_one_is_told(tmp_path: Path
         with_secrets(stored, None, {"SWEEP_TRACKING_URI": "http://h"}, ["history"])
     variables = {"SWEEP_TRACKING_URI": spec.tracking.uri or "", "SWEEP_HISTORY": spec.history or ""}
     assert with_secrets(stored, None, variables, None) == spec.resolved()
+    # A file can lack what the command line gave.
+    other = read(SPEC.replace("history: postgresql://ann:${PW}@db/x", ""), tmp_path, environ).resolved()
+    with pytest.raises(UserError, match="the secret in history is not stored"):
+        with_secrets(stored, other, {}, None)
     # Where nothing is missing, variables change nothing.
     whole = read(SPEC, tmp_path, environ).resolved()
     assert with_secrets(whole, None, {"SWEEP_HISTORY": "postgresql://elsewhere/x"}, None) == whole
