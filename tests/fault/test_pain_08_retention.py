@@ -41,8 +41,8 @@ from sweep.redaction import Redactor
 from sweep.search import OptunaStore, read_trials
 from sweep.spec import parse_spec, spec_text
 from sweep.spec.model import StudySpec
+from sweep.study_files import write_atomically
 from sweep.testing.doubles import MemoryRecorder, SilentObserver
-from sweep.wiring import write_atomically
 from tests.small_disk import small_disk
 
 SPEC = """
