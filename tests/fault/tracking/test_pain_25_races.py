@@ -87,6 +87,8 @@ def test_pain_25_studies_of_one_name_in_two_storages_on_one_server_are_kept_apar
     assert writers.join([writers.start(layout, uri=server.uri) for layout in layouts]) == [0, 0]
     store = Store(server.database)
     assert store.experiments().count("pain-25-twins") == 1
+    sql = "SELECT r.lifecycle_stage FROM runs r JOIN experiments e USING (experiment_id) WHERE e.name = 'pain-25-twins'"
+    assert store.rows(sql) == [("active",)] * 8, "none takes the other's runs for doubles of its own"
     ids = [run_ids(layout) for layout in layouts]
     assert set(ids[0].values()).isdisjoint(ids[1].values())
     for layout, runs in zip(layouts, ids, strict=True):
