@@ -1,8 +1,8 @@
 """Break a copy of the product in every listed way and see the named test go red: ``make broken-builds``.
 
-``python -m tests.broken_builds [--broken-only] [WORD …]`` runs the faults whose pain, file or test contains a word. Each
-named test runs on the whole tree first: a test that is red anyway proves nothing. ``--broken-only`` leaves that out, for
-a tree whose tests were all seen green.
+``python -m tests.broken_builds [--broken-only] [WORD …]`` runs the faults whose pain, file or test contains a word.
+Each named test runs on the whole tree first: a test that is red anyway proves nothing. ``--broken-only`` leaves that
+out, for a tree whose tests were all seen green.
 """
 
 from __future__ import annotations
