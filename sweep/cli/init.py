@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.errors import UserError
+from sweep.errors import SweepError, UserError
 
 
 def init(
@@ -41,6 +41,6 @@ def init(
         )
     try:
         write_atomically(file, template(study=study_name_from(file.stem), train=train, text=text, label=label))
-    except OSError as err:
-        raise UserError(f"{file}: cannot be written ({err.strerror}). Name another file.") from err
+    except SweepError as err:
+        raise UserError(str(err)) from err
     typer.echo(f"Wrote {file}. Edit it, then `sweep check {file}` and `sweep run {file}`.")

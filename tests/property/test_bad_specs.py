@@ -49,7 +49,7 @@ def works(spec: StudySpec) -> None:
     assert list(spec.evaluate_at) == sorted(set(spec.evaluate_at))
     assert spec.evaluate_at[-1] == spec.max_fidelity
     assert spec.layout.folder.resolve().is_relative_to(Path(spec.storage).resolve())
-    assert spec_from_resolved(yaml.safe_load(spec_text(spec))) == spec, "resume would read another spec"
+    assert spec_from_resolved(yaml.safe_load(spec_text(spec.resolved()))) == spec, "resume would read another spec"
     space = SearchSpace(spec.search.space)
     assert set(space.optuna) == set(spec.search.space)
     json.dumps(spec.objective_settings(), allow_nan=False)

@@ -121,7 +121,7 @@ def layout(tmp_path: Path) -> StudyLayout:
     (tmp_path / "train.jsonl").touch()
     spec = parse_spec(BASE, place="study.yaml", folder=tmp_path)
     spec.layout.folder.mkdir(parents=True)
-    spec.layout.spec.write_text(spec_text(spec), encoding="utf-8")
+    spec.layout.spec.write_text(spec_text(spec.resolved()), encoding="utf-8")
     return spec.layout
 
 
