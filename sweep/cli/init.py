@@ -41,6 +41,6 @@ def init(
         )
     try:
         write_atomically(file, template(study=study_name_from(file.stem), train=train, text=text, label=label))
-    except SweepError as err:
+    except (OSError, SweepError) as err:
         raise UserError(str(err)) from err
     typer.echo(f"Wrote {file}. Edit it, then `sweep check {file}` and `sweep run {file}`.")
