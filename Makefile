@@ -10,8 +10,9 @@ READY  := $(VENV)/.ready
 sweep: $(READY)
 	@$(BIN)/sweep run $(ARGS)
 
+# Two test processes: most of the time goes by waiting for processes, servers and deadlines.
 test: $(READY) lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow

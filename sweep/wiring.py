@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sweep.checkpoints import FolderKeeper, intact
-from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, head_room, needed_bytes
+from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
@@ -24,33 +20,26 @@ from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
     InvalidDataError,
-    InvalidSpecError,
     StoppedEarlyError,
     StudyExistsError,
     StudyNotFoundError,
     SweepError,
-    UserError,
 )
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
-from sweep.layout import StudyLayout
 from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.redaction import Redactor
+from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
 from sweep.sole_driver import sole_driver
 from sweep.spec import (
-    how_to_keep_secrets,
-    spec_from_resolved,
-    spec_secrets,
-    spec_text,
     stored_spec,
-    with_secrets,
 )
 from sweep.spec.model import StudySpec
-from sweep.spec.source import BoundedLoader
 from sweep.storages import remember
+from sweep.study_files import read_facts, redactor_for, secrets_warnings, tracking_uri, write_facts
 from sweep.tracking import SpoolRecorder, resolve_model
 
 JOB_TIMEOUT_SECONDS = 3600.0
@@ -75,63 +64,6 @@ class StudyResult:
     trials: list[Trial]
     data: Mapping[str, Any]
     undelivered: int
-
-
-def read_spec(
-    layout: StudyLayout,
-    *,
-    given: StudySpec | None = None,
-    needed: Collection[str] | None = ("history",),
-    **changes: Mapping[str, Any],
-) -> StudySpec:
-    """The resolved spec of a study on disk, with its storage where it lies now.
-
-    Args:
-        layout: The study's paths.
-        given: The spec as its user has it, which knows the secrets that are not stored.
-        needed: Keys that must have their secret (``history``, ``tracking.uri``); None for all that had one.
-        changes: New values by section, e.g. ``budget={"trials": 24}``.
-
-    Raises:
-        UserError: If a change is not allowed, or a secret is not to be had.
-        SweepError: If it cannot be read.
-    """
-    try:
-        stored = yaml.load(layout.spec.read_text(encoding="utf-8"), BoundedLoader)
-        stored = {**stored, "storage": str(layout.storage), "study": layout.study}
-        spec_from_resolved(stored, needed=())
-        data = with_secrets(stored, given.resolved() if given else None, os.environ, needed)
-        changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
-    except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError, InvalidSpecError) as err:
-        reason = " ".join(str(err).split())
-        raise SweepError(
-            f"{layout.spec}: cannot be read ({reason}). Restore it from the parent run's artifacts."
-        ) from err
-    return spec_from_resolved({**data, **changed}, needed=needed)
-
-
-def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
-    """``data`` or ``environment`` of a study, as written when it began; empty if it has not."""
-    try:
-        facts: dict[str, Any] = json.loads((layout.folder / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts
-
-
-def redactor_for(spec: StudySpec) -> Redactor:
-    """Knows the secrets of a study and of this process's environment."""
-    return Redactor.from_environment(os.environ).knowing(*spec_secrets(spec))
-
-
-def secrets_warnings(spec: StudySpec) -> list[str]:
-    """What the study will ask for when it is resumed, and how to spare the question."""
-    return how_to_keep_secrets(stored_spec(spec, redactor_for(spec))[1])
-
-
-def tracking_uri(spec: StudySpec) -> str:
-    """Where the study's record goes."""
-    return spec.tracking.uri or spec.layout.tracking_uri
 
 
 @contextmanager
@@ -278,40 +210,6 @@ def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str
     raise StoppedEarlyError(f"study {study!r} was stopped before a trial could begin. Start it again.")
 
 
-def allowance(spec: StudySpec) -> Allowance:
-    """What the spec lets a study take of the disk."""
-    quota = spec.limits.disk_gb
-    return Allowance(
-        layout=spec.layout,
-        quota_bytes=None if quota is None else int(quota * 1e9),
-        reserve_bytes=int(spec.limits.free_disk_gb * 1e9),
-    )
-
-
-def coming_bytes(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> int:
-    """Estimate of what a study will add to the checkpoints it has.
-
-    Args:
-        spec: The study.
-        checkpoint_bytes: One resumable checkpoint.
-        running: Trials side by side.
-    """
-    running = min(running, spec.budget.trials)
-    needed = needed_bytes(checkpoint_bytes, running=running, kept=min(spec.keep + 1, spec.budget.trials))
-    return max(needed - disk_use(spec.layout)["checkpoints"], head_room(checkpoint_bytes, running))
-
-
-def refuse_without_room(spec: StudySpec, *, checkpoint_bytes: int = 0, running: int = 1) -> None:
-    """Refuse a study that the disk or its quota has no room for.
-
-    Raises:
-        UserError: If it has none; names bytes, limit and remedy.
-    """
-    objection = allowance(spec).objection(coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running))
-    if objection is not None:
-        raise UserError(f"study {spec.study!r} has no room: {objection}.")
-
-
 def already_exists(spec: StudySpec) -> StudyExistsError:
     """The error for a name that is taken."""
     return StudyExistsError(
@@ -360,7 +258,7 @@ def _drive_prepared(
     redactor = redactor_for(spec)
     stored, _ = stored_spec(spec, redactor)
     data = _shown(data, redactor)
-    _write_facts(layout, stored, data, redactor.values(environment))
+    write_facts(layout, stored, data, redactor.values(environment))
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
@@ -453,31 +351,3 @@ def _shown(data: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     """What is known of the data, without secrets; what trials and a resume go by stays as it is."""
     used = {key: data[key] for key in ("folder", "model", "data_hash") if key in data}
     return {**redactor.values(data), **used}
-
-
-def _write_facts(
-    layout: StudyLayout, spec: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any]
-) -> None:
-    layout.folder.mkdir(parents=True, exist_ok=True)
-    # The spec comes last: a study exists once its spec does.
-    write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))
-    write_atomically(layout.folder / "environment.json", json.dumps(environment, indent=2))
-    write_atomically(layout.spec, spec_text(spec))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Temporary file, fsync, rename.
-
-    Raises:
-        SweepError: If it cannot be written; what was there before stays.
-    """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as err:
-        temporary.unlink(missing_ok=True)
-        raise SweepError(f"{path}: cannot be written ({err.strerror}). Free space, then try again.") from err

@@ -24,10 +24,11 @@ from sweep.ports import Record, TrialOver
 from sweep.search import OptunaStore
 from sweep.spec import parse_spec, spec_text
 from sweep.spec.model import StudySpec
+from sweep.study_files import write_atomically
 from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.testing.doubles import SilentObserver
 from sweep.tracking.spool import Spool, read_entries
-from sweep.wiring import request_maker, write_atomically
+from sweep.wiring import request_maker
 
 TASK = "sweep.testing.checkpointing_objective:QuickObjective"
 SPEC = f"""

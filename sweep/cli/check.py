@@ -30,9 +30,10 @@ def check(
     from sweep import wiring
     from sweep.redaction import redact_streams
     from sweep.spec import load_spec
+    from sweep.study_files import redactor_for
 
     spec = load_spec(spec_file, set_ or [])
-    redact_streams(wiring.redactor_for(spec))
+    redact_streams(redactor_for(spec))
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
     with wiring.warm_parent() as parent:
@@ -46,11 +47,12 @@ def check(
 
 
 def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
-    from sweep import wiring
     from sweep.checkpoints.space import free_bytes
+    from sweep.room import allowance, coming_bytes
+    from sweep.study_files import secrets_warnings
 
     running = spec.resources.workers or 1
-    coming = wiring.coming_bytes(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=running)
+    coming = coming_bytes(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=running)
     return {
         "study": spec.study,
         "exists": spec.layout.spec.exists(),
@@ -61,8 +63,8 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
         "warnings": list(data.get("warnings", []))
-        + wiring.secrets_warnings(spec)
-        + _warnings(spec, wiring.allowance(spec).objection(coming)),
+        + secrets_warnings(spec)
+        + _warnings(spec, allowance(spec).objection(coming)),
     }
 
 

@@ -31,9 +31,10 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
     import time
 
     from sweep import wiring
+    from sweep.study_files import redactor_for
 
     began = time.monotonic()
-    redact_streams(wiring.redactor_for(spec))
+    redact_streams(redactor_for(spec))
     with watching(spec.study, spec.rule.name) as view:
         result = wiring.drive(spec, resuming=resuming, observer=view, note=view.note)
     if as_json:

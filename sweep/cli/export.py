@@ -29,8 +29,8 @@ def export(
     from sweep.deployment.export import export_model
     from sweep.finale import lineage_of
     from sweep.search import read_trials
+    from sweep.study_files import read_facts, redactor_for
     from sweep.tracking import run_ids
-    from sweep.wiring import read_facts, redactor_for
 
     spec = find_spec(study, storage)
     layout = spec.layout

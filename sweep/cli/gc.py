@@ -39,7 +39,7 @@ def gc(
     from sweep.checkpoints.garbage import committed_bytes, remove_audited, unused_prepared
     from sweep.checkpoints.space import disk_use
     from sweep.sole_driver import sole_driver
-    from sweep.wiring import read_spec
+    from sweep.study_files import read_spec
 
     layout = find_study(study, storage)
     spec, now = read_spec(layout), time.time()
@@ -113,7 +113,7 @@ def _exports(layout: StudyLayout, kept: set[int]) -> tuple[set[tuple[int, int]],
 
 def _prepared_in_use(layout: StudyLayout) -> set[str]:
     """Keys of the prepared data that studies of the storage name; the storage may have been moved since."""
-    from sweep.wiring import read_facts
+    from sweep.study_files import read_facts
 
     studies = Storages(layout.storage).studies()
     return {Path(folder).name for known in studies if (folder := read_facts(known, "data").get("folder"))}

@@ -25,7 +25,7 @@ def init(
     Example: `sweep init intents.yaml --data train.csv --label category`
     """
     from sweep.spec import study_name_from, template
-    from sweep.wiring import write_atomically
+    from sweep.study_files import write_atomically
 
     if os.path.lexists(file) and not force:
         raise UserError(f"{file}: exists already. Name another file, or overwrite it with --force.")

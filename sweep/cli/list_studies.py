@@ -15,7 +15,7 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
     """
     from sweep.cli.status import status_of
     from sweep.errors import SweepError
-    from sweep.wiring import read_spec
+    from sweep.study_files import read_spec
 
     rows = []
     for layout in named_storages(storage).studies():

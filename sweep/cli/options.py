@@ -54,13 +54,13 @@ def find_spec(
     needed: Collection[str] | None = ("history",),
     **changes: Mapping[str, Any],
 ) -> StudySpec:
-    """The spec of a study found by its name or by its spec file; see :func:`sweep.wiring.read_spec`.
+    """The spec of a study found by its name or by its spec file; see :func:`sweep.study_files.read_spec`.
 
     Raises:
         UserError: If there is none, a change is not allowed, or a secret is not to be had.
         SweepError: If it cannot be read.
     """
-    from sweep.wiring import read_spec
+    from sweep.study_files import read_spec
 
     given = _given(study)
     return read_spec(_found(given, study, storage), given=given, needed=needed, **changes)

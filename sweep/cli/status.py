@@ -34,8 +34,8 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
 def _settle(study: str | None, storage: Path | None) -> None:
     """Its driver may have died with its writer: MLflow would say for ever that it runs."""
+    from sweep.study_files import tracking_uri
     from sweep.tracking import settle
-    from sweep.wiring import tracking_uri
 
     # Looking needs no secret: without the one of the tracker it can be told nothing.
     with suppress(UserError):
@@ -51,8 +51,8 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.redaction import redacted
     from sweep.search import read_trials
     from sweep.selection.summary import summarise
+    from sweep.study_files import tracking_uri
     from sweep.tracking import run_ids, set_aside, undelivered
-    from sweep.wiring import tracking_uri
 
     layout = spec.layout
     trials = read_trials(spec)

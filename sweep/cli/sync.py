@@ -31,8 +31,8 @@ def sync(
     Example: `sweep sync intents`
     """
     from sweep.engine.lock import current_holder
+    from sweep.study_files import tracking_uri
     from sweep.tracking import drain, set_aside, start_over, undelivered
-    from sweep.wiring import tracking_uri
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     layout = spec.layout

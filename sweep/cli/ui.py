@@ -37,8 +37,8 @@ def ui(
     """
     from sweep.engine.lock import current_holder
     from sweep.redaction import redacted
+    from sweep.study_files import tracking_uri
     from sweep.tracking import settle
-    from sweep.wiring import tracking_uri
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     if current_holder(spec.layout.lock) is None:

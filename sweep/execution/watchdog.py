@@ -50,10 +50,9 @@ class Watchdog:
         self._pid = pid
         self._began = self._heard = self._looked = time.monotonic()
 
-    def hear(self, step: int | None = None) -> None:
+    def hear(self, step: int) -> None:
         """Take a sign of life."""
-        self._heard = time.monotonic()
-        self._step = step if step is not None else self._step
+        self._heard, self._step = time.monotonic(), step
 
     def wait(self, waits: bool) -> None:
         """The attempt waits for a decision from now on, or has it."""

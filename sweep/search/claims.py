@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from sweep.domain import Holder
 from sweep.errors import StudyBusyError, StudyStoreError
-from sweep.search.storages import database_url, without_password
+from sweep.search.storages import database_url, missing_driver, without_password
 from sweep.spec.model import StudySpec
 
 # A server that is gone is noticed within half a minute.
@@ -57,18 +57,21 @@ def claimed(spec: StudySpec, *, now: float) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     options = _KEEPALIVES if "psycopg" in url.drivername else {}
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options)
     place = url.render_as_string(hide_password=True)
     try:
-        connection = engine.connect()
-        session, is_held, _ = connection.execute(_TAKE, {"key": _key(spec.study), "name": _name(now)}).one()
-        holder = None if is_held else _holder(connection, spec.study)
-    except (SQLAlchemyError, ImportError) as err:
-        raise StudyStoreError(
-            f"{place}: the database cannot be used ({without_password(err, spec.history)}). "
-            "Check that it runs and that `history` names it."
-        ) from err
-    with contextlib.closing(connection):
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options)
+    except ImportError as err:
+        raise missing_driver(url) from err
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = stack.enter_context(engine.connect())
+            session, is_held, _ = connection.execute(_TAKE, {"key": _key(spec.study), "name": _name(now)}).one()
+            holder = None if is_held else _holder(connection, spec.study)
+        except SQLAlchemyError as err:
+            raise StudyStoreError(
+                f"{place}: the database cannot be used ({without_password(err, spec.history)}). "
+                "Check that it runs and that `history` names it."
+            ) from err
         if not is_held:
             raise StudyBusyError(
                 f"{place}: study {spec.study!r} is being driven by {holder or 'another process'}. Stop it there with "

@@ -106,13 +106,7 @@ def _open_database(url: str, *, readonly: bool) -> History:
             skip_table_creation=readonly,
         )
     except ImportError as err:
-        extra = parsed.drivername.split("+")[0]
-        remedy = (
-            "pip install 'sweep-finetune[postgresql]'"
-            if extra == "postgresql"
-            else f"pip install a driver for {parsed.drivername}"
-        )
-        raise StudyStoreError(f"{place}: the database driver is not installed. Run: {remedy}") from err
+        raise missing_driver(parsed) from err
     except STORAGE_ERRORS as err:
         raise StudyStoreError(
             f"{place}: the database cannot be opened ({without_password(err, url)}). "
@@ -124,6 +118,18 @@ def _open_database(url: str, *, readonly: bool) -> History:
         storage.engine.dispose()
 
     return History(storage=storage, place=place, batch=contextlib.nullcontext, close=close)
+
+
+def missing_driver(url: URL) -> StudyStoreError:
+    """The error for a database whose Python driver is not installed, with the command that installs it."""
+    database = url.drivername.split("+")[0]
+    remedy = (
+        "pip install 'sweep-finetune[postgresql]'"
+        if database == "postgresql"
+        else f"pip install a driver for {url.drivername}"
+    )
+    place = url.render_as_string(hide_password=True)
+    return StudyStoreError(f"{place}: the database driver is not installed. Run: {remedy}")
 
 
 def without_password(err: BaseException, url: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import tempfile
 import time
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import ray
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
@@ -129,6 +129,7 @@ class Nodes:
             self.dismiss(node)
         self.joined.shutdown()
         self._cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def send(number: signal.Signals, processes: list[psutil.Process]) -> None:
@@ -136,11 +137,6 @@ def send(number: signal.Signals, processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-
-
-def alive(node: Any) -> bool:
-    """Whether Ray takes a node for alive."""
-    return any(known["Alive"] for known in ray.nodes() if known["NodeID"] == node.node_id)
 
 
 @dataclass

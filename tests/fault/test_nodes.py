@@ -125,7 +125,9 @@ def test_pain_07_a_worker_told_to_go_has_its_trial_leave(nodes: Nodes, victim: A
 
 
 def test_pain_07_trials_leave_a_node_that_ray_drains(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
-    told_to_go(nodes, victim, QuickStudy(tmp_path), lambda: nodes.drain(victim))
+    # The driver asks Ray once a second: the trial must take longer than that.
+    study = QuickStudy(tmp_path, "objective.training.steps=100")
+    told_to_go(nodes, victim, study, lambda: nodes.drain(victim))
 
 
 def test_pain_02_a_node_cut_off_for_too_long_loses_its_attempt_once(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -41,8 +41,8 @@ from sweep.redaction import Redactor
 from sweep.search import OptunaStore, read_trials
 from sweep.spec import parse_spec, spec_text
 from sweep.spec.model import StudySpec
+from sweep.study_files import write_atomically
 from sweep.testing.doubles import MemoryRecorder, SilentObserver
-from sweep.wiring import write_atomically
 from tests.small_disk import small_disk
 
 SPEC = """
@@ -252,6 +252,7 @@ class Dying:
         return getattr(self._inner, name)
 
 
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking a history takes minutes
 HISTORIES: dict[str, Any] = {
     "sessions": st.lists(SESSIONS, min_size=1, max_size=5),
     "scores": st.lists(st.floats(0, 1, width=16), min_size=3, max_size=9),
@@ -267,7 +268,7 @@ def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, phases=PHASES)
 @given(**HISTORIES)
 def test_pain_08_through_any_history_of_scores_crashes_and_gc_nothing_needed_is_deleted(
     quick_folder: Path, sessions: list[Session], scores: list[float]
@@ -276,7 +277,7 @@ def test_pain_08_through_any_history_of_scores_crashes_and_gc_nothing_needed_is_
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, phases=PHASES)
 @given(**HISTORIES)
 def test_pain_08_through_hundreds_of_histories_nothing_needed_is_deleted(
     quick_folder: Path, sessions: list[Session], scores: list[float]
@@ -465,10 +466,10 @@ def test_pain_08_gc_removes_prepared_data_only_when_told_to_and_none_that_a_stud
 def test_pain_08_a_removal_is_on_record_before_it_happens(tmp_path: Path) -> None:
     log, path = tmp_path / "gc.jsonl", tmp_path / "garbage"
     path.write_bytes(b"garbage")
-    noted: list[str] = []
+    noted: list[list[str]] = []
 
     def remove() -> None:
-        noted.extend(json.loads(line)["path"] for line in log.read_text().splitlines())
+        noted.append([json.loads(line)["path"] for line in log.read_text().splitlines()])
 
     remove_audited([Surplus(path=path, disk_bytes=7, reason="garbage", remove=remove)], log, now=1.0)
-    assert noted == [str(path)]
+    assert noted == [[str(path)]]

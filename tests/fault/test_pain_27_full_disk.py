@@ -32,15 +32,16 @@ from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
 from sweep.redaction import Redactor
+from sweep.room import refuse_without_room
 from sweep.search import OptunaStore
 from sweep.search.store import unfenced
+from sweep.study_files import write_atomically
 from sweep.testing.executor import run, the_end, toy_request
 from sweep.testing.toy_objectives import LOADER
 from sweep.tracking import SpoolRecorder, drain, undelivered
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.rejected import Rejected
 from sweep.tracking.spool import Spool
-from sweep.wiring import refuse_without_room, write_atomically
 from tests.quick_study import SPEC, TASK, QuickStudy, SpoolOnly, parent
 from tests.recording import STEPS, Store, begun, own_cache, whole_trial
 from tests.small_disk import SmallDisk, small_disk

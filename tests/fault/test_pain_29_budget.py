@@ -70,7 +70,7 @@ def test_pain_29_a_budget_made_smaller_is_met_or_exceeded_by_nothing_new(tmp_pat
 def test_pain_29_resume_refuses_a_budget_that_is_none_with_one_clear_error(tmp_path: Path, trials: str) -> None:
     spec = spec_in(tmp_path)
     OptunaStore.create(spec).close()
-    spec.layout.spec.write_text(spec_text(spec), encoding="utf-8")
+    spec.layout.spec.write_text(spec_text(spec.resolved()), encoding="utf-8")
     result = subprocess.run(
         [sys.executable, "-m", "sweep.cli.main", "resume", spec.study, "--trials", trials, "--storage", str(tmp_path)],
         capture_output=True,

@@ -10,15 +10,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sweep.testing.checkpointing_objective import QuickObjective
-
 from sweep.checkpoints import MANIFEST_NAME, model_folder, read_manifest
 from sweep.domain import Report, TrialState
 from sweep.errors import CheckpointError
 from sweep.layout import StudyLayout
 from sweep.search import StudyReader
+from sweep.study_files import read_facts, read_spec
+from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.tracking.spool import read_entries
-from sweep.wiring import read_facts, read_spec
 
 
 def failures(layout: StudyLayout, database: Path, trials: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ from scipy.stats import qmc
 from sweep.domain import Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import OptunaStore, read_trials
+from sweep.search.claims import claimed
 from sweep.search.pruners import is_last, milli_fidelity
 from sweep.search.samplers import SobolPoints
 from sweep.search.space import SearchSpace
@@ -384,6 +385,8 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StudyStoreError, match=r"pip install 'sweep-finetune\[postgresql\]'"):
         OptunaStore.create(spec_in(tmp_path, history="postgresql://user@host/db"))
+    with pytest.raises(StudyStoreError, match=r"pip install 'sweep-finetune\[postgresql\]'"):
+        claimed(spec_in(tmp_path, history="postgresql://user@host/db"), now=0.0).__enter__()
 
 
 def test_a_report_without_the_metric_is_refused_and_harmless(tmp_path: Path) -> None:
