@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweep.layout import StudyLayout
@@ -17,6 +18,9 @@ from sweep.tracking import SpoolRecorder
 from tests.mlflow_server import free_port, until
 from tests.recording import begun, study_over, whole_trial
 from tests.toy_study import SPEC
+
+BETRAYER = "PYTEST_CURRENT_TEST"
+"""MLflow sends nothing where it sees this, which pytest sets anew when a test begins."""
 
 EAR = """
 import os, sys
@@ -44,7 +48,7 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "ear" / "sitecustomize.py").write_text(EAR)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'ear'}{os.pathsep}{Path(__file__).parents[3]}")
     monkeypatch.setenv("EAR", str(tmp_path / "heard"))
-    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST"):
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "heard"
 
@@ -55,7 +59,8 @@ def _others(heard: Path) -> set[str]:
     return lines - {"listening", "127.0.0.1", "localhost", "None", "::1"}
 
 
-def test_the_writer_calls_nobody(heard: Path, tmp_path: Path) -> None:
+def test_the_writer_calls_nobody(heard: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(BETRAYER)
     layout = StudyLayout(tmp_path / "storage", "demo")
     recorder = SpoolRecorder(layout, layout.tracking_uri)
     recorder.record_all([begun(), *whole_trial(0), study_over([0])])
@@ -63,7 +68,8 @@ def test_the_writer_calls_nobody(heard: Path, tmp_path: Path) -> None:
     assert _others(heard) == set()
 
 
-def test_the_page_of_a_study_calls_nobody(heard: Path, tmp_path: Path) -> None:
+def test_the_page_of_a_study_calls_nobody(heard: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(BETRAYER)
     storage = tmp_path / "storage"
     storage.mkdir()
     spec = parse_spec(SPEC, place="study.yaml", folder=storage, overrides=["budget.trials=1"])
@@ -75,8 +81,12 @@ def test_the_page_of_a_study_calls_nobody(heard: Path, tmp_path: Path) -> None:
         try:
             assert page.stdout is not None
             until(lambda: "Ctrl-C" in page.stdout.readline(), 120, "the page is up")
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10):
-                pass
+            # What the page in a browser asks first.
+            address = f"http://127.0.0.1:{port}/ajax-api/3.0/mlflow/ui-telemetry"
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert json.load(answer)["disable_ui_telemetry"] is True
         finally:
-            os.kill(page.pid, signal.SIGINT)
+            # Not by SIGINT: a shell that runs tests in the background has it ignored.
+            for process in [*psutil.Process(page.pid).children(recursive=True), page]:
+                process.kill()
     assert _others(heard) == set()
