@@ -178,6 +178,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         stack.enter_context(signals.listening())
         if resuming:
             fence = stack.enter_context(sole_driver(spec))
+            signals.clear()
         elif layout.spec.exists():
             raise already_exists(spec)
         refuse_without_room(spec)
@@ -198,13 +199,13 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             if layout.spec.exists():
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
-        signals.clear()
+            signals.clear()
         return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
 
 
 def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
     """The prepared data, unless somebody stops the study before it is ready."""
-    while signals.signalled() is StopRequest.NONE:
+    while signals.requested() is StopRequest.NONE:
         with suppress(TimeoutError):
             return preparing.result(timeout=0.2)
     raise StoppedEarlyError(f"study {study!r} was stopped before a trial could begin. Start it again.")

@@ -187,7 +187,8 @@ class Loop:
         self.loss_steps += 1
         self.loss_sum = self.loss_sum.to(total.device) + total
         # Reading a loss waits for a GPU, so there it is read now and then.
-        if total.device.type == "cpu" or self.step % _DEVICE_CHECK_STEPS == 0:
+        is_first = self._newest_loss is None
+        if total.device.type == "cpu" or is_first or self.step % _DEVICE_CHECK_STEPS == 0:
             self.check_finite()
             self._newest_loss = total
-            self._sign_of_life()
+        self._sign_of_life()

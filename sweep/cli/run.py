@@ -79,6 +79,7 @@ def _bundled(overrides: list[str]) -> tuple[StudySpec, bool]:
     from sweep.errors import SweepError
     from sweep.spec import bundled_spec
     from sweep.storages import DEFAULT_STORAGE
+    from sweep.study_files import read_spec
 
     storage = Path(DEFAULT_STORAGE).absolute()
     spec = bundled_spec(storage, overrides)
@@ -91,7 +92,7 @@ def _bundled(overrides: list[str]) -> tuple[StudySpec, bool]:
                 state = "unreadable"
             if state == "PAUSED":
                 sys.stderr.write(f"going on with the unfinished study {spec.study!r}\n")
-                return spec, True
+                return read_spec(spec.layout, needed=None), True
         number += 1
         spec = bundled_spec(storage, [*overrides, f"study={name}-{number}"])
     return spec, False

@@ -90,7 +90,7 @@ class StopSignals:
             return StopRequest[json.loads((self._folder / STOP_FILE).read_text(encoding="utf-8"))["mode"]]
         except FileNotFoundError:
             return StopRequest.NONE
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             # A file we cannot read is still somebody's wish to stop.
             return StopRequest.DRAIN
 

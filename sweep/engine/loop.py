@@ -143,7 +143,8 @@ class StudyLoop:
                 return
             if self._stop is StopRequest.NONE:
                 self._fill()
-            if not self._live:
+            is_done = self._stop is not StopRequest.NONE or self._finished() >= self.spec.budget.trials
+            if not self._live and is_done:
                 return
             for event in self.executor.wait(WAIT_SECONDS):
                 self._handle(event)
@@ -249,6 +250,8 @@ class StudyLoop:
             return
         if not live.history or report.step > live.history[-1].step:
             self._store_report(live, report)
+        if report.step >= self._redo.get(report.trial_number, report.step + 1):
+            del self._redo[report.trial_number]
         is_newest = report.step == live.history[-1].step
         self.executor.decide(report.trial_number, report.attempt, self._decide(report, is_newest))
         if is_newest:

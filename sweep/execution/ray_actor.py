@@ -144,6 +144,7 @@ class TrialWorker:
             "train_request": train_request,
         }
         with self._attending:
+            self._heard_at = time.monotonic()
             self._supervisor = Supervisor.begin(
                 self._parent, order, Path(log), env=self._devices(), worker=self._name, limits=settings.limits
             )

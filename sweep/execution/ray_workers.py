@@ -174,9 +174,12 @@ class RayExecutor:
         Raises:
             ExecutionError: If no slot is free.
         """
-        if not self.free_slots:
+        # As it was when the caller looked: a worker that has died since loses this attempt, and not the study.
+        worker = next((worker for worker in self._workers if worker.is_free), None)
+        if worker is None and self.free_slots:
+            worker = next(worker for worker in self._workers if worker.is_free)
+        if worker is None:
             raise ExecutionError(f"all {self.slots} slots are taken; wait for an attempt to end")
-        worker = next(worker for worker in self._workers if worker.is_free)
         worker.begin(request, log)
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:

@@ -30,6 +30,7 @@ _TRACEBACK_LINES = 30
 _LINE_CHARACTERS = 2000
 _DRIVER_GONE = 3
 _OUT_OF_MEMORY_NAMES = frozenset({"OutOfMemoryError", "AcceleratorOutOfMemoryError"})
+_OUT_OF_MEMORY_WORDS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _ENDS = {Decision.STOP: AttemptEnd.STOPPED, Decision.PAUSE: AttemptEnd.PAUSED}
 
 
@@ -123,7 +124,7 @@ def _guarded_attempt(
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
-        return AttemptEnd.FAILED, str(error)
+        return (AttemptEnd.DISK_FULL if is_disk_full(error) else AttemptEnd.FAILED), str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises ends this attempt alone
         if is_disk_full(error):
             return AttemptEnd.DISK_FULL, str(error)
@@ -177,9 +178,18 @@ def _say(channel: MessageChannel, message: Mapping[str, Any]) -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # By name: torch's error is met without importing torch.
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, MemoryError) or bool(names & _OUT_OF_MEMORY_NAMES)
+    """Whether an error, or one of its causes, says so: by type, by torch's names, or in the words of an allocator."""
+    cause: BaseException | None = error
+    seen = set[int]()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        # By name: torch's error is met without importing torch.
+        names = {kind.__name__ for kind in type(cause).__mro__}
+        told = isinstance(cause, RuntimeError) and any(words in str(cause) for words in _OUT_OF_MEMORY_WORDS)
+        if isinstance(cause, MemoryError) or names & _OUT_OF_MEMORY_NAMES or told:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _last_lines(error: BaseException) -> str:

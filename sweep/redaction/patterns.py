@@ -10,7 +10,7 @@ MASK = "***"
 _REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*\}", re.ASCII)
 
 # Repetitions are bounded: a line of a megabyte must not take a minute.
-_SCHEME = r"(?P<scheme>\s*[A-Za-z][\w+.\-]{0,40}://)"
+_SCHEME = r"(?P<scheme>\s{0,8}[A-Za-z][\w+.\-]{0,40}://)"
 # A password may hold "/", "?" and "@": the last "@" ends it.
 _WHOLE_URL = re.compile(rf"\A{_SCHEME}(?P<user>[^:/@\s]*)(?P<password>:.*)?@", re.DOTALL)
 _URL = re.compile(rf"{_SCHEME}(?P<user>[^:/@\s]{{0,400}})(?P<password>:\S{{0,500}})?@")
@@ -28,12 +28,13 @@ _KEYS = (
     r"(?:api|access|secret|private|signing|encryption|account)[_-]?key(?:[_-]?id)?"
 )
 _TOKEN_KEY = rf"(?=token){_OF_A_TOKENIZER}token"
-_SECRET_NAME = re.compile(rf"(?:(?:{_KEYS})s?|{_TOKEN_KEY})\Z", re.IGNORECASE)
+_OF_NAMES = r"(?:\A|[_-])(?:pass|auth|dsn|connection[_-]?string)"
+_SECRET_NAME = re.compile(rf"(?:(?:{_KEYS})s?|{_TOKEN_KEY}|{_OF_NAMES})\Z", re.IGNORECASE)
 
 _SEPARATOR = r"\\{0,8}[\"']?[ \t]{0,8}(?:=>|[:=])[ \t]{0,8}"
 _BARE = r"(?:[^\s&\"'\\]|\\(?![\"'n]))"
 _QUOTED = r"(?P<quote>\\{0,8}[\"'])(?P<secret>(?:(?!(?P=quote))(?:\\.|[^\n]))+)"
-_ENDS = r"(?=[,;)}\]]*(?:[\s&\"'\\]|\Z))"
+_ENDS = r"(?=[,;)}\]]{0,8}(?:[\s&\"'\\]|\Z))"
 
 # Each of these takes what stands before the secret as ``key``, and the secret itself.
 _IN_QUERY = re.compile(

@@ -146,5 +146,5 @@ def _forms(secret: str) -> set[str]:
 def _exactly(form: str) -> str:
     if len(form) < _SHORTEST_PART and re.fullmatch(r"[0-9a-fA-F]+|[A-Za-z]+", form):
         # So short a one is part of many a digest, number or word.
-        return rf"(?<!\w)(?<!\d\.){form}(?!\w)(?!\.\d)"
+        return rf"(?<![^\W_])(?<!\d\.){form}(?![^\W_])(?!\.\d)"
     return re.escape(form)

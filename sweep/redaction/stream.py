@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import threading
 from typing import Any, TextIO, cast
@@ -11,6 +12,7 @@ from sweep.redaction.patterns import KEY_BEGINS, KEY_ENDS
 from sweep.redaction.redactor import Redactor
 
 _LONGEST_WAIT = 1 << 16
+_OF_A_KEY = re.compile(r"[A-Za-z0-9+/=]{0,80}|(?:Proc-Type|DEK-Info):.*")
 """Characters of a line that wait for its end."""
 
 
@@ -40,6 +42,9 @@ class LineRedactor:
 
     def _line(self, line: str) -> str:
         end = KEY_ENDS.search(line)
+        if self._is_in_key and end is None and not _OF_A_KEY.fullmatch(line.strip()):
+            # It was only spoken of: no key has such a line.
+            self._is_in_key = False
         if self._is_in_key:
             self._is_in_key = end is None
             return "" if end is None else self._redactor.text(line[end.end() :])

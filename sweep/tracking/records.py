@@ -41,7 +41,11 @@ def to_json(record: Record) -> str:
     """One line of JSON, ASCII, without a line break; NaN and infinities are written as such."""
     fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     payload = {"kind": _NAMES[type(record)], "version": VERSION, **fields}
-    return json.dumps(payload, default=_plain, separators=(",", ":"))
+    text = json.dumps(payload, default=_plain, separators=(",", ":"))
+    if "\\ud" in text:
+        # Half a character, as in the name of a file that is not UTF-8, is one that no database takes.
+        text = json.dumps(_whole(json.loads(text)), separators=(",", ":"))
+    return text
 
 
 def from_json(text: str) -> Record:
@@ -98,6 +102,14 @@ def _plain(value: object) -> object:
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
     return str(value)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _tupled(value: Any) -> Any:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import URL
 
 from sweep.redaction import RedactedStream, Redactor, redacted, redacted_values, secrets_in
+from sweep.redaction.patterns import is_secret_name
+from sweep.redaction.stream import LineRedactor
 
 
 @pytest.mark.parametrize(
@@ -243,3 +245,19 @@ def test_a_line_of_a_megabyte_is_no_trap(unit: str) -> None:
     began = time.perf_counter()
     redacted(text)
     assert time.perf_counter() - began < 20
+
+
+def test_a_key_that_is_only_spoken_of_silences_nothing() -> None:
+    lines = LineRedactor(Redactor.from_environment({}))
+    shown = lines.feed("expected -----BEGIN PRIVATE KEY-----\nepoch 1 loss 0.3\nepoch 2\n")
+    assert "epoch 1 loss 0.3\nepoch 2\n" in shown
+
+
+def test_a_secret_of_letters_is_known_beside_an_underscore() -> None:
+    assert "hunterxyz" not in Redactor.from_environment({}).knowing("hunterxyz").text("ann_hunterxyz, hunterxyz_2")
+
+
+@pytest.mark.parametrize("name", ["smtp_pass", "pass", "auth", "db-dsn", "connection_string"])
+def test_settings_that_hold_a_secret_are_known_by_their_names(name: str) -> None:
+    assert is_secret_name(name)
+    assert not is_secret_name(f"{name}enger")

@@ -130,3 +130,19 @@ def test_the_same_step_of_another_attempt_is_the_same_record() -> None:
     assert identity(report(1, 10)) == identity(report(1, 10, accuracy=0.1))
     assert identity(report(1, 10)) != identity(report(1, 20))
     assert identity(report(1, 10)) != identity(report(2, 10))
+
+
+def test_half_a_character_in_a_text_is_written_out_so_that_every_database_takes_it() -> None:
+    told = TrialOver(
+        trial_number=1,
+        state=TrialState.FAILED,
+        value=None,
+        step=None,
+        error="no such file: caf\udce9.csv",
+        artifacts=None,
+        log=None,
+        at=1.0,
+    )
+    record = from_json(to_json(told))
+    assert isinstance(record, TrialOver)
+    assert record.error == "no such file: caf\\udce9.csv"
