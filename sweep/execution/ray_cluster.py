@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
 from sweep.execution import ray_guard
-from sweep.execution.ray_private import check_token, private_ray, quiet_ray, use_token
+from sweep.execution.ray_private import check_token, keeping_signals, private_ray, quiet_ray, use_token
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 12.0
@@ -102,6 +102,7 @@ class Guard:
             self._process.wait(_GUARD_SECONDS)
 
 
+@keeping_signals()
 def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int | None = None) -> RayCluster:
     """Start Ray on this host for this process alone; it ends with the process, however that ends.
 
@@ -137,6 +138,7 @@ def start_cluster(share: TrialShare, *, workers: int | None, logical_gpus: int |
         raise
 
 
+@keeping_signals()
 def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> RayCluster:
     """Join a running Ray cluster.
 

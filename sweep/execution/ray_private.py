@@ -10,6 +10,8 @@ import contextlib
 import importlib
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +34,19 @@ def quiet_ray() -> None:
     if hasattr(utils, "set_sigterm_handler"):
         # It would end the driver in the midst of things; the driver drains instead.
         utils.set_sigterm_handler = lambda _: None
+
+
+@contextlib.contextmanager
+def keeping_signals() -> Iterator[None]:
+    """Put this process's signal handlers back at the end: Ray's core lays its own, which end the process, over them."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 def draining_nodes() -> frozenset[str]:

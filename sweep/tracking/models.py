@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric
+from mlflow.exceptions import MlflowException
 
 from sweep.ports import ModelKept
 from sweep.tracking import words
@@ -64,8 +65,19 @@ def keep_model(
             tracker.client.finalize_logged_model(model_id, "FAILED")
             raise FileNotFoundError(f"{folder}: the kept model is gone")
         _place(tracker, folder, model_id, str(model.artifact_location))
+        _link(tracker, run_id, model_id, kept.step)
+        # Last: what is READY is not looked at again.
         tracker.client.finalize_logged_model(model_id, "READY")
-        tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=kept.step)])
+
+
+def _link(tracker: Tracker, run_id: str, model_id: str, step: int) -> None:
+    """Show the model as its run's output; MLflow refuses a link that is there already."""
+    try:
+        tracker.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=step)])
+    except MlflowException:
+        outputs = tracker.client.get_run(run_id).outputs
+        if outputs is None or model_id not in {output.model_id for output in outputs.model_outputs}:
+            raise
 
 
 def study_models(tracker: Tracker) -> Iterator[LoggedModel]:

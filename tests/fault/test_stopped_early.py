@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,19 @@ def test_a_study_stopped_while_it_starts_ends_cleanly_and_can_be_started(tmp_pat
     finally:
         end(driver)
     shell("run", str(spec))
+
+
+def test_a_started_ray_leaves_the_drivers_signal_handlers_in_place() -> None:
+    program = """
+import os, signal, time
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+from sweep.execution.ray_cluster import TrialShare, start_cluster
+cluster = start_cluster(TrialShare(cpus=0.5), workers=1)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.1)
+print(*heard)
+cluster.shutdown()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "SIGTERM\n"), done.stderr
