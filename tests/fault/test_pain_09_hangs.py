@@ -79,7 +79,8 @@ def test_pain_09_a_trial_that_shows_life_is_ended_by_its_wall_limit_alone(parent
     assert 2 * LIMIT_SECONDS < time.monotonic() - began < 2 * LIMIT_SECONDS + FEW_SECONDS
     assert end.end is AttemptEnd.TIMEOUT
     assert "not done within 0.000833333 h (limits.attempt_hours)" in str(end.detail)
-    assert str(end.detail).splitlines()[-1].endswith("in _train_on")
+    # The innermost frame may be that of a sign of life on its way.
+    assert "in _train_on" in (tmp_path / "artifact" / "stacks-attempt-1.txt").read_text()
 
 
 def test_pain_09_waiting_for_a_decision_or_for_a_cold_parent_is_no_silence(tmp_path: Path) -> None:
