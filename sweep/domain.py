@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -307,3 +307,8 @@ def ranked(trials: Sequence[Trial], rule: MetricRule) -> list[Trial]:
     """Complete trials, best first; ties go to the lower trial number."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
     return sorted(complete, key=lambda t: (rule.rank_key(t.value if t.value is not None else math.nan), t.number))
+
+
+def kept_numbers(trials: Iterable[Trial], rule: MetricRule, *, keep: int) -> set[int]:
+    """Trials whose models stay: the best ones and the baseline."""
+    return {trial.number for trial in ranked(list(trials), rule)[:keep]} | {0}

@@ -13,7 +13,7 @@ from typing import Any
 from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
-from sweep.domain import Trial, ranked, trial_seed
+from sweep.domain import Trial, kept_numbers, ranked, trial_seed
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
 from sweep.errors import SweepError, is_disk_full
@@ -121,11 +121,11 @@ class Finale:
                 self.store.keep_test(trial.number, values)
 
     def _keep_models(self) -> None:
-        order = ranked(self.store.trials(), self.spec.rule)
-        kept = [t for rank, t in enumerate(order) if rank < self.spec.keep or t.number == 0]
+        trials = self.store.trials()
+        kept = kept_numbers(trials, self.spec.rule, keep=self.spec.keep)
         # The worst first: MLflow puts the newest first among equal scores.
-        for trial in reversed(kept):
-            if not _has_model(trial):
+        for trial in reversed(ranked(trials, self.spec.rule)):
+            if trial.number not in kept or not _has_model(trial):
                 continue
             folder = self.spec.layout.export(trial.number)
             now = self.clock.now()

@@ -34,9 +34,7 @@ from sweep.redaction import Redactor
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
 from sweep.sole_driver import sole_driver
-from sweep.spec import (
-    stored_spec,
-)
+from sweep.spec import stored_spec
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
 from sweep.study_files import read_facts, redactor_for, secrets_warnings, tracking_uri, write_facts

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        until(self._answers, 120, "the server answers")
+
+    def launch(self) -> None:
+        """Begin to start it, unless it runs; it answers some seconds later."""
+        if self._process is not None:
+            return
         prepare_sqlite(self.database, cache_folder())
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", f"sqlite:///{self.database}", "--workers", "1"]
@@ -60,12 +67,12 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **quiet}, stdout=log, stderr=log, start_new_session=True
             )
-        until(self._answers, 120, "the server answers")
 
     def kill(self) -> None:
         """SIGKILL, workers and all; nothing if it does not run."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -90,6 +97,17 @@ class MlflowServer:
                 return True
         except (urllib.error.URLError, OSError):
             return False
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[MlflowServer]:
+    """A server that answers, and is killed at the end."""
+    server = MlflowServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 def no_constant(token: str) -> float:

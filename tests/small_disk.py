@@ -35,6 +35,11 @@ class SmallDisk:
         self._ballast.unlink(missing_ok=True)
 
     @property
+    def is_full(self) -> bool:
+        """Whether the ballast is there."""
+        return self._ballast.exists()
+
+    @property
     def free_bytes(self) -> int:
         """Free for anybody."""
         status = os.statvfs(self.root)
@@ -42,8 +47,8 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(root: Path, megabytes: int) -> Iterator[SmallDisk]:
-    """Mount a tmpfs of its own at ``root``; skips the test where that is not permitted."""
+def perhaps_small_disk(root: Path, megabytes: int) -> Iterator[SmallDisk | str]:
+    """A tmpfs of its own at ``root``, or why it cannot be mounted; the folder is there all the same."""
     root.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "sweep-small-disk", str(root)],
@@ -51,9 +56,19 @@ def small_disk(root: Path, megabytes: int) -> Iterator[SmallDisk]:
         text=True,
     )
     if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted: {mounted.stderr.strip()}")
+        yield mounted.stderr.strip()
+        return
     try:
         yield SmallDisk(root)
     finally:
         # Lazily: a process that is about to end may still have a file open.
         subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+@contextlib.contextmanager
+def small_disk(root: Path, megabytes: int) -> Iterator[SmallDisk]:
+    """Mount a tmpfs of its own at ``root``; skips the test where that is not permitted."""
+    with perhaps_small_disk(root, megabytes) as disk:
+        if isinstance(disk, str):
+            pytest.skip(f"a small file system cannot be mounted: {disk}")
+        yield disk

@@ -69,11 +69,11 @@ def find_surplus(spec: StudySpec, now: float) -> Iterator[Surplus]:
     from sweep.checkpoints import FolderKeeper
     from sweep.checkpoints.garbage import left_behind
     from sweep.checkpoints.surplus import surplus_folder
-    from sweep.domain import ranked
+    from sweep.domain import kept_numbers
     from sweep.search import read_trials
 
     layout, trials = spec.layout, read_trials(spec)
-    kept = {trial.number for trial in ranked(trials, spec.rule)[: spec.keep]} | {0}
+    kept = kept_numbers(trials, spec.rule, keep=spec.keep)
     registered, unneeded = _exports(layout, kept)
     keeper = FolderKeeper(layout.checkpoints)
     for trial in trials:
@@ -99,6 +99,7 @@ def _exports(layout: StudyLayout, kept: set[int]) -> tuple[set[tuple[int, int]],
     from sweep.tracking import undelivered
 
     registered, unneeded = set[tuple[int, int]](), []
+    is_told = not undelivered(layout)  # else an export may be on its way to MLflow
     for folder in sorted(layout.exports.glob("[!.]*")):
         try:
             lineage = read_lineage(folder)
@@ -106,7 +107,7 @@ def _exports(layout: StudyLayout, kept: set[int]) -> tuple[set[tuple[int, int]],
             continue
         if folder != layout.export(lineage.trial_number):
             registered.add((lineage.trial_number, lineage.step))
-        elif lineage.trial_number not in kept and not undelivered(layout):  # else it is on its way to MLflow
+        elif lineage.trial_number not in kept and is_told:
             unneeded.append(folder)
     return registered, unneeded
 

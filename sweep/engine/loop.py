@@ -16,13 +16,14 @@ from sweep.domain import (
     TrainRequest,
     Trial,
     TrialState,
+    kept_numbers,
     ranked,
     trial_seed,
 )
 from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
-from sweep.engine.retention import kept_numbers, trim_models
+from sweep.engine.retention import trim_models
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
 from sweep.errors import SweepError, is_disk_full
 from sweep.ports import (
@@ -328,7 +329,7 @@ class StudyLoop:
             return None
         value = chosen.metrics[self.spec.rule.name]
         complete = replace(self._trials[number], state=TrialState.COMPLETE, value=value)
-        kept = kept_numbers({**self._trials, number: complete}, self.spec.rule, keep=self.spec.keep)
+        kept = kept_numbers({**self._trials, number: complete}.values(), self.spec.rule, keep=self.spec.keep)
         return None if number not in kept or self.keeper.is_intact(number, chosen.step) else chosen.step
 
     def _set_back(self, live: _Live, event: Ended) -> None:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from sweep.domain import MetricRule, Trial, ranked
+from sweep.domain import MetricRule, Trial, kept_numbers
 from sweep.ports import CheckpointKeeper
-
-
-def kept_numbers(trials: Mapping[int, Trial], rule: MetricRule, *, keep: int) -> set[int]:
-    """Trials whose models stay: the best ones and the baseline."""
-    return {trial.number for trial in ranked(list(trials.values()), rule)[:keep]} | {0}
 
 
 def trim_models(
@@ -31,7 +25,7 @@ def trim_models(
         keep: How many of the best.
         just_finished: The trial whose end is the reason; None looks at all, as after a crash.
     """
-    kept = kept_numbers(trials, rule, keep=keep)
+    kept = kept_numbers(trials.values(), rule, keep=keep)
     for number, trial in trials.items():
         is_settled = just_finished is not None and number != just_finished
         if not trial.state.is_finished or (number in kept and is_settled):

@@ -7,7 +7,8 @@ from urllib.parse import unquote, unquote_plus
 
 MASK = "***"
 
-_REFERENCE = re.compile(r"\$\{[A-Za-z_]\w*\}", re.ASCII)
+REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}", re.ASCII)
+"""The name of an environment variable in a spec's text."""
 
 # Repetitions are bounded: a line of a megabyte must not take a minute.
 _SCHEME = r"(?P<scheme>\s{0,8}[A-Za-z][\w+.\-]{0,40}://)"
@@ -132,7 +133,7 @@ def is_secret_name(name: str) -> bool:
 
 def is_reference(text: str) -> bool:
     """Whether a text says where to find the secret instead of the secret: ``${NAME}``."""
-    return _REFERENCE.fullmatch(text) is not None
+    return REFERENCE.fullmatch(text) is not None
 
 
 def passwords_of(url: str) -> set[str]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sweep.redaction.patterns import REFERENCE
 from sweep.spec.problems import Problems
 from sweep.spec.source import Items, Node, Scalar, Table, shown
 
 Keys = tuple[str | int, ...]
 """Where a text stands: keys and positions, from the top."""
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}", re.ASCII)
-
 
 def has_reference(text: str) -> bool:
     """Whether a text names a variable."""
-    return _REFERENCE.search(text) is not None
+    return REFERENCE.search(text) is not None
 
 
 def expanded(
@@ -41,7 +39,7 @@ def expanded(
             return Table(node.place, {key: walk(child, (*keys, key)) for key, child in node.entries.items()})
         if isinstance(node, Items):
             return Items(node.place, tuple(walk(item, (*keys, i)) for i, item in enumerate(node.items)))
-        names = _REFERENCE.findall(node.text)
+        names = REFERENCE.findall(node.text)
         if not names:
             return node
         missing = next((name for name in names if name not in environ), None)
@@ -85,7 +83,7 @@ def with_values(values: Any, environ: Mapping[str, str]) -> Any:
         return [with_values(value, environ) for value in values]
     if not isinstance(values, str):
         return values
-    return _REFERENCE.sub(lambda match: environ.get(match[1], match[0]), values)
+    return REFERENCE.sub(lambda match: environ.get(match[1], match[0]), values)
 
 
 def _value_at(values: Any, keys: Keys) -> Any:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Conformance suites for the ports, and doubles and objectives to test with."""

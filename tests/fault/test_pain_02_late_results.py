@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,14 +29,6 @@ from sweep.testing.toy_objectives import LOADER
 from tests.fault.local_study import LocalStudy
 
 DEADLINE_SECONDS = 0.5
-
-
-@pytest.fixture(scope="module")
-def parent() -> Iterator[WarmParent]:
-    parent = WarmParent(("sweep.testing.toy_objectives",))
-    parent.start()
-    yield parent
-    parent.close()
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,6 @@ from tests.fault.local_study import LocalStudy
 LIMIT_SECONDS = 1.5
 FEW_SECONDS = 10.0
 """Between a limit and the end: two looks, a dump and a kill take about 3 s on quiet cores."""
-
-
-@pytest.fixture(scope="module")
-def parent() -> Iterator[WarmParent]:
-    parent = WarmParent(("sweep.testing.toy_objectives",))
-    parent.start()
-    yield parent
-    parent.close()
 
 
 def executor_with(parent: WarmParent, **limits: float | None) -> LocalExecutor:

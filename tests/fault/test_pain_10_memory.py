@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,6 @@ from sweep.testing.toy_objectives import LOADER
 from tests.fault.local_study import LocalStudy
 
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def parent() -> Iterator[WarmParent]:
-    parent = WarmParent(("sweep.testing.toy_objectives",))
-    parent.start()
-    yield parent
-    parent.close()
 
 
 def splits(study: LocalStudy, number: int) -> list[int]:

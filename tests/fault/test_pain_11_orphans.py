@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -23,14 +22,6 @@ from tests.integration.journey.conftest import Shell, descendants
 
 END_SECONDS = 30.0
 """What the promise says; on quiet cores a second or two."""
-
-
-@pytest.fixture(scope="module")
-def parent() -> Iterator[WarmParent]:
-    parent = WarmParent(("sweep.testing.toy_objectives",))
-    parent.start()
-    yield parent
-    parent.close()
 
 
 def escaped(told: Path) -> int:

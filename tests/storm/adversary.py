@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 
+from tests.mlflow_server import MlflowServer
+from tests.small_disk import SmallDisk
 from tests.storm.family import Family
-from tests.storm.servers import TrackingServer, fill
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Adversary:
         family: Whom it attacks.
         storage: The study's storage root.
         server: The MLflow server.
-        may_fill: Whether the storage's disk is its own to fill.
+        disk: The storage's disk, if it may fill it.
         say: Takes one line for each deed.
         done: Deeds by kind.
     """
@@ -36,8 +37,8 @@ class Adversary:
     seconds: float
     family: Family
     storage: Path
-    server: TrackingServer
-    may_fill: bool
+    server: MlflowServer
+    disk: SmallDisk | None
     say: Callable[[str], None]
     done: Counter[str] = field(default_factory=Counter)
 
@@ -50,14 +51,14 @@ class Adversary:
         bag = [self.kill_trial] * 5 + [self.kill_worker] * 3 + [self.terminate_trial] * 3 + [self.freeze] * 3
         bag += [self.corrupt_checkpoint] * 4 + [self.kill_server] * 2 + [self.kill_writer] * 2
         bag += [self.kill_warm_parent, self.kill_driver, self.interrupt_driver, self.terminate_driver]
-        bag += [self.fill_disk] * (2 if self.may_fill else 0)
+        bag += [self.fill_disk] * (2 if self.disk else 0)
         self._bag = bag
         self._waiting: list[Callable[[], bool]] = []
 
     @property
     def is_full(self) -> bool:
         """Whether the storage's disk is full of ballast now."""
-        return (self.storage / "ballast").exists()
+        return self.disk is not None and self.disk.is_full
 
     def act(self, driver: int | None) -> None:
         """Do what is due now.
@@ -133,7 +134,7 @@ class Adversary:
     def kill_server(self) -> bool:
         """SIGKILL MLflow; it comes back some seconds later."""
         self.server.kill()
-        self._after(self._random.uniform(0.5, 8.0), self.server.start)
+        self._after(self._random.uniform(0.5, 8.0), self.server.launch)
         return True
 
     def corrupt_checkpoint(self) -> bool:
@@ -160,8 +161,10 @@ class Adversary:
 
     def fill_disk(self) -> bool:
         """Fill the storage's disk to the last byte for some seconds."""
-        ballast = fill(self.storage)
-        self._after(self._random.uniform(1.0, 6.0), lambda: ballast.unlink(missing_ok=True))
+        if self.disk is None:
+            return False
+        self.disk.fill()
+        self._after(self._random.uniform(1.0, 6.0), self.disk.empty)
         return True
 
     def _after(self, seconds: float, undo: Callable[[], object]) -> None:

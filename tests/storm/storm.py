@@ -17,9 +17,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from sweep.layout import StudyLayout
+from tests.mlflow_server import MlflowServer
+from tests.small_disk import SmallDisk, perhaps_small_disk
 from tests.storm.adversary import Adversary
 from tests.storm.family import MARK, Family
-from tests.storm.servers import TrackingServer, small_disk
 from tests.storm.verdict import failures
 
 STUDY = "storm"
@@ -121,25 +122,26 @@ def storm(
     """
     mark = uuid4().hex
     family = Family(mark)
-    with small_disk(folder / "disk", DISK_MEGABYTES) as is_mounted:
+    with perhaps_small_disk(folder / "disk", DISK_MEGABYTES) as disk:
         storage = folder / "disk" / "mlruns"
         storage.mkdir(exist_ok=True)
-        server = TrackingServer(folder / "mlflow")
+        (folder / "mlflow").mkdir()
+        server = MlflowServer(folder / "mlflow")
         layout = StudyLayout(storage, STUDY)
         (folder / "storm.yaml").write_text(
-            SPEC.format(seed=seed, trials=trials, uri=server.uri, storage=storage), encoding="utf-8"
+            SPEC.format(seed=seed, trials=trials, uri=server.address, storage=storage), encoding="utf-8"
         )
         environment = {**os.environ, MARK: mark, "XDG_STATE_HOME": str(folder / "state"), "PYTHONFAULTHANDLER": "1"}
         driver = _Driver(folder=folder, environment=environment, layout=layout)
         began = time.monotonic()
-        server.start()
+        server.launch()
         adversary = Adversary(
             seed=seed,
             seconds=seconds,
             family=family,
             storage=storage,
             server=server,
-            may_fill=is_mounted,
+            disk=disk if isinstance(disk, SmallDisk) else None,
             say=lambda text: say(f"[{time.monotonic() - began:5.1f}] {text}"),
         )
         broken: list[str] = []
@@ -151,7 +153,6 @@ def storm(
             if driver.odd:
                 broken.append(f"drivers ended with exit codes that mean something else: {driver.odd}")
             server.start()
-            server.wait()
             sync = subprocess.run(
                 [sys.executable, "-m", "sweep.cli.main", "sync", STUDY, "--storage", str(storage), "--timeout", "120"],
                 env=environment,
