@@ -5,6 +5,7 @@ r"""Append-only file of records, one a line, each with its checksum.
     <spool>/records.jsonl     8 hex digits of CRC-32, a space, JSON, "\n"; the first line names the spool
     <spool>/acked.json        how far delivery got, and what it made
     <spool>/rejected.jsonl    records that the tracker refused for good, with the reason
+    <spool>/scratch/          temporary files of the process that delivers
 
 One process appends, one other reads behind it. A record is durable when ``append`` returns.
 """
