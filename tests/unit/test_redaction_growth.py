@@ -12,19 +12,9 @@ from sweep.redaction import Redactor, patterns
 
 UNITS = [
     *("a", "-", " ", "\\", "'", '"', "a://", "a://b:c", "?token ", "?token=", "password=", "password='", "key:)"),
-    *(
-        "token --",
-        "--token ",
-        "token: ",
-        "authorization: bearer ",
-        "bearer ",
-        "sk-",
-        "sk-aaaaaaaaaaaaaaaa-",
-        "hf_",
-        "-hf_",
-    ),
-    *("-eyJ", "-eyJaaaaaaaa", "eyJaaaaaaaa.", "xoxb-", "glpat-", "github_pat_", "AKIA", "-----BEGIN ", "-----BEGIN A "),
-    *("-----BEGIN PRIVATE KEY-----", "-----END ", "${", "c4n/", "c4n%2F", "%", "YzRu"),
+    *("token --", "--token ", "token: ", "authorization: bearer ", "bearer ", "-----BEGIN ", "-----BEGIN A "),
+    *("sk-", "sk-aaaaaaaaaaaaaaaa-", "hf_", "-hf_", "-eyJ", "-eyJaaaaaaaa", "eyJaaaaaaaa.", "xoxb-", "glpat-"),
+    *("github_pat_", "AKIA", "-----BEGIN PRIVATE KEY-----", "-----END ", "${", "c4n/", "c4n%2F", "%", "YzRu"),
 ]
 SHORT, TIMES = 5_000, 4
 PATTERNS = {name: value for name, value in vars(patterns).items() if isinstance(value, re.Pattern)}

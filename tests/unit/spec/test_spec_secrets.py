@@ -140,7 +140,7 @@ def test_stars_of_the_users_own_are_no_secret_that_is_missing(tmp_path: Path, en
     spec = read(SPEC.replace("${PW}", "c4n/ry").replace("${GREETING}", "hello ***"), tmp_path, environ)
     stored, struck = stored_spec(spec, Redactor())
     write_facts(spec.layout, stored, {}, {}, struck)
-    with pytest.raises(UserError, match="the secret in tracking.uri and history is not stored"):
+    with pytest.raises(UserError, match=r"the secret in tracking.uri and history is not stored"):
         read_spec(spec.layout, needed=None)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**environ, "SWEEP_TRACKING_URI": "http://h", "SWEEP_HISTORY": "postgresql://h/x"}.items():
