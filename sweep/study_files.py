@@ -92,7 +92,7 @@ def write_facts(
     spec: Mapping[str, Any],
     data: Mapping[str, Any],
     environment: Mapping[str, Any],
-    struck: Collection[str],
+    struck: Collection[str] | None = None,
 ) -> None:
     """Write what a study began with; it exists from then on.
 
@@ -101,7 +101,7 @@ def write_facts(
         spec: The resolved spec, as it may be stored.
         data: Summary of the prepared data.
         environment: Versions and machine.
-        struck: Keys of the spec whose values may not be stored.
+        struck: Keys of the spec whose values may not be stored, if that is known.
 
     Raises:
         SweepError: If it cannot be written.
@@ -110,7 +110,8 @@ def write_facts(
     # The spec comes last: a study exists once its spec does.
     write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))
     write_atomically(layout.folder / "environment.json", json.dumps(environment, indent=2))
-    write_atomically(layout.folder / "struck.json", json.dumps({"keys": sorted(struck)}))
+    if struck is not None:
+        write_atomically(layout.folder / "struck.json", json.dumps({"keys": sorted(struck)}))
     write_atomically(layout.spec, spec_text(spec))
 
 
