@@ -1,7 +1,8 @@
 """What recording costs: ``python tests/benchmarks/recording.py [TRIALS]``.
 
 Prints the microseconds a driver waits for one record, and how many metric values a second reach MLflow's SQLite
-store, beside one ``log_metric`` call for each value.
+store, beside one ``log_metric`` call for each value. Then what a report costs a driver before a server that takes
+no time, a tenth of a second and five seconds for each call, beside a driver without any server.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 import warnings
 from pathlib import Path
 
@@ -19,9 +21,13 @@ from sweep.ports import Record
 from sweep.tracking import SpoolRecorder
 from sweep.tracking.settings import quiet_mlflow
 from sweep.tracking.store import cache_folder, prepare_sqlite
+from tests.fault_proxy import Faults, fault_proxy
+from tests.mlflow_server import free_port, running
 from tests.recording import attempt, begun, report, study_over
 
 EVALUATIONS = 50
+PACE_SECONDS = 0.05
+STEP_SECONDS = 0.1
 METRICS = {f"metric_{index}": float(index) for index in range(12)}
 
 
@@ -73,6 +79,40 @@ def naive(storage: Path, reports: list[Report]) -> tuple[list[float], float]:
     return waits, time.perf_counter() - began
 
 
+def far(storage: Path, uri: str, *, reports: int) -> tuple[float, float]:
+    """Seconds that a report holds up the driver, and seconds of its processor: medians of paced reports."""
+    recorder = SpoolRecorder(StudyLayout(storage, f"far-{uuid.uuid4().hex}"), uri)
+    recorder.record_all([begun(), attempt(0)])
+    waits, busy = [], []
+    for step in range(1, reports + 1):
+        # Paced, so that delivery goes on meanwhile.
+        time.sleep(PACE_SECONDS)
+        before, worked = time.perf_counter(), time.process_time()
+        recorder.record(report(0, step, **METRICS))
+        waits.append(time.perf_counter() - before)
+        busy.append(time.process_time() - worked)
+    recorder.close(0.5)
+    return statistics.median(waits), statistics.median(busy)
+
+
+def print_far(reports: int) -> None:
+    """What a report costs, by what each call to the server takes."""
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
+        place = Path(folder)
+        nobody = far(place, f"http://127.0.0.1:{free_port()}", reports=reports)
+        print(f"{'a call takes':14} {'waits':>9} {'works':>9} {'ratio':>6} {'of a step of 0.1 s':>19}")
+        print(_row("(no server)", nobody, nobody))
+        for latency in (0.0, 0.1, 5.0):
+            with fault_proxy(server.port, Faults(latency_seconds=latency)) as proxy:
+                print(_row(f"{latency:.1f} s", far(place, proxy.address, reports=reports), nobody))
+
+
+def _row(name: str, costs: tuple[float, float], nobody: tuple[float, float]) -> str:
+    waits, works = costs
+    ratio, share = waits / nobody[0], waits / STEP_SECONDS
+    return f"{name:14} {waits * 1e6:6.0f} us {works * 1e6:6.0f} us {ratio:6.2f} {share:19.2%}"
+
+
 def main() -> None:
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     made = records(trials)
@@ -92,6 +132,7 @@ def main() -> None:
     print(f"driver waits, worst:   {max(waits) * 1e6:10.0f} us a record; naive {max(naive_waits) * 1e6:10.0f} us")
     print(f"values in MLflow:      {rate:10.0f} a second; naive {naive_rate:10.0f} a second")
     print(f"ratio:                 {naive_wait / wait:10.0f} x less waiting, {rate / naive_rate:.1f} x the rate")
+    print_far(reports=10 * trials)
 
 
 if __name__ == "__main__":
