@@ -66,9 +66,7 @@ def test_pain_04_a_server_that_reads_and_does_not_write_sets_nothing_aside_and_g
     assert set(store.statuses().values()) == {("FINISHED", "COMPLETE")}
 
 
-def test_pain_04_a_number_that_no_database_has_room_for_is_set_aside_and_all_else_arrives(
-    writers: Writers, tmp_path: Path
-) -> None:
+def test_pain_04_a_number_that_no_database_has_room_for_is_set_aside(writers: Writers, tmp_path: Path) -> None:
     layout = StudyLayout(tmp_path, "demo")
     with Spool.open(layout.spool) as spool:
         spool.append([begun(), attempt(0), report(0, 10), report(0, 2**63), report(0, 30), over(0), study_over([0])])
