@@ -260,9 +260,9 @@ def _drive_prepared(
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
-    stored, _ = stored_spec(spec, redactor)
+    stored, struck = stored_spec(spec, redactor)
     data = _shown(data, redactor)
-    write_facts(layout, stored, data, redactor.values(environment))
+    write_facts(layout, stored, data, redactor.values(environment), struck)
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
