@@ -11,8 +11,8 @@ import statistics
 import sys
 import tempfile
 import time
-import uuid
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 from sweep.domain import Report
@@ -79,38 +79,35 @@ def naive(storage: Path, reports: list[Report]) -> tuple[list[float], float]:
     return waits, time.perf_counter() - began
 
 
-def far(storage: Path, uri: str, *, reports: int) -> tuple[float, float]:
-    """Seconds that a report holds up the driver, and seconds of its processor: medians of paced reports."""
-    recorder = SpoolRecorder(StudyLayout(storage, f"far-{uuid.uuid4().hex}"), uri)
-    recorder.record_all([begun(), attempt(0)])
-    waits, busy = [], []
-    for step in range(1, reports + 1):
-        # Paced, so that delivery goes on meanwhile.
-        time.sleep(PACE_SECONDS)
-        before, worked = time.perf_counter(), time.process_time()
-        recorder.record(report(0, step, **METRICS))
-        waits.append(time.perf_counter() - before)
-        busy.append(time.process_time() - worked)
-    recorder.close(0.5)
-    return statistics.median(waits), statistics.median(busy)
-
-
 def print_far(reports: int) -> None:
-    """What a report costs, by what each call to the server takes."""
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
-        place = Path(folder)
-        nobody = far(place, f"http://127.0.0.1:{free_port()}", reports=reports)
-        print(f"{'a call takes':14} {'waits':>9} {'works':>9} {'ratio':>6} {'of a step of 0.1 s':>19}")
-        print(_row("(no server)", nobody, nobody))
+    """What a report costs a driver, by what each call to the server takes; in turns, so that all share the noise."""
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(running(place))
+        places = {"no server": f"http://127.0.0.1:{free_port()}"}
         for latency in (0.0, 0.1, 5.0):
-            with fault_proxy(server.port, Faults(latency_seconds=latency)) as proxy:
-                print(_row(f"{latency:.1f} s", far(place, proxy.address, reports=reports), nobody))
-
-
-def _row(name: str, costs: tuple[float, float], nobody: tuple[float, float]) -> str:
-    waits, works = costs
-    ratio, share = waits / nobody[0], waits / STEP_SECONDS
-    return f"{name:14} {waits * 1e6:6.0f} us {works * 1e6:6.0f} us {ratio:6.2f} {share:19.2%}"
+            proxy = stack.enter_context(fault_proxy(server.port, Faults(latency_seconds=latency)))
+            places[f"{latency} s"] = proxy.address
+        recorders = {name: SpoolRecorder(StudyLayout(place, name.split()[0]), uri) for name, uri in places.items()}
+        for recorder in recorders.values():
+            recorder.record_all([begun(), attempt(0)])
+        waits, works = ({name: list[float]() for name in places} for _ in range(2))
+        for step in range(1, reports + 1):
+            for name, recorder in recorders.items():
+                # Paced, so that delivery goes on meanwhile.
+                time.sleep(PACE_SECONDS)
+                before, worked = time.perf_counter(), time.process_time()
+                recorder.record(report(0, step, **METRICS))
+                waits[name].append(time.perf_counter() - before)
+                works[name].append(time.process_time() - worked)
+        for recorder in recorders.values():
+            recorder.close(0.5)
+    alone = statistics.median(waits["no server"])
+    print("a call takes   driver waits   ratio   works   of a step of 0.1 s")
+    for name in places:
+        wait, work = statistics.median(waits[name]), statistics.median(works[name])
+        share = work / STEP_SECONDS
+        print(f"{name:12} {wait * 1e6:9.0f} us {wait / alone:7.2f} {work * 1e6:4.0f} us {share:20.2%}")
 
 
 def main() -> None:
