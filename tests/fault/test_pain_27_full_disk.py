@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from objectives.finetune.artifacts import write_confusion
 from sweep import wiring
@@ -206,6 +211,76 @@ def test_pain_27_run_and_resume_refuse_at_once_with_one_message_and_write_nothin
     assert refused.returncode == 2
     assert "limits.disk_gb" in refused.stderr
     assert everything(disk.root) == before
+
+
+# What tells of a full disk
+
+
+def fills_by_python(folder: Path) -> None:
+    (folder / "file").write_bytes(bytes(100_000))
+
+
+def fills_by_a_wrapper(folder: Path) -> None:
+    try:
+        fills_by_python(folder)
+    except OSError as err:
+        raise RuntimeError("the objective could not save") from err
+
+
+def fills_by_safetensors(folder: Path) -> None:
+    save_file({"weights": np.zeros(100_000)}, folder / "weights.safetensors")
+
+
+def fills_by_tokenizers(folder: Path) -> None:
+    words = {f"word-{number}": number for number in range(20_000)}
+    Tokenizer(WordLevel(words, unk_token="word-0")).save(str(folder / "tokenizer.json"))
+
+
+def fills_by_torch(folder: Path) -> None:
+    import torch
+
+    torch.save(torch.zeros(100_000), folder / "weights.pt")
+
+
+def fills_by_sqlite(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "small.db")) as database:
+        database.execute("create table words (word)")
+        database.execute("insert into words values (?)", ["word" * 25_000])
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    "fills",
+    [
+        fills_by_python,
+        fills_by_a_wrapper,
+        fills_by_safetensors,
+        fills_by_tokenizers,
+        fills_by_torch,
+        fills_by_sqlite,
+    ],
+)
+def test_pain_27_each_writer_s_own_error_is_known_for_a_full_disk(
+    disk: SmallDisk, fills: Callable[[Path], None]
+) -> None:
+    disk.fill()
+    with pytest.raises(Exception) as told:  # noqa: PT011  # each has its own
+        fills(disk.root)
+    assert is_disk_full(told.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("No space left on device"),
+        RuntimeError("database or disk is full (os error 28)"),
+        Exception("[Errno 28] No space left on device"),
+        OSError(errno.ENOENT, "No space left on device"),
+        UserError("disk quota exceeded: No space left on device (os error 28)"),
+    ],
+)
+def test_pain_27_words_about_a_full_disk_are_no_full_disk(error: Exception) -> None:
+    assert not is_disk_full(error)
 
 
 # Each place that is written to, on a disk filled to the brim
