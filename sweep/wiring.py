@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
+from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
@@ -181,6 +183,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             raise already_exists(spec)
         refuse_without_room(spec)
         note("starting workers, preparing data")
+        unnamed = stack.enter_context(ExitStack())
+        unnamed.enter_context(in_use(layout.prepared))  # until the study says what it uses
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
         parent = stack.enter_context(warm_parent())
@@ -198,7 +202,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
             signals.clear()
-        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+        return _drive_prepared(
+            spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence, named=unnamed.close
+        )
 
 
 def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
@@ -251,13 +257,18 @@ def _drive_prepared(
     *,
     resuming: bool,
     fence: Callable[[], None],
+    named: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
     stored, _ = stored_spec(spec, redactor)
     data = _shown(data, redactor)
+    for leftover in (*of_dead_drivers(layout), *of_dead_preparers(layout)):
+        leftover.remove()
     write_facts(layout, stored, data, redactor.values(environment))
+    keep_room_for_notes(layout.removals)
+    named()
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)

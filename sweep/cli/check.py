@@ -28,6 +28,7 @@ def check(
     Example: `sweep check study.yaml`
     """
     from sweep import wiring
+    from sweep.checkpoints.prepared import in_use
     from sweep.redaction import redact_streams
     from sweep.spec import load_spec
     from sweep.study_files import redactor_for
@@ -36,7 +37,7 @@ def check(
     redact_streams(redactor_for(spec))
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
-    with wiring.warm_parent() as parent:
+    with in_use(spec.layout.prepared), wiring.warm_parent() as parent:
         data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
         findings = wiring.check(spec, parent, data)
     result = _result(spec, data, findings)

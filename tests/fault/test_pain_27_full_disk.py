@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ from tokenizers.models import WordLevel
 
 from objectives.finetune.artifacts import write_confusion
 from sweep import wiring
-from sweep.checkpoints.garbage import remove_audited
+from sweep.checkpoints.garbage import keep_room_for_notes, remove_audited
 from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, needed_bytes
-from sweep.checkpoints.surplus import surplus_file
+from sweep.checkpoints.surplus import Surplus
 from sweep.clock import SystemClock
 from sweep.domain import AttemptEnd, TrialState
 from sweep.engine.control import StopCause, StopRequest, StopSignals, request_stop
@@ -454,17 +455,38 @@ def test_pain_27_a_study_that_cannot_keep_its_winner_is_paused_and_completes_onc
     assert len(list(study.spec.layout.exports.glob("trial-*"))) > 0
 
 
-def test_pain_27_gc_makes_room_on_a_disk_without_room_for_a_word(disk: SmallDisk) -> None:
+def test_pain_27_gc_makes_room_on_a_disk_without_room_for_a_word_and_notes_each_removal_first(disk: SmallDisk) -> None:
+    log, gone = disk.root / "gc.jsonl", list[str]()
     rubbish = [disk.root / f"rubbish-{number}" for number in range(3)]
+
+    def noted() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    def surplus(path: Path) -> Surplus:
+        def remove() -> None:
+            assert str(path) in [line["path"] for line in noted()], "removed before its note"
+            gone.append(str(path))
+            path.unlink()
+
+        return Surplus(path=path, disk_bytes=5000, reason="rubbish", remove=remove)
+
     for path in rubbish:
         path.write_bytes(bytes(5000))
-    log = disk.root / "gc.jsonl"
     disk.fill()
-    remove_audited([surplus_file(path, "rubbish", within=disk.root) for path in rubbish], log, now=1.0)
-    assert not any(path.exists() for path in rubbish)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["path"] for line in lines] == [str(path) for path in rubbish]
-    assert {(line["bytes"], line["reason"], line["at"]) for line in lines} == {(5000, "rubbish", 1.0)}
+    with pytest.raises(CheckpointError, match=r"gc\.jsonl: no room for the note of a removal .* Free a few kilobytes"):
+        remove_audited([surplus(path) for path in rubbish], log, now=1.0)
+    assert gone == []
+    assert log.read_text() == ""
+    disk.empty()
+    keep_room_for_notes(log)  # as each driver does
+    disk.fill()
+    remove_audited([surplus(path) for path in rubbish], log, now=1.0)
+    assert gone == [str(path) for path in rubbish]
+    assert [line["path"] for line in noted()] == gone
+    assert {(line["bytes"], line["reason"], line["at"]) for line in noted()} == {(5000, "rubbish", 1.0)}
+    disk.fill()
+    remove_audited([], log, now=2.0)
+    assert (disk.root / "gc.reserve").exists(), "the next gc needs room, too"
 
 
 def test_pain_27_the_log_of_delivery_does_not_grow_for_ever_nor_end_it(disk: SmallDisk) -> None:
