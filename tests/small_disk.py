@@ -34,6 +34,15 @@ class SmallDisk:
         """Take the ballast away."""
         self._ballast.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nobody may write, root no more than others."""
+        subprocess.run(["mount", "-o", "remount,ro", str(self.root)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["mount", "-o", "remount,rw", str(self.root)], check=True)
+
     @property
     def is_full(self) -> bool:
         """Whether the ballast is there."""
