@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,49 @@ def test_pain_27_the_watch_looks_at_the_disk_at_most_once_a_second(tmp_path: Pat
     (allowance.layout.folder / "large").unlink()
     clock.seconds += 1.1
     assert watch() is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DearAllowance(Allowance):
+    """Of a study whose every file takes two milliseconds to look at."""
+
+    clock: VirtualClock
+    looks: list[float]
+
+    def used_bytes(self) -> int:
+        self.clock.seconds += 0.002 * len(list(self.layout.folder.iterdir()))
+        self.looks.append(self.clock.seconds)
+        return super(DearAllowance, self).used_bytes()
+
+
+@pytest.mark.parametrize("grows", ["steadily, while somebody else makes room", "suddenly"])
+def test_pain_27_a_study_of_many_files_does_not_outgrow_its_quota_between_two_looks(tmp_path: Path, grows: str) -> None:
+    quota, head_room, clock = 10_000_000, 400_000, VirtualClock()
+    with small_disk(tmp_path / "disk", megabytes=64) as disk:
+        layout = QuickStudy(disk.root, None).spec.layout
+        layout.folder.mkdir(parents=True)
+        for number in range(2000):
+            (layout.folder / f"file-{number}").write_bytes(bytes(1000))
+        watch = SpaceWatch(
+            looking := DearAllowance(
+                layout=layout, quota_bytes=quota, reserve_bytes=0, clock=clock, looks=list[float]()
+            ),
+            head_room,
+            clock,
+        )
+        disk.fill(leave=30_000_000)
+        before, free = clock.seconds, disk.free_bytes
+        with (layout.folder / "growing").open("ab", buffering=0) as file:
+            while watch() is None and clock.seconds < 1000:
+                clock.seconds += 0.4
+                pace = 50_000 if grows != "suddenly" else 80_000 if clock.seconds > 300 else 1_000
+                file.write(bytes(int(pace * (clock.seconds - before))))
+                before = clock.seconds
+                if grows != "suddenly":
+                    disk.take_away(free - disk.free_bytes)
+        assert quota - head_room < sum(disk_use(layout).values()) <= quota
+        assert "limits.disk_gb" in (watch() or "")
+        assert len(looking.looks) < 40, "it looks all the time"
 
 
 def test_pain_27_a_study_that_needs_more_than_is_free_is_refused_and_what_it_has_already_counts(
