@@ -1,4 +1,4 @@
-"""``python -m tests.storm [--seed N] [--trials N] [--seconds S]``: exit 1 if anything was lost."""
+"""``python -m tests.storm [--seed N] [--trials N] [--seconds S]``: exit 1 if anything was lost or not done."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def main() -> int:
     )
     deeds = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(outcome.deeds.items()))
     print(f"seed {options.seed}: {outcome.drivers} drivers in {outcome.seconds:.0f} s; {deeds}")
+    for name, why in outcome.not_done.items():
+        print(f"NOT DONE: {name.replace('_', ' ')}: {why}")
     for failure in outcome.failures:
         print(f"BROKEN: {failure}")
     if outcome.failures:
@@ -38,7 +40,7 @@ def main() -> int:
     else:
         shutil.rmtree(folder, ignore_errors=True)
         print("nothing was lost")
-    return int(bool(outcome.failures))
+    return int(bool(outcome.failures or outcome.not_done))
 
 
 if __name__ == "__main__":
