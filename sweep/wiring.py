@@ -26,8 +26,10 @@ from sweep.errors import (
     StudyExistsError,
     StudyNotFoundError,
     SweepError,
+    UserError,
 )
 from sweep.execution.jobs import run_job
+from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
@@ -129,6 +131,49 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
         parent, spec.objective.task, "check", {"request": request}, timeout_seconds=JOB_TIMEOUT_SECONDS
     )
     return result
+
+
+def expected_slots(spec: StudySpec) -> int:
+    """Trials side by side on this host; 1 where GPUs or a cluster will tell how many fit."""
+    resources = spec.resources
+    if resources.workers is not None:
+        return resources.workers
+    if resources.address is not None or resources.gpus_per_trial:
+        return 1
+    return max(1, int(usable_cpus() // resources.cpus_per_trial))
+
+
+def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[str]:
+    """Why a new study would be refused, though its spec, data and model are in order.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    told = []
+    try:
+        if spec.layout.spec.exists():
+            raise already_exists(spec)
+        if _has_history(spec):
+            OptunaStore.check_is_new(spec)
+    except SweepError as err:
+        told.append(str(err))
+    try:
+        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+    except UserError as err:
+        told.append(str(err))
+    return told
+
+
+def _has_history(spec: StudySpec) -> bool:
+    """Whether there is a database to look into; a file is not made by looking."""
+    from sweep.search.claims import database_file
+
+    if spec.history is None:
+        return False
+    file = database_file(spec.history)
+    return file is None or file.exists()
 
 
 def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:

@@ -20,12 +20,14 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from typer.testing import CliRunner
 
 from objectives.finetune.artifacts import write_confusion
 from sweep import wiring
 from sweep.checkpoints.garbage import keep_room_for_notes, remove_audited
 from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, needed_bytes
 from sweep.checkpoints.surplus import Surplus
+from sweep.cli.main import app
 from sweep.clock import SystemClock
 from sweep.domain import AttemptEnd, TrialState
 from sweep.engine.control import StopCause, StopRequest, StopSignals, request_stop
@@ -256,6 +258,35 @@ def test_pain_27_run_and_resume_refuse_at_once_with_one_message_and_write_nothin
     assert refused.returncode == 2
     assert "limits.disk_gb" in refused.stderr
     assert everything(disk.root) == before
+
+
+def test_pain_27_check_refuses_what_run_would_and_a_warning_is_no_refusal(
+    disk: SmallDisk, parent: WarmParent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "warm_parent", lambda: contextlib.nullcontext(parent))
+    (disk.root / "study.yaml").write_text(SPEC.replace("storage: .", f"storage: {disk.root}"))
+
+    def check(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["check", str(disk.root / "study.yaml"), *arguments])
+
+    limits = ("--set", "limits.free_disk_gb=0")
+    tracker = ("--set", "tracking.uri=http://ann:s3cr3t@127.0.0.1:9")
+    told = json.loads(check(*limits, *tracker, "--json", "--set", "limits.disk_gb=1e-6").stdout)
+    assert len(told["warnings"]) == len(told["refusals"]) == 1
+    assert "the secret in tracking.uri is not stored" in told["warnings"][0]
+    assert "'quick' has no room" in told["refusals"][0]
+    ready = check(*limits, *tracker)
+    assert (ready.exit_code, ready.stdout[-7:]) == (0, "Ready.\n")
+    assert "warning    " in ready.stdout
+    for wrong, words in (("limits.disk_gb=1e-6", "has no room"), ("resources.workers=1000", "has no room")):
+        refused = check(*limits, "--set", wrong)
+        assert isinstance(refused.exception, UserError)
+        assert (refused.stdout, words in str(refused.exception)) == ("", True)
+    taken = disk.root / "studies" / "quick"
+    taken.mkdir(parents=True)
+    write_atomically(taken / "spec.yaml", "study: quick")
+    refused = check(*limits)
+    assert "already exists" in str(refused.exception)
 
 
 # What tells of a full disk

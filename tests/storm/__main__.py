@@ -16,7 +16,7 @@ def main() -> int:
     """Run one storm and tell how it went."""
     parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=600.0)
     options = parser.parse_args()
     print(f"storm with --seed {options.seed}", flush=True)

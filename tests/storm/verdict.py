@@ -16,7 +16,7 @@ from sweep.checkpoints.garbage import left_behind
 from sweep.domain import Report, TrialState
 from sweep.errors import CheckpointError
 from sweep.layout import StudyLayout
-from sweep.ports import TrialOver
+from sweep.ports import ModelKept, TrialOver
 from sweep.search import StudyReader
 from sweep.study_files import read_facts, read_spec
 from sweep.testing.checkpointing_objective import QuickObjective
@@ -60,6 +60,9 @@ def _metrics_differ(
         elif isinstance(record, TrialOver) and record.value is not None and record.step is not None:
             name = "objective_value" if record.state is TrialState.COMPLETE else "value_when_stopped"
             spooled[record.trial_number, name, record.step] = record.value
+        elif isinstance(record, ModelKept):
+            for name, value in (record.test or {}).items():
+                spooled[record.trial_number, f"test_{name}", record.step] = value
     if any(count > 1 for count in steps.values()):
         yield "the spool holds a report twice"
     known = {(number, report.step) for number, history in reports.items() for report in history}
