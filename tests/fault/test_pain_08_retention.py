@@ -491,8 +491,12 @@ class Slow(QuickObjective):
 """
 
 
-def test_pain_08_gc_leaves_the_prepared_data_of_a_study_that_is_just_starting(finished: Retention) -> None:
+def test_pain_08_gc_leaves_the_prepared_data_of_a_study_that_is_just_starting_and_a_driver_clears_up_after_dead_ones(
+    finished: Retention,
+) -> None:
     folder, prepared = finished.folder, finished.spec.layout.prepared
+    garbage = litter(starting := StudyLayout(folder, "starting")) - {starting.history / "journal-torn-at-12.bin"}
+    (prepared / f".tmp-key-{_DEAD}-{commit_host(folder)}-abcdef01").mkdir(parents=True)
     (folder / "slow.py").write_text(SLOW_TO_CHECK)
     spec = SPEC.replace("study: retention", "study: starting").replace("trials: 7", "trials: 1")
     spec = spec.replace("model: bundled:minilm-l6", "task: slow:Slow\n  model: none")
@@ -502,7 +506,7 @@ def test_pain_08_gc_leaves_the_prepared_data_of_a_study_that_is_just_starting(fi
         run = subprocess.Popen([*SWEEP, "run", "starting.yaml"], cwd=folder, stdout=log, stderr=log)
     try:
         wait_for("the check", lambda: run.poll() is not None or (folder / "checking").exists())
-        (data,) = [path for path in prepared.iterdir() if path.is_dir()]
+        (data,) = [path for path in prepared.iterdir() if (path / "manifest.json").exists()]
         refused = subprocess.run([*SWEEP, *gc], cwd=folder, capture_output=True, text=True, timeout=60)
         assert refused.returncode == 2
         assert f"{prepared}: a study that is just starting" in refused.stderr
@@ -511,8 +515,20 @@ def test_pain_08_gc_leaves_the_prepared_data_of_a_study_that_is_just_starting(fi
         assert run.wait(120) == 0, (folder / "run.log").read_text()
     finally:
         run.kill()
+    assert not any(path.exists() for path in garbage)
+    assert list(prepared.glob(".*")) == []
+    assert (starting.history / "journal-torn-at-12.bin").exists(), "evidence is for people to look at"
     assert collect(finished, "--prepared")["removed"] == []
     assert intact(data)
+
+
+def test_pain_08_a_temporary_file_whose_writer_lives_stays(finished: Retention) -> None:
+    layout = finished.spec.layout
+    layout.control.mkdir(exist_ok=True)
+    for pid in (_DEAD, os.getpid()):
+        (layout.control / f".stop-{pid}").touch()
+    collect(finished)
+    assert [path.name for path in layout.control.iterdir()] == [f".stop-{os.getpid()}"]
 
 
 def test_pain_08_gc_knows_the_study_by_its_spec_file_and_that_file_s_secrets(finished: Retention) -> None:
