@@ -51,7 +51,7 @@ def keeping_signals() -> Iterator[None]:
                     signal.signal(number, handler)
 
     raylet: Any = importlib.import_module("ray._raylet")
-    make_core = getattr(raylet, "CoreWorker", None)
+    make_core: Any = getattr(raylet, "CoreWorker", None)
 
     def make_core_undisturbed(*arguments: Any, **named: Any) -> Any:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
