@@ -63,6 +63,7 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
         "warnings": list(data.get("warnings", []))
+        + list(findings.get("warnings", []))
         + secrets_warnings(spec)
         + _warnings(spec, allowance(spec).objection(coming)),
     }

@@ -16,7 +16,7 @@ from sweep.engine.policies import fingerprint
 from sweep.errors import RecordingError
 from sweep.ports import AttemptBegun, AttemptOver, Ended, Event, Record, Reported, Superseded, TrialOver
 from sweep.testing.doubles import MemoryRecorder
-from tests.simulated import DriverDied, Study, always, curve
+from tests.simulated import DriverDied, Study, always, curve, spec_in
 
 
 def test_the_budget_of_finished_trials_is_met_exactly(tmp_path: Path) -> None:
@@ -103,6 +103,40 @@ def test_the_hours_budget_pauses_what_runs(tmp_path: Path) -> None:
     assert result.state == "PAUSED"
     assert "hours" in (result.reason or "")
     assert TrialState.RUNNING not in {trial.state for trial in study.trials}
+
+
+def test_the_hours_of_all_sessions_count_and_a_larger_budget_goes_on(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.hours=0.2", "search.pruner.name=none")
+    assert study.run(stop_after_reports=8).state == "PAUSED"
+    first = study.clock.seconds
+    assert 200 < first < 700
+    result = study.run()
+    assert (result.state, result.cause) == ("PAUSED", StopCause.HOURS)
+    assert "0.2 hours is spent, over all its sessions; --hours sets a larger one" in (result.reason or "")
+    assert 720 <= study.clock.seconds < 720 + 60, "the first session did not count"
+    spent = study.clock.seconds
+    assert study.run().cause is StopCause.HOURS
+    assert study.clock.seconds - spent < 5
+    study.spec = spec_in(tmp_path, "budget.hours=100", "search.pruner.name=none")
+    assert study.run().state == "COMPLETE"
+
+
+def test_a_driver_that_dies_forgets_half_a_minute_of_its_time_at_most(tmp_path: Path) -> None:
+    study = Study(tmp_path, "search.pruner.name=none")
+    with pytest.raises(DriverDied):
+        study.run(lives=60)
+    assert study.store is not None
+    assert study.clock.seconds > 200
+    assert study.clock.seconds - 60 - study.store.spent.seconds <= 30  # virtual time moves by up to a minute
+
+
+def test_gpu_hours_are_those_of_all_attempts_times_their_share(tmp_path: Path) -> None:
+    gpus = "resources.gpus_per_trial=2"
+    study = Study(tmp_path, "budget.gpu_hours=1", gpus, "search.pruner.name=none", slots=3)
+    result = study.run()
+    assert (result.state, result.cause) == ("PAUSED", StopCause.HOURS)
+    assert "1 GPU hours is spent, over all its sessions; --gpu-hours sets a larger one" in (result.reason or "")
+    assert 600 <= study.clock.seconds < 660, "3 attempts side by side with 2 GPUs each: an hour in 10 minutes"
 
 
 def test_attempts_are_numbered_without_gaps(tmp_path: Path) -> None:
