@@ -73,9 +73,19 @@ def _warnings(spec: StudySpec, objection: str | None) -> list[str]:
     warnings = []
     if spec.layout.spec.exists():
         warnings.append(f"study {spec.study!r} exists already: `sweep run` will refuse, `sweep resume` goes on.")
+    if spec.budget.gpu_hours is not None and not spec.resources.gpus_per_trial:
+        warnings.append("budget.gpu_hours is never spent: resources.gpus_per_trial is 0.")
     if objection is not None:
         warnings.append(f"`sweep run` will refuse: {objection}.")
     return warnings
+
+
+def _budget(spec: StudySpec) -> str:
+    budget = spec.budget
+    hours = [f"{budget.hours:g} hours"] if budget.hours is not None else []
+    gpu_hours = [f"{budget.gpu_hours:g} GPU hours"] if budget.gpu_hours is not None else []
+    over = " over all sessions" if hours or gpu_hours else ""
+    return f"{budget.trials} trials" + "".join(f", {limit}" for limit in hours + gpu_hours) + over
 
 
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
@@ -87,7 +97,8 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     points = ", ".join(f"{point:g}" for point in result["evaluate_at"])
     seconds = model["step_seconds"]
     lines = [
-        f"study      {spec.study}: {spec.budget.trials} trials, {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"study      {spec.study}: {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"budget     {_budget(spec)}",
         f"data       {data.get('data_name', '')}: rows {rows}{trained}",
         f"labels     {len(data['labels'])}: {labels}",
         f"model      {spec.objective.model}: {model['parameters']:,} parameters",

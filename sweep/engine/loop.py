@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from sweep.domain import (
     Assignment,
@@ -41,6 +44,9 @@ from sweep.ports import (
 from sweep.spec.model import StudySpec
 
 WAIT_SECONDS = 0.4
+_READING_SECONDS = 0.2
+
+Read = TypeVar("Read")
 
 
 @dataclass(slots=True)
@@ -94,6 +100,7 @@ class StudyLoop:
     space: Callable[[], str | None] = lambda: None
     _trials: Standings = field(init=False)
     _live: dict[int, _Live] = field(default_factory=dict)
+    _unhandled: Sequence[Event] = ()
     _waiting: deque[Trial] = field(default_factory=deque)
     _redo: dict[int, int] = field(default_factory=dict)
     _failures: FailureStreak = field(default_factory=FailureStreak)
@@ -155,7 +162,7 @@ class StudyLoop:
             is_done = self._stop is not StopRequest.NONE or self._trials.finished >= self.spec.budget.trials
             if not self._live and is_done:
                 return
-            events = self.executor.wait(WAIT_SECONDS)
+            events, self._unhandled = self._unhandled or self.executor.wait(WAIT_SECONDS), ()
             self._spending.count(len(self._live))
             for event in events:
                 self._handle(event)
@@ -173,6 +180,15 @@ class StudyLoop:
             elapsed_seconds=self.clock.monotonic() - self._began,
             stopping=self._stop is not StopRequest.NONE,
         )
+
+    def _reading(self, read: Callable[[], Read]) -> Read:
+        """Read a checkpoint, which may be large, without letting the workers wait; what they say is handled after."""
+        with ThreadPoolExecutor(1, thread_name_prefix="read-checkpoint") as pool:
+            reading = pool.submit(read)
+            while wait_for([reading], _READING_SECONDS).not_done:
+                self._unhandled = [*self._unhandled, *self.executor.wait(WAIT_SECONDS)]
+                self.observer.tick(self.snapshot())
+            return reading.result()
 
     # Assigning
 
@@ -204,6 +220,10 @@ class StudyLoop:
                 self._assign(trial)
 
     def _assign(self, trial: Trial) -> None:
+        start_from = self._reading(lambda: self.keeper.newest(trial.number, self._redo.get(trial.number)))
+        if not self.executor.free_slots:  # any more
+            self._waiting.appendleft(trial)
+            return
         seed = trial_seed(self.spec.search.seed, trial.number)
         # Recorded before it is stored: a crash between the two begins the same attempt again.
         self._records.attempt_begun(trial, trial.attempt + 1, seed)
@@ -213,7 +233,7 @@ class StudyLoop:
             attempt=attempt,
             hyperparameters=trial.hyperparameters,
             seed=seed,
-            start_from=self.keeper.newest(trial.number, self._redo.get(trial.number)),
+            start_from=start_from,
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
         self._trials.put(trial)
@@ -329,7 +349,9 @@ class StudyLoop:
             return None
         value = chosen.metrics[self.spec.rule.name]
         complete = replace(self._trials[number], state=TrialState.COMPLETE, value=value)
-        return None if not self._trials.keeps(complete) or self.keeper.is_intact(number, chosen.step) else chosen.step
+        if not self._trials.keeps(complete) or self._reading(lambda: self.keeper.is_intact(number, chosen.step)):
+            return None
+        return chosen.step
 
     def _set_back(self, live: _Live, event: Ended) -> None:
         """Give the trial another attempt, or end it, by the spec's policies."""

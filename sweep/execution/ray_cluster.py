@@ -165,7 +165,10 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
     joining.start()
     joining.join(_JOIN_SECONDS)
     if joining.is_alive():
-        raise ExecutionError(f"the Ray cluster at {address!r} did not answer within {_JOIN_SECONDS:.0f} s")
+        raise ExecutionError(
+            f"the Ray cluster at {address!r} did not answer within {_JOIN_SECONDS:.0f} s. "
+            "Look at its head with `ray status`"
+        )
     if failures:
         raise failures[0]
     try:
@@ -198,7 +201,9 @@ def _init(**arguments: Any) -> None:
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
     except (OSError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         place = arguments["address"]
-        raise ExecutionError(f"Ray at {place!r} cannot be started or joined: {error}") from error
+        raise ExecutionError(
+            f"Ray at {place!r} cannot be started or joined: {error}. Look for its logs in /tmp/ray or on its head"
+        ) from error
 
 
 def _authenticate(address: str) -> None:
@@ -235,7 +240,9 @@ def _probe(address: str) -> None:
     except ValueError:
         host, port = None, None
     if not host or not port:
-        raise ExecutionError(f"resources.address {address!r} is not host:port, ray://host:port or auto")
+        raise ExecutionError(
+            f"resources.address {address!r} is not host:port, ray://host:port or auto. Write one of these"
+        )
     try:
         socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
     except OSError as error:

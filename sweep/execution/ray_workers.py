@@ -286,7 +286,10 @@ class RayExecutor:
         """The Ray that was started here has died: end what is left of it, and start another."""
         self._faults += 1
         if self._faults >= _MAX_FAULTS:
-            raise ExecutionError(f"Ray died {self._faults} times, and no trial began in between: {self._last_failure}")
+            raise ExecutionError(
+                f"Ray died {self._faults} times, and no trial began in between: {self._last_failure}. "
+                "Look for what ends its processes, such as too little memory, then `sweep resume`"
+            )
         for worker in [worker for worker in self._workers if worker.attempt is not None]:
             self._lose(worker, "Ray died")
         self._workers, self._given_up = [], []
@@ -328,7 +331,9 @@ class RayExecutor:
             except RayError as error:
                 self._failed_waits += 1
                 if self._failed_waits >= _MAX_FAULTS:
-                    raise ExecutionError(f"Ray does not answer: {in_words(error)}") from error
+                    raise ExecutionError(
+                        f"Ray does not answer: {in_words(error)}. Once it does, `sweep resume` goes on"
+                    ) from error
                 ready = []
                 time.sleep(timeout_seconds)
             if not ready:
@@ -383,7 +388,7 @@ class RayExecutor:
             self._faults += 1
             if not self._has_run or self._faults >= _MAX_FAULTS:
                 worker.poll = worker.attempt = None
-                raise NoWorkersError(f"no trial process can be started: {why}") from error
+                raise NoWorkersError(f"no trial process can be started: {why}. Mend that on the nodes") from error
         self._lose(worker, why, is_faulty=True)
         if worker.node_id in self._nodes.avoided:
             self._remove_idle(worker.node_id)
@@ -405,7 +410,9 @@ class RayExecutor:
         pause = 2.0 ** (self._failed_starts - 1) - 1
         self._next_start_at = time.monotonic() + min(pause, _LONGEST_PAUSE_SECONDS)
         if self._failed_starts >= _MAX_FAILED_STARTS and not any(other.is_up for other in self._workers):
-            raise NoWorkersError(f"no worker can be started: {why}")
+            raise NoWorkersError(
+                f"no worker can be started: {why}. Install the same packages on every node, or mend the node"
+            )
 
     def _give_up_the_silent(self) -> None:
         now, limit = time.monotonic(), POLL_SECONDS + _SILENCE_SECONDS

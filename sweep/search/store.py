@@ -347,7 +347,9 @@ class OptunaStore:
     def _unfinished(self, trial_number: int, what: str) -> Life:
         life = self._life(trial_number)
         if life.state.is_finished:
-            raise StudyStoreError(f"trial {trial_number}: has ended as {life.state} and cannot take {what}.")
+            raise StudyStoreError(
+                f"trial {trial_number}: has ended as {life.state} and cannot take {what}. Ask for a new trial."
+            )
         return life
 
 

@@ -179,7 +179,7 @@ def test_a_cluster_without_room_is_asked_for_a_node_and_the_study_begins_once_it
     study.observer.ready = nodes.wanted_cpus
     study.observer.disturb = lambda: joined.append(nodes.add(cpus=2))
     try:
-        with workers(nodes.joined, share=TWO_CPUS) as executor:
+        with workers(nodes.joined, share=TWO_CPUS, patience_seconds=60.0) as executor:
             assert study.run(executor).state == "COMPLETE"
     finally:
         for node in joined:

@@ -345,7 +345,10 @@ def test_a_head_that_never_answers_is_given_up() -> None:
         answer = subprocess.run(
             [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=60, check=True
         )
-    assert answer.stdout == f"the Ray cluster at {address!r} did not answer within 1 s\n"
+    assert (
+        answer.stdout
+        == f"the Ray cluster at {address!r} did not answer within 1 s. Look at its head with `ray status`\n"
+    )
 
 
 @pytest.mark.parametrize(

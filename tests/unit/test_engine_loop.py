@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 
 from sweep.domain import AttemptEnd, Report, TrialState
+from sweep.engine import loop
 from sweep.engine.control import StopCause
 from sweep.engine.policies import fingerprint
 from sweep.errors import RecordingError
 from sweep.ports import AttemptBegun, AttemptOver, Ended, Event, Record, Reported, Superseded, TrialOver
-from sweep.testing.doubles import MemoryRecorder
+from sweep.testing.doubles import MemoryKeeper, MemoryRecorder
 from tests.simulated import DriverDied, Study, always, curve, spec_in
 
 
@@ -301,6 +303,60 @@ def test_a_report_without_the_metric_fails_its_trial_alone(tmp_path: Path) -> No
     assert "the report has no metric 'accuracy', only ['loss']" in (study.trials[1].error or "")
     others = [trial.state for trial in study.trials if trial.number != 1]
     assert set(others) <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+# Reading checkpoints
+
+
+NO_PRUNER = "search.pruner.name=none"
+
+
+class SlowKeeper(MemoryKeeper):
+    """Has large checkpoints: reading one takes until the executor was asked twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Semaphore(0)
+        self.reads = 0
+
+    def _read(self) -> None:
+        self.reads += 1
+        while self.waits.acquire(blocking=False):
+            pass
+        assert self.waits.acquire(timeout=30), "nobody asked the workers meanwhile"
+        assert self.waits.acquire(timeout=30), "nobody asked the workers meanwhile"
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        self._read()
+        return super().is_intact(trial_number, step)
+
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
+        if trial_number == 2:
+            self._read()
+        return super().newest(trial_number, before)
+
+
+def test_workers_are_asked_while_a_large_checkpoint_is_read_and_decisions_stay_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_READING_SECONDS", 0.01)
+    quick, slow = (Study(tmp_path / name, "budget.trials=6", NO_PRUNER, slots=3) for name in ("quick", "slow"))
+    quick.keeper.damaged.add((1, 5))
+    keeper = SlowKeeper()
+    keeper.damaged.add((1, 5))
+
+    def asked(events: Sequence[Event]) -> list[Event]:
+        keeper.waits.release()
+        return []
+
+    slow.late, slow.keeper = asked, keeper
+    for study in (quick, slow):
+        study.checkpoint = "/nowhere"
+        assert study.run(always(3, AttemptEnd.LOST, attempts=1)).state == "COMPLETE"
+    assert keeper.reads >= 3
+    assert [(t.hyperparameters, t.state, t.value, t.attempt) for t in slow.trials] == [
+        (t.hyperparameters, t.state, t.value, t.attempt) for t in quick.trials
+    ]
 
 
 # Stopping
