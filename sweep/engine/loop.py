@@ -46,7 +46,7 @@ from sweep.spec.model import StudySpec
 WAIT_SECONDS = 0.4
 _READING_SECONDS = 0.2
 
-Read = TypeVar("Read")
+_Read = TypeVar("_Read")
 
 
 @dataclass(slots=True)
@@ -181,7 +181,7 @@ class StudyLoop:
             stopping=self._stop is not StopRequest.NONE,
         )
 
-    def _reading(self, read: Callable[[], Read]) -> Read:
+    def _reading(self, read: Callable[[], _Read]) -> _Read:
         """Read a checkpoint, which may be large, without letting the workers wait; what they say is handled after."""
         with ThreadPoolExecutor(1, thread_name_prefix="read-checkpoint") as pool:
             reading = pool.submit(read)

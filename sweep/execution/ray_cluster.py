@@ -19,7 +19,14 @@ from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
 from sweep.execution import ray_guard
-from sweep.execution.ray_private import check_token, keeping_signals, private_ray, quiet_ray, use_token
+from sweep.execution.ray_private import (
+    check_token,
+    keeping_signals,
+    nodes_to_come,
+    private_ray,
+    quiet_ray,
+    use_token,
+)
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 12.0
@@ -256,7 +263,7 @@ def _check_fit(share: TrialShare) -> None:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(share.fits(node) for node in nodes):
+    if not any(share.fits(node) for node in [*nodes, *nodes_to_come()]):
         has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ExecutionError(
             f"a trial needs {share.cpus:g} CPUs and {share.gpus:g} GPUs on one node, but the nodes have {has}. "

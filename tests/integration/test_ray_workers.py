@@ -309,6 +309,34 @@ def test_a_cluster_with_a_token_is_joined_by_those_who_have_it(
     assert "Traceback" not in answer.stderr
 
 
+GROWING = """
+import sys
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
+from sweep.execution.ray_cluster import TrialShare, join_cluster
+from sweep.execution.ray_private import use_token
+use_token()
+kinds = [NodeGroupConfig(resources={"CPU": cpus}, max_count=count) for cpus, count in ((64, int(sys.argv[2])), (8, 1))]
+gcs = GcsClient(address=sys.argv[1])
+gcs.report_cluster_config(ClusterConfig(node_group_configs=kinds).SerializeToString())
+try:
+    join_cluster(sys.argv[1], TrialShare(cpus=32), workers=None).shutdown()
+    print("joined")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("count", "words"), [(2, "joined"), (0, "a trial needs 32 CPUs and 0 GPUs on one node")])
+def test_a_cluster_is_joined_before_it_has_grown_by_a_node_that_has_room(
+    cluster: RayCluster, count: int, words: str
+) -> None:
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    command = [sys.executable, "-c", GROWING, ray.get_runtime_context().gcs_address, str(count)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert words in answer.stdout, answer.stderr
+
+
 def test_a_running_cluster_is_joined_and_left_running(cluster: RayCluster, folder: Path) -> None:
     script = (
         "import sys\n"
