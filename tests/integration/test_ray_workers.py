@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,32 @@ def test_workers_that_cannot_be_made_are_one_clear_error(
             wait_for(lambda: executor.wait(0.1))
     finally:
         executor.close()
+
+
+def test_a_second_close_by_another_thread_waits_for_the_first_and_does_nothing(
+    cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut: list[float] = []
+
+    def slowly(self: RayCluster) -> None:
+        time.sleep(0.5)
+        shut.append(time.monotonic())
+
+    monkeypatch.setattr(RayCluster, "shutdown", slowly)
+    one = RayCluster(workers=1)
+    executor = RayExecutor(one, TrialShare(cpus=0.5), "toy", parent=None, loader=LOADER, owns_cluster=True)
+    seen: list[int] = []
+
+    def close() -> None:
+        executor.close()
+        seen.append(len(shut))
+
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == [1, 1]
 
 
 def test_a_trial_whose_driver_asks_no_more_leaves_and_its_end_is_kept(parent: WarmParent, folder: Path) -> None:
