@@ -57,7 +57,7 @@ def quality(hyperparameters: Mapping[str, HyperparameterValue]) -> float:
 
 
 def write_study(spec: StudySpec, trials: int, *, workers: int = 4, durable: bool = False) -> None:
-    """Finish ``trials`` trials on ``workers`` workers in virtual time; one trial of 25 is lost once, one of 40 fails."""
+    """Finish trials on workers in virtual time; one of 25 is lost once, one of 40 fails."""
     layout = spec.layout
     layout.folder.mkdir(parents=True, exist_ok=True)
     layout.spec.write_text(spec_text(spec.resolved()))
