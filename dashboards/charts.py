@@ -1,7 +1,8 @@
 """The charts of a study: pure functions from a view of it to a Plotly figure as plain JSON-able data.
 
 Each takes a :class:`~sweep.study_view.StudyView` and returns ``{"data": [...], "layout": {...}}`` as ``Plotly.newPlot``
-takes them, or None where there is nothing to draw. Texts that a user chose are escaped: Plotly takes a few HTML tags in its labels.
+takes them, or None where there is nothing to draw. Texts that a user chose are escaped: Plotly takes a few HTML tags in
+its labels.
 Backgrounds are transparent and no font has a colour, so that a page decides between dark and light.
 """
 
