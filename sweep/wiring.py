@@ -32,6 +32,7 @@ from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.redaction import Redactor
+from sweep.reporting import report_at_the_end
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
 from sweep.sole_driver import sole_driver
@@ -297,6 +298,8 @@ def _drive_prepared(
             redactor=redactor,
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
+        if result.cause is not StopCause.DISK and signals.requested() is not StopRequest.NOW:
+            report_at_the_end(spec, recorder, clock, note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
