@@ -354,8 +354,8 @@ def _drive_prepared(
             redactor=redactor,
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
-        if result.cause is not StopCause.DISK and signals.requested() is not StopRequest.NOW:
-            report_at_the_end(spec, recorder, clock, note)
+        if result.cause is not StopCause.DISK:
+            report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is StopRequest.NOW)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
