@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -99,3 +100,14 @@ def report_at_the_end(
         recorder.record(StudyFiles(folder=str(folder), name=folder.name, at=clock.now()))
     except (SweepError, OSError) as err:
         note(f"warning: no report: {err} `sweep report {spec.study}` writes it later.")
+    finally:
+        _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a drawing process that was killed has left, in this session or in one before."""
+    for path in folder.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
