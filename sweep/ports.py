@@ -236,6 +236,10 @@ class StudyStore(Protocol):
         """Count one more attempt; returns its fencing number (1-based)."""
         ...
 
+    def attempt_started(self, trial_number: int, worker: str) -> None:
+        """A worker has begun the trial's newest attempt, now; said again, it is ignored."""
+        ...
+
     def report(self, report: Report, value: float) -> None:
         """Store an evaluation. A step already stored is ignored.
 
@@ -390,6 +394,20 @@ class ModelKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFiles:
+    """Files of the study as a whole, such as its report: they become artifacts of its run.
+
+    Attributes:
+        folder: Where they lie; those that are there at delivery are taken.
+        name: Their folder among the artifacts.
+    """
+
+    folder: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOver:
     """Last record of a driver's session.
 
@@ -405,7 +423,7 @@ class StudyOver:
     at: float
 
 
-Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyOver
+Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyFiles | StudyOver
 
 
 class Recorder(Protocol):

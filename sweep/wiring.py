@@ -36,6 +36,7 @@ from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.redaction import Redactor
+from sweep.reporting import report_at_the_end
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
 from sweep.sole_driver import sole_driver
@@ -356,6 +357,9 @@ def _drive_prepared(
             redactor=redactor,
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
+        if result.cause is not StopCause.DISK:
+            # Whoever asked it to stop does not wait for a report.
+            report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is not StopRequest.NONE)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
