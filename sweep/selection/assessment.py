@@ -62,7 +62,7 @@ def assess(
         predict_to(objective, *part, folder / f"{i}.json")
         answers.append(read_predictions(folder / f"{i}.json"))
     tables = [numbers(columns) for columns in answers]
-    told = []
+    told: list[dict[str, Any]] = []
     for columns, table in zip(answers, tables, strict=True):
         rows = len(columns["row"])
         metrics = dict(objective.metrics(table))
