@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
+from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
@@ -20,13 +22,16 @@ from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
+    ExecutionError,
     InvalidDataError,
     StoppedEarlyError,
     StudyExistsError,
     StudyNotFoundError,
     SweepError,
+    UserError,
 )
 from sweep.execution.jobs import run_job
+from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
@@ -43,7 +48,7 @@ from sweep.study_files import read_facts, redactor_for, secrets_warnings, tracki
 from sweep.tracking import SpoolRecorder, resolve_model
 
 JOB_TIMEOUT_SECONDS = 3600.0
-"""Preparing a large data set takes long; a hung one must end all the same."""
+"""What a job may take where no spec says it."""
 
 CLOSE_TIMEOUT_SECONDS = 25.0
 """How long an ending driver waits for the tracker; what is left stays in the spool."""
@@ -92,7 +97,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         spec.objective.task,
         "prepare",
         {"settings": settings, "folder": spec.layout.prepared},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=60 * spec.limits.preparation_minutes,
     )
     return {**result, "model": settings["model"]}
 
@@ -126,9 +131,56 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
     )
     request = request_maker(spec, data)(assignment)
     result: dict[str, Any] = run_job(
-        parent, spec.objective.task, "check", {"request": request}, timeout_seconds=JOB_TIMEOUT_SECONDS
+        parent,
+        spec.objective.task,
+        "check",
+        {"request": request},
+        timeout_seconds=60 * spec.limits.evaluation_minutes,
     )
     return result
+
+
+def expected_slots(spec: StudySpec) -> int:
+    """Trials side by side on this host; 1 where GPUs or a cluster will tell how many fit."""
+    resources = spec.resources
+    if resources.workers is not None:
+        return resources.workers
+    if resources.address is not None or resources.gpus_per_trial:
+        return 1
+    return max(1, int(usable_cpus() // resources.cpus_per_trial))
+
+
+def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[str]:
+    """Why a new study would be refused, though its spec, data and model are in order.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    told = []
+    try:
+        if spec.layout.spec.exists():
+            raise already_exists(spec)
+        if _has_history(spec):
+            OptunaStore.check_is_new(spec)
+    except SweepError as err:
+        told.append(str(err))
+    try:
+        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+    except UserError as err:
+        told.append(str(err))
+    return told
+
+
+def _has_history(spec: StudySpec) -> bool:
+    """Whether there is a database to look into; a file is not made by looking."""
+    from sweep.search.claims import database_file
+
+    if spec.history is None:
+        return False
+    file = database_file(spec.history)
+    return file is None or file.exists()
 
 
 def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
@@ -183,6 +235,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             raise already_exists(spec)
         refuse_without_room(spec)
         note("starting workers, preparing data")
+        unnamed = stack.enter_context(ExitStack())
+        unnamed.enter_context(in_use(layout.prepared))  # until the study says what it uses
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
         parent = stack.enter_context(warm_parent())
@@ -200,7 +254,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
             signals.clear()
-        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+        return _drive_prepared(
+            spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence, named=unnamed.close
+        )
 
 
 def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
@@ -253,13 +309,18 @@ def _drive_prepared(
     *,
     resuming: bool,
     fence: Callable[[], None],
+    named: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
-    stored, _ = stored_spec(spec, redactor)
+    stored, struck = stored_spec(spec, redactor)
     data = _shown(data, redactor)
-    write_facts(layout, stored, data, redactor.values(environment))
+    for leftover in (*of_dead_drivers(layout), *of_dead_preparers(layout)):
+        leftover.remove()
+    write_facts(layout, stored, data, redactor.values(environment), struck)
+    keep_room_for_notes(layout.removals)
+    named()
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
@@ -293,7 +354,7 @@ def _drive_prepared(
             environment=environment,
             redactor=redactor,
         )
-        result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
@@ -319,23 +380,36 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
 
 
 def _evaluator(
-    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
 ) -> Callable[[Path, Trial], Mapping[str, float]]:
     def evaluate(model: Path, trial: Trial) -> Mapping[str, float]:
-        return evaluate_model(
+        metrics = evaluate_model(
             parent,
             task=spec.objective.task,
             model=model,
             prepared=str(data["folder"]),
             split="test",
             settings=spec.settings(trial.hyperparameters),
+            timeout_seconds=60 * spec.limits.evaluation_minutes,
+            stop=lambda: signals.requested() is not StopRequest.NONE,
         )
+        if not isinstance(metrics, Mapping) or spec.rule.name not in metrics:
+            raise ExecutionError(f"evaluate of {spec.objective.task} gave {metrics!r}, without {spec.rule.name!r}")
+        return metrics
 
     return evaluate
 
 
 def evaluate_model(
-    parent: WarmParent, *, task: str, model: Path, prepared: str, split: str, settings: Mapping[str, Any]
+    parent: WarmParent,
+    *,
+    task: str,
+    model: Path,
+    prepared: str,
+    split: str,
+    settings: Mapping[str, Any],
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, float]:
     """Metrics of a model folder on a split of prepared data, computed in a clean process."""
     result: Mapping[str, float] = run_job(
@@ -343,7 +417,8 @@ def evaluate_model(
         task,
         "evaluate",
         {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=timeout_seconds,
+        stop=stop,
     )
     return result
 

@@ -35,14 +35,14 @@ def ui(
 
     Example: `sweep ui intents --port 5001`
     """
+    from sweep.cli.status import settle_study
     from sweep.engine.lock import current_holder
     from sweep.redaction import redacted
     from sweep.study_files import tracking_uri
-    from sweep.tracking import settle
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     if current_holder(spec.layout.lock) is None:
-        settle(spec.layout, tracking_uri(spec))
+        settle_study(spec)
     if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
