@@ -193,7 +193,8 @@ def _flips(first: str, second: str, way: str, rows: Sequence[Mapping[str, Any]])
         return []
     lines = [
         "",
-        f"{second} answers {len(rows)} rows {way} than {first}" + (":" if len(rows) <= SHOWN_FLIPS else ", e.g.:"),
+        f"{second} answers {len(rows)} row{'s' if len(rows) > 1 else ''} {way} than {first}"
+        + (":" if len(rows) <= SHOWN_FLIPS else ", e.g.:"),
     ]
     for row in rows[:SHOWN_FLIPS]:
         said = ", ".join(
