@@ -35,6 +35,8 @@ class Clock(Protocol):
 class Objective(Protocol):
     """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow.
 
+    One that can also tell its answers row by row is a :class:`PredictingObjective`.
+
     Attributes:
         progress: Set by whoever runs it; takes (step, total steps, training loss or None) as a sign of life between
             reports. Calling it is optional, but a study's ``limits.silence_minutes`` counts from the last one.
@@ -108,7 +110,7 @@ class PredictingObjective(Protocol):
             split), ``text`` (a short form of the input), ``label`` (the right answer), ``prediction``,
             ``probability`` (of the prediction, or None) and ``score`` (how good the answer is, more is better; 1 for
             right and 0 for wrong where there is no more to it). Further columns of finite numbers hold what
-            ``metrics`` needs.
+            ``metrics`` needs; those whose names begin with ``label`` belong to the right answer.
         """
         ...
 
