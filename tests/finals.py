@@ -40,7 +40,7 @@ def draw(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
-    """Attributes: what it ended with, and how many runs it took."""
+    """A final that was held, and the runs it took."""
 
     verdict: Verdict
     runs: int
