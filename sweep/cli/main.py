@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import sweep
-from sweep.cli import best, check, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
+from sweep.cli import best, check, enqueue, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
 from sweep.errors import SweepError, is_disk_full
 from sweep.redaction import Redactor, redact_streams
 
@@ -32,6 +32,7 @@ app.command("check", rich_help_panel=_STUDIES)(check.check)
 app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
 app.command("stop", rich_help_panel=_STUDIES)(stop.stop)
+app.command("enqueue", rich_help_panel=_STUDIES)(enqueue.enqueue)
 app.command("gc", rich_help_panel=_STUDIES)(gc.gc)
 app.command("status", rich_help_panel=_RESULTS)(status.status)
 app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
