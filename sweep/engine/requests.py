@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.domain import HyperparameterValue
-from sweep.errors import InvalidSpecError, SweepError, UserError
+from sweep.errors import InvalidSpecError, SweepError
 from sweep.layout import StudyLayout
 from sweep.spec.configuration import read_configuration, value_text
 from sweep.spec.model import StudySpec

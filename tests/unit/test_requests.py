@@ -172,7 +172,7 @@ def test_a_study_without_a_driver_says_how_to_go_on(study: Study) -> None:
         lambda: steering.add_trials(study.spec, 1),
         lambda: steering.enqueue(study.spec, [], {}),
     ):
-        with pytest.raises(UserError, match="not running.*sweep resume simulated"):
+        with pytest.raises(UserError, match=r"not running.*sweep resume simulated"):
             ask()
     assert not study.spec.layout.control.exists()
 
