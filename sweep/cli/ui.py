@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweep.cli.options import OptionalStudy, StorageOption, find_spec
-from sweep.errors import SweepError, UserError
+from sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
 
 LOCALHOST = "127.0.0.1"
-START_TIMEOUT_SECONDS = 90.0
 
 
 def ui(
@@ -31,7 +25,7 @@ def ui(
     host: Annotated[str, typer.Option("--host", help="Address to bind to.")] = LOCALHOST,
     storage: StorageOption = None,
 ) -> None:
-    """Open the MLflow UI over a study's storage, with Optuna's dashboard of the study at /optuna.
+    """Show the studies of a storage in the browser: our pages, the MLflow UI and Optuna's dashboard on one port.
 
     Example: `sweep ui intents --port 5001`
     """
@@ -53,26 +47,11 @@ def ui(
             "there is no password. Leave --host out to be alone.\n"
         )
     # Everybody may read a command line; the URI may hold a password.
-    environment = {**os.environ, "SWEEP_TRACKING_URI": tracking_uri(spec)}
-    server = subprocess.Popen(_command(spec, host, port), env=environment, start_new_session=True)
-    try:
-        address = f"http://{host}:{port}"
-        _wait_until_up(server, address)
-        typer.echo(f"MLflow    {address}/{_ranked_view(spec)}")
-        if _journal(spec) is not None:
-            typer.echo(f"Optuna    {address}/optuna   (study {spec.study}, read-only)")
-        typer.echo("Ctrl-C ends it.")
-        sys.stdout.flush()
-        server.wait()
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
+    os.environ["SWEEP_TRACKING_URI"] = tracking_uri(spec)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # This process becomes the server: whatever ends `sweep ui`, a signal or its terminal, ends both.
+    os.execv(sys.executable, _command(spec, host, port))
 
 
 def _ranked_view(spec: StudySpec) -> str:
@@ -86,11 +65,6 @@ def _ranked_view(spec: StudySpec) -> str:
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{order}"
 
 
-def _journal(spec: StudySpec) -> str | None:
-    path = spec.layout.history / "journal.log"
-    return str(path) if spec.history is None and path.exists() else None
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that binds there."""
     try:
@@ -101,10 +75,15 @@ def is_loopback(host: str) -> bool:
 
 
 def _command(spec: StudySpec, host: str, port: int) -> list[str]:
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    ready = [
+        f"Sweep     {address}/sweep/{spec.study}",
+        f"MLflow    {address}/{_ranked_view(spec)}",
+        f"Optuna    {address}/optuna/{spec.study}   (read-only)",
+        "Ctrl-C ends it.",
+    ]
     command = [sys.executable, "-m", "dashboards.server", "--host", host, "--port", str(port)]
-    command += ["--artifacts", str(spec.layout.tracking_artifacts)]
-    journal = _journal(spec)
-    return [*command, "--history", journal, "--study", spec.study] if journal else command
+    return [*command, "--storage", str(spec.layout.storage), "--ready", "\n".join(ready)]
 
 
 def _refuse_taken(host: str, port: int) -> None:
@@ -114,16 +93,3 @@ def _refuse_taken(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as err:
             raise UserError(f"--port {port}: {host}:{port} cannot be bound ({err.strerror}). Choose another.") from err
-
-
-def _wait_until_up(server: subprocess.Popen[bytes], address: str) -> None:
-    until = time.monotonic() + START_TIMEOUT_SECONDS
-    while time.monotonic() < until:
-        if server.poll() is not None:
-            raise SweepError(f"the server ended with exit code {server.returncode}; its messages stand above.")
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise SweepError(f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s.")
