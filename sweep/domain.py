@@ -78,6 +78,25 @@ class Setback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One execution of a trial on a worker, as far as it was seen.
+
+    Attributes:
+        number: Its fencing number.
+        worker: Name of the worker: host and slot.
+        began_at: Unix seconds.
+        ended_at: Unix seconds; None while it runs, or if its driver died with it.
+        end: How it ended, where that is known.
+    """
+
+    number: int
+    worker: str
+    began_at: float
+    ended_at: float | None = None
+    end: AttemptEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """One attempt of a trial, as the driver hands it to a worker.
 
@@ -256,6 +275,7 @@ class Trial:
         started_at: Unix seconds of the ask.
         ended_at: Unix seconds of the tell.
         setbacks: Attempts that ended badly without ending it, in order.
+        attempts: Attempts that a worker began, in order; an older history knows none.
     """
 
     number: int
@@ -273,6 +293,7 @@ class Trial:
     started_at: float | None = None
     ended_at: float | None = None
     setbacks: tuple[Setback, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def micro_batch_split(self) -> int:

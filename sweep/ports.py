@@ -235,6 +235,10 @@ class StudyStore(Protocol):
         """Count one more attempt; returns its fencing number (1-based)."""
         ...
 
+    def attempt_started(self, trial_number: int, worker: str) -> None:
+        """A worker has begun the trial's newest attempt, now; said again, it is ignored."""
+        ...
+
     def report(self, report: Report, value: float) -> None:
         """Store an evaluation. A step already stored is ignored.
 

@@ -250,6 +250,7 @@ class StudyLoop:
             case Started() | Progressed():
                 live = self._current(event.trial_number, event.attempt)
                 if live and isinstance(event, Started):
+                    self.store.attempt_started(event.trial_number, event.worker)
                     live.view = replace(live.view, worker=event.worker)
                 elif live and isinstance(event, Progressed):
                     live.view = replace(live.view, step=event.step, total_steps=event.total_steps, loss=event.loss)
