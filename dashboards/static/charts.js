@@ -46,7 +46,8 @@ function layout(extra) {
   };
 }
 
-const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+// Dragging zooms, a double click shows all: there is no need for a bar of buttons over each chart.
+const CONFIG = { displayModeBar: false, responsive: true };
 
 function kind(feed) {
   return feed.trials.size > MANY ? "scattergl" : "scatter";
@@ -54,7 +55,7 @@ function kind(feed) {
 
 function opacity(feed) {
   const pruned = feed.facts.counts.PRUNED ?? 0;
-  return Math.max(0.08, Math.min(0.5, 12 / Math.sqrt(pruned * 10 + 1)));
+  return Math.max(0.08, Math.min(0.6, 12 / Math.sqrt(pruned * 10 + 1)));
 }
 
 function describe(trial, space) {
@@ -146,7 +147,7 @@ export function hyperparameters(feed, selected, width) {
       data.push({ ...own, ...points([trial]), name, legendgroup: name, showlegend: index === 0, marker: { color: colour(tone), size, symbol, line: { width: 2, color: colour(tone) } } });
     }
     const isText = each.kind === "choice";
-    axes[`xaxis${suffix}`] = { title: { text: each.name, standoff: 4 }, type: isText ? "category" : each.log ? "log" : "linear", gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", nticks: 6, anchor: `y${suffix}` };
+    axes[`xaxis${suffix}`] = { title: { text: each.name, standoff: 4 }, ...(isText ? { categoryorder: "array", categoryarray: each.choices.map(labelled) } : {}), type: isText ? "category" : each.log ? "log" : "linear", gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", dtick: each.log && !isText ? 1 : undefined, anchor: `y${suffix}` };
     axes[`yaxis${suffix}`] = { gridcolor: colour("--line"), zeroline: false, automargin: true, anchor: `x${suffix}`, ...(index % columns === 0 ? { title: { text: facts.metric } } : {}), ...(index ? { matches: "y" } : {}) };
   });
   return { data, layout: layout({ grid: { rows, columns, pattern: "independent", xgap: 0.14, ygap: rows > 1 ? 0.34 : 0 }, height: 70 + 230 * rows, ...axes, margin: { l: 54, r: 12, t: 34, b: 48 } }) };

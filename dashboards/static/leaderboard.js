@@ -85,7 +85,7 @@ export class Leaderboard {
         key: "gain",
         title: "gain",
         value: (t) => t.gain,
-        cell: (t) => element("span", { class: t.gain > 0 ? "good" : t.gain < 0 ? "worse" : "" }, t.number === 0 ? "" : signed(t.gain)),
+        cell: (t) => element("span", { class: t.gain > 0 ? "good" : "soft" }, t.number === 0 ? "" : signed(t.gain)),
         right: true,
         best: true,
       },

@@ -244,20 +244,22 @@ const FIGURES = {
   importance: (box) => drawImportance(box),
   timeline: (box) => drawTimeline(box),
 };
+const LATER = "later";
 const inSight = new Set();
 const stale = new Set();
 
 function watchCharts() {
   const observer = new IntersectionObserver((entries) => {
     for (const entry of entries) {
-      if (entry.isIntersecting) inSight.add(entry.target.id);
-      else inSight.delete(entry.target.id);
+      const id = entry.target.id.replace("-card", "");
+      if (entry.isIntersecting) inSight.add(id);
+      else inSight.delete(id);
     }
     drawStale();
   }, { rootMargin: "300px" });
   for (const id of Object.keys(FIGURES)) {
     stale.add(id);
-    observer.observe(part(id));
+    observer.observe(part(`${id}-card`));
   }
   document.addEventListener("sweep:theme", redraw);
   matchMedia("(max-width: 600px)").addEventListener("change", redraw);
@@ -275,8 +277,7 @@ async function drawStale() {
   for (const id of [...stale].filter((each) => inSight.has(each))) {
     stale.delete(id);
     try {
-      await FIGURES[id](part(id));
-      part(id).dataset.drawn = "yes";
+      if ((await FIGURES[id](part(id))) !== LATER) part(id).dataset.drawn = "yes";
     } catch (problem) {
       part(id).textContent = `This chart could not be drawn: ${problem.message}`;
     }
@@ -289,7 +290,7 @@ async function drawImportance(box) {
   const answer = await (await fetch(`${feed.url}/importance`)).json();
   if (answer.shares === null) {
     setTimeout(() => { stale.add("importance"); drawStale(); }, 700);
-    return;
+    return LATER;
   }
   shares = answer.shares ?? {};
   const isEmpty = !Object.keys(shares).length;
