@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
+from dashboards.importance import Importances, importances
 from sweep.domain import Trial
 from sweep.search import read_trials
 from sweep.spec.configuration import value_text
@@ -58,7 +59,7 @@ class Watched:
         self._rows: dict[int, tuple[int, str]] = {}
         self._about: tuple[str, dict[str, Any]] = ("", {})
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="importance")
-        self._importance: tuple[int, Future[dict[str, float]]] | None = None
+        self._importance: tuple[int, Future[Importances | None]] | None = None
 
     @property
     def spec(self) -> StudySpec:
@@ -108,24 +109,23 @@ class Watched:
 
     def importance(self) -> dict[str, Any]:
         """Importance of each hyperparameter, as of a moment ago; computed beside the requests."""
-        finished = self.view().facts.finished
+        view = self.view()
+        finished = view.facts.finished
         with self._lock:
             if self._importance is None or (self._importance[0] != finished and self._importance[1].done()):
-                self._importance = finished, self._pool.submit(self._compute)
-            of, future = self._importance
+                self._importance = finished, self._pool.submit(importances, view)
+            _, future = self._importance
         if not future.done():
-            return {"finished": of, "shares": None}
-        return {"finished": of, "shares": {} if future.exception() else future.result()}
+            return {"is_ready": False}
+        found = None if future.exception() else future.result()
+        if found is None:
+            return {"is_ready": True, "shares": {}}
+        return {"is_ready": True, "shares": found.shares, "fidelity": found.fidelity, "trials": found.trials}
 
     def close(self) -> None:
         """Let go of the study."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._watch.close()
-
-    def _compute(self) -> dict[str, float]:
-        from sweep.search.importance import importances
-
-        return importances(self._spec, self.trials())
 
     def trials(self) -> list[Trial]:
         """All trials as stored by now, for actions that check them.

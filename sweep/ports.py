@@ -384,6 +384,20 @@ class ModelKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFiles:
+    """Files of the study as a whole, such as its report: they become artifacts of its run.
+
+    Attributes:
+        folder: Where they lie; those that are there at delivery are taken.
+        name: Their folder among the artifacts.
+    """
+
+    folder: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOver:
     """Last record of a driver's session.
 
@@ -399,7 +413,7 @@ class StudyOver:
     at: float
 
 
-Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyOver
+Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyFiles | StudyOver
 
 
 class Recorder(Protocol):

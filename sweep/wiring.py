@@ -20,6 +20,7 @@ from sweep.engine.requests import Inbox
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
+    ExecutionError,
     InvalidDataError,
     StoppedEarlyError,
     StudyExistsError,
@@ -32,6 +33,7 @@ from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.redaction import Redactor
+from sweep.reporting import report_at_the_end
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
 from sweep.sole_driver import sole_driver
@@ -49,7 +51,7 @@ from sweep.study_files import (
 from sweep.tracking import SpoolRecorder, resolve_model
 
 JOB_TIMEOUT_SECONDS = 3600.0
-"""Preparing a large data set takes long; a hung one must end all the same."""
+"""What a job may take where no spec says it."""
 
 CLOSE_TIMEOUT_SECONDS = 25.0
 """How long an ending driver waits for the tracker; what is left stays in the spool."""
@@ -98,7 +100,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         spec.objective.task,
         "prepare",
         {"settings": settings, "folder": spec.layout.prepared},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=60 * spec.limits.preparation_minutes,
     )
     return {**result, "model": settings["model"]}
 
@@ -132,7 +134,11 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
     )
     request = request_maker(spec, data)(assignment)
     result: dict[str, Any] = run_job(
-        parent, spec.objective.task, "check", {"request": request}, timeout_seconds=JOB_TIMEOUT_SECONDS
+        parent,
+        spec.objective.task,
+        "check",
+        {"request": request},
+        timeout_seconds=60 * spec.limits.evaluation_minutes,
     )
     return result
 
@@ -301,7 +307,9 @@ def _drive_prepared(
             environment=environment,
             redactor=redactor,
         )
-        result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
+        if result.cause is not StopCause.DISK and signals.requested() is not StopRequest.NOW:
+            report_at_the_end(spec, recorder, clock, note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
@@ -327,23 +335,36 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
 
 
 def _evaluator(
-    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
 ) -> Callable[[Path, Trial], Mapping[str, float]]:
     def evaluate(model: Path, trial: Trial) -> Mapping[str, float]:
-        return evaluate_model(
+        metrics = evaluate_model(
             parent,
             task=spec.objective.task,
             model=model,
             prepared=str(data["folder"]),
             split="test",
             settings=spec.settings(trial.hyperparameters),
+            timeout_seconds=60 * spec.limits.evaluation_minutes,
+            stop=lambda: signals.requested() is not StopRequest.NONE,
         )
+        if not isinstance(metrics, Mapping) or spec.rule.name not in metrics:
+            raise ExecutionError(f"evaluate of {spec.objective.task} gave {metrics!r}, without {spec.rule.name!r}")
+        return metrics
 
     return evaluate
 
 
 def evaluate_model(
-    parent: WarmParent, *, task: str, model: Path, prepared: str, split: str, settings: Mapping[str, Any]
+    parent: WarmParent,
+    *,
+    task: str,
+    model: Path,
+    prepared: str,
+    split: str,
+    settings: Mapping[str, Any],
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, float]:
     """Metrics of a model folder on a split of prepared data, computed in a clean process."""
     result: Mapping[str, float] = run_job(
@@ -351,7 +372,8 @@ def evaluate_model(
         task,
         "evaluate",
         {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=timeout_seconds,
+        stop=stop,
     )
     return result
 

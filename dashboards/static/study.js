@@ -13,7 +13,6 @@ const REDRAW_SECONDS = 2;
 const part = (id) => document.getElementById(id);
 
 let selected = null;
-let shares = null;
 
 const feed = new Feed(STUDY, (hasNewTrials) => show(hasNewTrials), (problem) => {
   part("gone").textContent = problem ?? "";
@@ -288,13 +287,13 @@ async function drawStale() {
 
 async function drawImportance(box) {
   const answer = await (await fetch(`${feed.url}/importance`)).json();
-  if (answer.shares === null) {
+  if (!answer.is_ready) {
     setTimeout(() => { stale.add("importance"); drawStale(); }, 700);
     return LATER;
   }
-  shares = answer.shares ?? {};
+  const shares = answer.shares ?? {};
   const isEmpty = !Object.keys(shares).length;
-  part("importance-note").textContent = isEmpty ? "Too few trials have a score yet." : `PED-ANOVA over ${count(answer.finished, "finished trial")}: what tells the best tenth from all others`;
+  part("importance-note").textContent = isEmpty ? "Too few trials can be compared yet." : `PED-ANOVA: what tells the best tenth of ${count(answer.trials, "trial")} from the others, after ${answer.fidelity} ${feed.facts.fidelity_unit}`;
   box.hidden = isEmpty;
   if (!isEmpty) await charts.draw(box, charts.importance(shares));
 }

@@ -70,6 +70,8 @@ limits:                             # a trial beyond them is ended, a study beyo
   disk_gb: null                     # of the study's folder; the study pauses before
   free_disk_gb: 0.5                 # to stay free on the disk; likewise
   log_mb: 20                        # of a trial's log
+  preparation_minutes: 240          # to load, split and tokenise the data in
+  evaluation_minutes: 60            # to evaluate a finished model in; a study ends without it
 on:                                 # when an attempt ends badly
   oom: {{halvings: 3}}                # halve the micro-batch, same rows a step; then the trial is OOM
   diverged: {{told: bad}}             # to the sampler; or nothing

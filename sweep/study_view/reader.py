@@ -47,6 +47,7 @@ class StudyWatch:
 
     Args:
         spec: The study; see ``study_files.read_spec``.
+        ignore_driver: Look at it as if its driver had ended; for a driver at its end.
         now: Unix seconds.
 
     Raises:
@@ -54,8 +55,9 @@ class StudyWatch:
         StudyStoreError: If its history cannot be read.
     """
 
-    def __init__(self, spec: StudySpec, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, spec: StudySpec, *, ignore_driver: bool = False, now: Callable[[], float] = time.time) -> None:
         self._spec = spec
+        self._ignore_driver = ignore_driver
         self._now = now
         self._redactor = redactor_for(spec)
         self._reader = OptunaStore.open_readonly(spec)
@@ -74,7 +76,7 @@ class StudyWatch:
         layout = self._spec.layout
         self._refresh_files()
         spec = self._spec
-        holder = current_holder(layout.lock)
+        holder = None if self._ignore_driver else current_holder(layout.lock)
         made = _delivered(layout)
         stored = self._reader.read()
         trials = self._trials(stored, made, is_driven=holder is not None)

@@ -11,10 +11,20 @@ from pathlib import Path
 from mlflow.entities import DatasetInput, Metric
 
 from sweep.domain import Report, TrialState
-from sweep.ports import AttemptBegun, AttemptOver, ModelKept, Record, StudyBegun, StudyOver, Superseded, TrialOver
+from sweep.ports import (
+    AttemptBegun,
+    AttemptOver,
+    ModelKept,
+    Record,
+    StudyBegun,
+    StudyFiles,
+    StudyOver,
+    Superseded,
+    TrialOver,
+)
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
-from sweep.tracking.artifacts import log_study_files, log_trial_files
+from sweep.tracking.artifacts import log_folder, log_study_files, log_trial_files
 from sweep.tracking.failures import FAILURES, StoreLostError, is_missing, is_refusal, reason
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.models import dataset_inputs, keep_model
@@ -131,7 +141,7 @@ class Delivery:
             item.done = True
             return
         match record:
-            case StudyBegun() | StudyOver():
+            case StudyBegun() | StudyFiles() | StudyOver():
                 self._flush_all()
             case _:
                 self._flush(record.trial_number)
@@ -186,6 +196,8 @@ class Delivery:
                 self._trial_over(record)
             case ModelKept():
                 self._model_kept(record)
+            case StudyFiles():
+                log_folder(self._tracker, record)
             case StudyOver():
                 self._tracker.survey()
                 self._attempt(record, self._ranks.update_all)

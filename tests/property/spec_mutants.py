@@ -55,6 +55,8 @@ limits:
   disk_gb: null
   free_disk_gb: 0
   log_mb: 20
+  preparation_minutes: 240
+  evaluation_minutes: 60
 on:
   oom: {halvings: 3}
   diverged: {told: bad}
