@@ -77,7 +77,7 @@ class Pages:
         self.studies = Studies(storage)
         self.token = secrets.token_urlsafe(24)
         self._lock = Lock()
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, tuple[int, Watched]] = {}
 
     def watched(self, name: str) -> Watched:
         """A study, kept open.
@@ -87,9 +87,12 @@ class Pages:
         """
         with self._lock:
             layout = self.studies.layout(name)
-            known = self._watched.get(name)
-            if known is None:
-                known = self._watched[name] = Watched(self.studies.spec(layout.study))
+            # A study that was removed and begun anew has another folder.
+            folder = layout.folder.stat().st_ino
+            of, known = self._watched.get(name, (0, None))
+            if known is None or of != folder:
+                known = Watched(self.studies.spec(name))
+                self._watched[name] = folder, known
             return known
 
     def warm_up(self) -> None:
@@ -238,11 +241,12 @@ class OptunaRoute(BaseRoute):
         await self._app(scope, receive, send)
 
 
-def all_routes(storage: Path) -> list[BaseRoute]:
-    """Our pages, Optuna's dashboard, and MLflow's page with the way back.
+def all_routes(storage: Path, mlflow: str | None = None) -> list[BaseRoute]:
+    """Our pages, Optuna's dashboard, and MLflow's page with the way back, or the way to it.
 
     Args:
         storage: Storage root.
+        mlflow: Address of MLflow, if it is not served here.
     """
     pages = Pages(storage)
     optuna = optuna_page.OptunaPage(pages.studies)
@@ -253,7 +257,7 @@ def all_routes(storage: Path) -> list[BaseRoute]:
 
     Thread(target=pages.warm_up, name="warm-up", daemon=True).start()
     return [
-        Route("/", _mlflow_index),
+        Route("/", _mlflow_index if mlflow is None else lambda request: RedirectResponse(mlflow)),
         Route("/optuna", to_optuna),
         Route("/optuna/{study}", to_optuna),
         *pages.routes(),

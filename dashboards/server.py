@@ -33,18 +33,25 @@ def _configure(tracking_uri: str, artifacts: str) -> None:
     os.environ[SERVE_ARTIFACTS_ENV_VAR] = "true"
 
 
-def create_app(storage: Path) -> Any:
+def create_app(storage: Path, mlflow: str | None = None) -> Any:
     """MLflow's application, with our pages and Optuna's dashboard routed inside its security middleware.
 
     Args:
         storage: Storage root whose studies are shown.
+        mlflow: Address of the MLflow server that has the record, in whose place none is served here.
     """
-    from mlflow.server.fastapi_app import app
-
     from dashboards.routes import all_routes
 
+    if mlflow is None:
+        from mlflow.server.fastapi_app import app
+    else:
+        from fastapi import FastAPI
+        from mlflow.server.fastapi_security import init_fastapi_security
+
+        app = FastAPI(openapi_url=None)
+        init_fastapi_security(app)
     # They must precede MLflow's catch-all mount at "/".
-    app.router.routes[:0] = all_routes(storage)
+    app.router.routes[:0] = all_routes(storage, mlflow)
     return app
 
 
@@ -54,6 +61,7 @@ def main() -> None:
     parser.add_argument("--storage", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--mlflow", help="Address of the MLflow server that has the record.")
     parser.add_argument("--ready", default="", help="What to say once it serves.")
     arguments = parser.parse_args()
     from sweep.redaction import Redactor, redact_streams
@@ -75,7 +83,7 @@ def main() -> None:
                 sys.stdout.flush()
 
     config = uvicorn.Config(
-        create_app(arguments.storage),
+        create_app(arguments.storage, arguments.mlflow),
         host=arguments.host,
         port=arguments.port,
         log_level="warning",

@@ -287,7 +287,7 @@ export function runUrl(feed, trial) {
 
 /** MLflow's pages: on this server, or on the one that the study records to. */
 export function mlflowUrl(feed) {
-  const uri = feed.facts.tracking_uri;
+  const uri = feed.facts.tracking_uri.replace(/^(https?:\/\/)[^/@]*@/, "$1");
   return /^https?:/.test(uri) ? `${uri.replace(/\/+$/, "")}/` : "/";
 }
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -30,16 +31,12 @@ def ui(
     Example: `sweep ui intents --port 5001`
     """
     from sweep.engine.lock import current_holder
-    from sweep.redaction import redacted
     from sweep.study_files import tracking_uri
     from sweep.tracking import settle
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     if current_holder(spec.layout.lock) is None:
         settle(spec.layout, tracking_uri(spec))
-    if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
-        typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
-        return
     _refuse_taken(host, port)
     if not is_loopback(host):
         sys.stderr.write(
@@ -51,7 +48,7 @@ def ui(
     sys.stdout.flush()
     sys.stderr.flush()
     # This process becomes the server: whatever ends `sweep ui`, a signal or its terminal, ends both.
-    os.execv(sys.executable, _command(spec, host, port))
+    os.execv(sys.executable, _command(spec, host, port, _server_of(spec)))
 
 
 def _ranked_view(spec: StudySpec) -> str:
@@ -74,16 +71,25 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 
-def _command(spec: StudySpec, host: str, port: int) -> list[str]:
+def _server_of(spec: StudySpec) -> str | None:
+    """The MLflow server that the study's record lies on, without user and password; None if it lies in a store."""
+    parts = urlsplit(spec.tracking.uri or "")
+    if parts.scheme not in ("http", "https"):
+        return None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def _command(spec: StudySpec, host: str, port: int, mlflow: str | None) -> list[str]:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     ready = [
         f"Sweep     {address}/sweep/{spec.study}",
-        f"MLflow    {address}/{_ranked_view(spec)}",
+        f"MLflow    {mlflow or address}/{_ranked_view(spec)}",
         f"Optuna    {address}/optuna/{spec.study}   (read-only)",
         "Ctrl-C ends it.",
     ]
     command = [sys.executable, "-m", "dashboards.server", "--host", host, "--port", str(port)]
-    return [*command, "--storage", str(spec.layout.storage), "--ready", "\n".join(ready)]
+    command += ["--storage", str(spec.layout.storage), "--ready", "\n".join(ready)]
+    return command if mlflow is None else [*command, "--mlflow", mlflow]
 
 
 def _refuse_taken(host: str, port: int) -> None:
