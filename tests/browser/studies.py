@@ -30,10 +30,11 @@ search:
   weight_decay: 1e-4..0.5 log
   batch_size: [4, 16, 64]
   seed: 3
+  pruner: {pruner}
 metric: {{name: accuracy, from: best}}
 budget: {{trials: {trials}}}
 resources: {{workers: 2}}
-storage: {storage}
+storage: mlruns
 """
 """Some of these learning rates are absurd, so that trials diverge and MLflow is shown what is no number."""
 
@@ -83,8 +84,10 @@ VERDICT: dict[str, Any] = {
 }
 
 
-def write_spec(folder: Path, study: str, *, trials: int, sleep: float = 0.0, storage: str = "mlruns") -> StudySpec:
-    text = SPEC.format(study=study, trials=trials, sleep=sleep, storage=storage)
+def write_spec(
+    folder: Path, study: str, *, trials: int, sleep: float = 0.0, pruner: str = "successive-halving"
+) -> StudySpec:
+    text = SPEC.format(study=study, trials=trials, sleep=sleep, pruner=pruner)
     (folder / f"{study}.yaml").write_text(text, encoding="utf-8")
     return parse_spec(text, place=f"{study}.yaml", folder=folder)
 
@@ -107,8 +110,8 @@ def write_verdict(layout: StudyLayout) -> None:
 
 @contextmanager
 def running_study(folder: Path, study: str, *, trials: int, sleep: float) -> Iterator[StudySpec]:
-    """A study that runs; it is ended with the context."""
-    spec = write_spec(folder, study, trials=trials, sleep=sleep)
+    """A study that runs, each trial to its end; it is ended with the context."""
+    spec = write_spec(folder, study, trials=trials, sleep=sleep, pruner="none")
     with (folder / f"{study}.log").open("w") as log:
         driver = subprocess.Popen(
             command("run", f"{study}.yaml"), cwd=folder, stdout=log, stderr=log, start_new_session=True

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweep.domain import TrialState
 from sweep.spec.model import StudySpec
 from sweep.study_view import StudyView, read_study
 from tests.browser.conftest import Page
@@ -21,7 +25,7 @@ WANTED = "0.0123"
 @pytest.fixture(scope="module")
 def live(address: str, folder: Path) -> Iterator[StudySpec]:
     """A study whose trials take seconds."""
-    with running_study(folder, "live", trials=40, sleep=0.05) as spec:
+    with running_study(folder, "live", trials=60, sleep=0.06) as spec:
         journal = spec.layout.history / "journal.log"
         until(lambda: spec.layout.spec.exists() and journal.exists(), "the study has begun", 120)
         until(lambda: read_study(spec).facts.counts.get("RUNNING"), "a trial runs", 120)
@@ -30,6 +34,11 @@ def live(address: str, folder: Path) -> Iterator[StudySpec]:
 
 def view(live: StudySpec) -> StudyView:
     return read_study(live)
+
+
+def final_state(live: StudySpec, number: int) -> str | None:
+    trial = view(live).trials[number]
+    return trial.state if TrialState(trial.state).is_finished else None
 
 
 def confirm(page: Page, button: str, **values: str) -> None:
@@ -104,21 +113,21 @@ def test_a_configuration_of_ones_own_is_validated_and_tried(page: Page, address:
     assert [error for error in page.errors() if "409" not in error] == []
 
 
+def newest_running(live: StudySpec) -> int | None:
+    return max((trial.number for trial in view(live).trials if trial.state == "RUNNING"), default=None)
+
+
 def test_one_trial_is_stopped_and_the_others_go_on(page: Page, address: str, live: StudySpec) -> None:
-    page.open(f"{address}/sweep/live")
-    page.ready()
-    number = until(
-        lambda: page.js("return document.querySelector('#grid tr[data-state=RUNNING]')?.dataset.trial"), "a trial runs"
-    )
-    page.click(f'#grid tr[data-trial="{number}"]')
-    confirm(page, "Stop trial")
-    until(
-        lambda: page.js("const d = document.querySelector('dialog'); return !d || d.innerText.includes('ended as')"),
-        "answered",
-    )
-    states = lambda: {trial.number: trial.state for trial in view(live).trials}  # noqa: E731
-    if page.js("return document.querySelector('dialog')") is None:
-        until(lambda: states()[int(number)] == "CANCELLED", "the trial is cancelled")
+    for _ in range(5):
+        number = until(partial(newest_running, live), "a trial runs")
+        page.open(f"{address}/sweep/live#trial={number}")
+        page.ready()
+        assert page.text("#detail h3") == f"Trial {number}"
+        confirm(page, "Stop trial")
+        if until(partial(final_state, live, number), "the trial has ended") == "CANCELLED":
+            break  # and else it was quicker than the browser
+    assert final_state(live, number) == "CANCELLED"
+    until(lambda: "cancelled" in page.text("#detail header"), "the page says so")
     assert view(live).facts.state == "RUNNING"
 
 
@@ -126,9 +135,28 @@ def test_trials_are_added_and_the_new_budget_stays(page: Page, address: str, liv
     page.open(f"{address}/sweep/live")
     page.ready()
     confirm(page, "Add trials", more="5")
-    assert "45 trials, 5 more than before" in closed(page)
-    until(lambda: "trials: 45" in live.layout.spec.read_text(encoding="utf-8"), "the spec has the new budget")
-    until(lambda: "of 45 trials" in page.text("#legend"), "the page has the new budget")
+    assert "65 trials, 5 more than before" in closed(page)
+    until(lambda: "trials: 65" in live.layout.spec.read_text(encoding="utf-8"), "the spec has the new budget")
+    until(lambda: "of 65 trials" in page.text("#legend"), "the page has the new budget")
+
+
+def test_the_command_line_asks_for_the_same(live: StudySpec, folder: Path) -> None:
+    def sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sweep.cli.main", *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+    asked = sweep("enqueue", "live", "learning_rate=0.0456", "--trials", "1")
+    assert asked.returncode == 0, asked.stderr
+    assert "learning_rate=0.0456 weight_decay=0.01 batch_size=16" in asked.stdout
+    refused = sweep("enqueue", "live", "learning_rat=1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Did you mean learning_rate?" in refused.stderr
+    mine = until(
+        lambda: [t.number for t in view(live).trials if t.hyperparameters["learning_rate"] == 0.0456], "it is tried"
+    )
+    stopped = sweep("stop", "live", "--trial", str(mine[0]))
+    state = until(lambda: final_state(live, mine[0]), "it has ended")
+    assert state == "CANCELLED" or "has ended as" in stopped.stderr, "or it was quicker than the command"
 
 
 @pytest.mark.parametrize(
