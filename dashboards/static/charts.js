@@ -147,7 +147,7 @@ export function hyperparameters(feed, selected, width) {
       data.push({ ...own, ...points([trial]), name, legendgroup: name, showlegend: index === 0, marker: { color: colour(tone), size, symbol, line: { width: 2, color: colour(tone) } } });
     }
     const isText = each.kind === "choice";
-    axes[`xaxis${suffix}`] = { title: { text: each.name, standoff: 4 }, ...(isText ? { categoryorder: "array", categoryarray: each.choices.map(labelled) } : {}), type: isText ? "category" : each.log ? "log" : "linear", gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", dtick: each.log && !isText ? 1 : undefined, anchor: `y${suffix}` };
+    axes[`xaxis${suffix}`] = { title: { text: each.name, standoff: 4 }, ...(isText ? { categoryorder: "array", categoryarray: each.choices.map(labelled) } : {}), type: isText ? "category" : each.log ? "log" : "linear", gridcolor: colour("--line"), zeroline: false, automargin: true, exponentformat: "power", dtick: each.log && each.high / each.low < 1e8 ? 1 : undefined, anchor: `y${suffix}` };
     axes[`yaxis${suffix}`] = { gridcolor: colour("--line"), zeroline: false, automargin: true, anchor: `x${suffix}`, ...(index % columns === 0 ? { title: { text: facts.metric } } : {}), ...(index ? { matches: "y" } : {}) };
   });
   return { data, layout: layout({ grid: { rows, columns, pattern: "independent", xgap: 0.14, ygap: rows > 1 ? 0.34 : 0 }, height: 70 + 230 * rows, ...axes, margin: { l: 54, r: 12, t: 34, b: 48 } }) };
@@ -186,6 +186,7 @@ export function parallel(feed, selected, width) {
         line: { color: scores, colorscale: scale, reversescale: sign < 0, cmin: quantile(0.1), cmax: sorted.at(-1), showscale: width > 600, colorbar: { thickness: 10, outlinewidth: 0 } },
         unselected: { line: { opacity: 0.06 } },
         labelfont: { color: colour("--ink"), size: width < 600 ? 10 : 12 },
+        labelangle: width < 600 ? -14 : 0,
         tickfont: { color: colour("--soft"), size: 10 },
         rangefont: { color: "rgba(0,0,0,0)", size: 1 },
       },

@@ -16,8 +16,8 @@ export function signed(value) {
 
 /** A hyperparameter, short: 3.1e-4, 0.12, [0, 2, 5]. */
 export function setting(value) {
-  if (typeof value === "number" && !Number.isInteger(value)) {
-    return value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  if (typeof value === "number" && (!Number.isInteger(value) || Math.abs(value) >= 1e7)) {
+    return value !== 0 && (Math.abs(value) < 0.01 || Math.abs(value) >= 1e7) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
   }
   return Array.isArray(value) ? `[${value.map(setting).join(", ")}]` : String(value);
 }

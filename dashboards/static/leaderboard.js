@@ -6,7 +6,7 @@ const UNFINISHED = new Set(["RUNNING", "PENDING", "PAUSED"]);
 
 export class Leaderboard {
   /**
-   * @param {HTMLElement} box    scrolls, has the focus and holds the table
+   * @param {HTMLElement} box    scrolls and holds the table, which has the focus
    * @param {HTMLElement} chips  filters by state
    * @param {HTMLInputElement} search
    * @param {(number: number|null) => void} chosen  called when a trial is selected
@@ -20,10 +20,10 @@ export class Leaderboard {
     this.selected = null;
     this.body = element("tbody");
     this.head = element("thead");
-    this.table = element("table", { role: "grid", "aria-label": "Trials" }, this.head, this.body);
+    this.table = element("table", { id: "grid", role: "grid", tabindex: "0", "aria-label": "Trials" }, this.head, this.body);
     box.replaceChildren(this.table);
     box.addEventListener("scroll", () => this._frame());
-    box.addEventListener("keydown", (event) => this._key(event));
+    this.table.addEventListener("keydown", (event) => this._key(event));
     search.addEventListener("input", () => this.refresh());
     new ResizeObserver(() => this._frame()).observe(box);
   }
@@ -246,7 +246,7 @@ export class Leaderboard {
   }
 
   _key(event) {
-    if (event.target !== this.box) return;
+    if (event.target !== this.table) return;
     const page = Math.max(1, Math.floor(this.box.clientHeight / this._height()) - 2);
     const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (event.key in moves) {
@@ -274,8 +274,8 @@ export class Leaderboard {
     for (const row of this.body.querySelectorAll("tr.active")) row.classList.remove("active");
     const row = this.body.querySelector(`#row-${this.active}`);
     row?.classList.add("active");
-    if (row) this.box.setAttribute("aria-activedescendant", row.id);
-    else this.box.removeAttribute("aria-activedescendant");
+    if (row) this.table.setAttribute("aria-activedescendant", row.id);
+    else this.table.removeAttribute("aria-activedescendant");
   }
 }
 

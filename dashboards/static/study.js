@@ -18,7 +18,7 @@ const feed = new Feed(STUDY, (hasNewTrials) => show(hasNewTrials), (problem) => 
   part("gone").textContent = problem ?? "";
   part("gone").hidden = !problem;
 });
-const board = new Leaderboard(part("grid"), part("chips"), part("search"), select);
+const board = new Leaderboard(part("grid-box"), part("chips"), part("search"), select);
 
 // What is said in words
 

@@ -3,7 +3,7 @@ const link = document.createElement("a");
 link.textContent = "Sweep ↗";
 link.id = "sweep-way-back";
 link.style.cssText =
-  "position:fixed;right:14px;bottom:14px;z-index:2000;background:#2457c5;color:#fff;padding:6px 12px;" +
+  "position:fixed;left:50%;bottom:10px;transform:translateX(-50%);z-index:2000;background:#2457c5;color:#fff;padding:6px 12px;" +
   "border-radius:8px;font:600 13px system-ui,sans-serif;text-decoration:none;box-shadow:0 1px 4px rgb(0 0 0/30%)";
 
 function aim() {

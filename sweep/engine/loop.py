@@ -416,8 +416,10 @@ class StudyLoop:
             self._stop_because(StopCause.DISK, complaint)
 
     def _heed_requests(self) -> None:
+        if self.inbox is None:
+            return
         self._wanted.clear()
-        for file, request in self.inbox.waiting() if self.inbox is not None else ():
+        for file, request in self.inbox.waiting():
             match request:
                 case Enqueue():
                     self._wanted.append((file, request))
@@ -428,8 +430,7 @@ class StudyLoop:
                     budget = self.spec.budget.model_copy(update={"trials": trials})
                     self.spec = self.spec.model_copy(update={"budget": budget})
                     self.budget_raised(trials)
-            if self.inbox is not None:
-                self.inbox.done(file)
+            self.inbox.done(file)
 
     def _cancel(self, number: int) -> None:
         """End an unfinished trial, wherever it is; what it has reported stays."""

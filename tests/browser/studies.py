@@ -24,11 +24,12 @@ objective:
   task: sweep.testing.checkpointing_objective:QuickObjective
   model: none
   data: bundled:tweets
-  training: {{steps: 60, batch_size: 16, learning_rate: 0.003, sleep_seconds: {sleep}}}
+  training: {{steps: 60, batch_size: 16, learning_rate: 0.003, weight_decay: 0.01, sleep_seconds: {sleep}}}
 search:
-  learning_rate: 1e-3..1e+300 log
-  weight_decay: 1e-4..0.5 log
+  learning_rate: 1e-3..1.0 log
+  dropout: 0..0.5
   batch_size: [4, 16, 64]
+  weight_decay: {decays}
   seed: 3
   pruner: {pruner}
 metric: {{name: accuracy, from: best}}
@@ -36,7 +37,8 @@ budget: {{trials: {trials}}}
 resources: {{workers: 2}}
 storage: mlruns
 """
-"""Some of these learning rates are absurd, so that trials diverge and MLflow is shown what is no number."""
+ABSURD = "[1e-4, 1e-3, 1e-2, 0.1, 0.3, 1e+300]"
+"""The last one makes trials diverge, so that MLflow is shown what is no number."""
 
 VERDICT: dict[str, Any] = {
     "metric": {"name": "accuracy", "direction": "maximize"},
@@ -85,9 +87,15 @@ VERDICT: dict[str, Any] = {
 
 
 def write_spec(
-    folder: Path, study: str, *, trials: int, sleep: float = 0.0, pruner: str = "successive-halving"
+    folder: Path,
+    study: str,
+    *,
+    trials: int,
+    sleep: float = 0.0,
+    pruner: str = "successive-halving",
+    decays: str = "1e-4..0.5 log",
 ) -> StudySpec:
-    text = SPEC.format(study=study, trials=trials, sleep=sleep, pruner=pruner)
+    text = SPEC.format(study=study, trials=trials, sleep=sleep, pruner=pruner, decays=decays)
     (folder / f"{study}.yaml").write_text(text, encoding="utf-8")
     return parse_spec(text, place=f"{study}.yaml", folder=folder)
 
@@ -98,7 +106,7 @@ def command(verb: str, *arguments: str) -> list[str]:
 
 def run_study(folder: Path, study: str, *, trials: int) -> StudySpec:
     """Run a study to its end."""
-    spec = write_spec(folder, study, trials=trials)
+    spec = write_spec(folder, study, trials=trials, decays=ABSURD)
     result = subprocess.run(command("run", f"{study}.yaml"), cwd=folder, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     return spec

@@ -147,7 +147,7 @@ def test_the_command_line_asks_for_the_same(live: StudySpec, folder: Path) -> No
 
     asked = sweep("enqueue", "live", "learning_rate=0.0456", "--trials", "1")
     assert asked.returncode == 0, asked.stderr
-    assert "learning_rate=0.0456 weight_decay=0.01 batch_size=16" in asked.stdout
+    assert "learning_rate=0.0456 dropout=0.1 batch_size=16 weight_decay=0.01" in asked.stdout
     refused = sweep("enqueue", "live", "learning_rat=1")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "Did you mean learning_rate?" in refused.stderr
