@@ -1,7 +1,7 @@
 // The charts: each turns the study into what Plotly draws. Lines of many trials share one trace, parted by gaps.
 import { duration, score, setting } from "./format.js";
 
-const MANY = 400; // trials from which the graphics card draws
+const MANY = 400; // trials from which the graphics card draws the dots; lines of one trace are a single path anyway
 const BAD = new Set(["FAILED", "OOM", "TIMEOUT", "DIVERGED"]);
 const GROUPS = [
   { name: "pruned", has: (t) => t.state === "PRUNED" || t.state === "CANCELLED", colour: "--pruned", faint: true },
@@ -49,10 +49,6 @@ function layout(extra) {
 // Dragging zooms, a double click shows all: there is no need for a bar of buttons over each chart.
 const CONFIG = { displayModeBar: false, responsive: true };
 
-function kind(feed) {
-  return feed.trials.size > MANY ? "scattergl" : "scatter";
-}
-
 function opacity(feed) {
   const pruned = feed.facts.counts.PRUNED ?? 0;
   return Math.max(0.08, Math.min(0.6, 12 / Math.sqrt(pruned * 10 + 1)));
@@ -83,19 +79,19 @@ function lines(trials) {
 export function curves(feed, selected) {
   const { facts, rungs, about } = feed;
   const trials = [...feed.trials.values()].filter((trial) => trial.fidelities.length);
-  const type = kind(feed);
-  const style = { type, mode: "lines+markers", hovertemplate: "trial %{customdata}<br>%{x} · %{y:.4f}<extra></extra>" };
+  const isMany = trials.length > MANY;
+  const style = { type: "scatter", mode: isMany ? "lines" : "lines+markers", hovertemplate: "trial %{customdata}<br>%{x} · %{y:.4f}<extra></extra>" };
   const data = GROUPS.map((group) => ({
     ...style,
     ...lines(trials.filter((t) => group.has(t) && t !== feed.best && t.number !== 0)),
     name: group.name,
-    opacity: group.faint ? opacity(feed) : 0.85,
-    line: { color: colour(group.colour), width: group.faint ? 1 : 1.5 },
+    opacity: group.faint ? opacity(feed) : isMany ? 0.35 : 0.85,
+    line: { color: colour(group.colour), width: group.faint || isMany ? 1 : 1.5 },
     marker: { color: colour(group.colour), size: group.faint ? 3 : 5 },
   })).filter((trace) => trace.x.length);
   const marked = (trial, name, tone, dash, width) =>
     trial && trial.fidelities.length
-      ? [{ ...style, ...lines([trial]), name, line: { color: colour(tone), width, dash }, marker: { color: colour(tone), size: 7 } }]
+      ? [{ ...style, ...lines([trial]), mode: "lines+markers", name, line: { color: colour(tone), width, dash }, marker: { color: colour(tone), size: 7 } }]
       : [];
   data.push(...marked(feed.trials.get(0), "defaults (trial 0)", "--ink", "dash", 2));
   if (feed.best?.number !== 0) data.push(...marked(feed.best, `best (trial ${feed.best?.number})`, "--best", "solid", 3));
@@ -107,7 +103,7 @@ export function curves(feed, selected) {
       xaxis: { title: { text: `trained (${facts.fidelity_unit})` }, range: [0, facts.full_run * 1.03] },
       yaxis: { title: { text: facts.metric } },
       shapes: cuts.map((rung) => ({ type: "line", x0: rung.fidelity, x1: rung.fidelity, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } })),
-      annotations: cuts.map((rung, index) => ({ x: rung.fidelity, yref: "paper", y: 0.01, yanchor: "bottom", xanchor: "left", showarrow: false, text: `rung ${index + 1}: ${rung.cut} of ${rung.reached} cut`, textangle: -90, font: { size: 10, color: colour("--soft") } })),
+      annotations: cuts.map((rung, index) => ({ x: rung.fidelity, yref: "paper", y: 0.01, yanchor: "bottom", xanchor: "left", showarrow: false, text: `rung ${index + 1}: ${rung.cut} of ${rung.reached} cut`, textangle: -90, bgcolor: colour("--card"), opacity: 0.85, font: { size: 10, color: colour("--soft") } })),
     }),
   };
 }
@@ -124,7 +120,7 @@ export function hyperparameters(feed, selected, width) {
   const columns = Math.max(1, Math.min(space.length, width < 560 ? 1 : width < 900 ? 2 : 3));
   const rows = Math.ceil(space.length / columns);
   const trials = [...feed.trials.values()].filter((trial) => trial.value !== null);
-  const type = kind(feed);
+  const type = trials.length > MANY ? "scattergl" : "scatter";
   const data = [];
   const axes = {};
   space.forEach((each, index) => {
@@ -209,7 +205,6 @@ export function importance(shares) {
 
 export function timeline(feed, selected) {
   const now = Date.now() / 1000;
-  const type = kind(feed);
   const spans = [...feed.trials.values()].flatMap((trial) => trial.spans.map(([worker, begin, end, how, isBad]) => ({ trial, worker, begin, end: end ?? now, how, isBad })));
   const workers = [...new Set(spans.map((span) => span.worker))].sort((a, b) => b.localeCompare(a, undefined, { numeric: true }));
   const groups = [
@@ -220,7 +215,7 @@ export function timeline(feed, selected) {
   ];
   const width = Math.max(5, Math.min(18, 220 / Math.max(1, workers.length)));
   const traced = (chosen, name, tone, thick) => {
-    const trace = { type, mode: "lines", name, x: [], y: [], customdata: [], text: [], line: { color: colour(tone), width: thick }, hovertemplate: "%{text}<extra></extra>" };
+    const trace = { type: "scatter", mode: "lines", name, x: [], y: [], customdata: [], text: [], line: { color: colour(tone), width: thick }, hovertemplate: "%{text}<extra></extra>" };
     for (const span of chosen) {
       const text = `<b>trial ${span.trial.number}</b> on ${span.worker}<br>${span.how.toLowerCase()} after ${duration(span.end - span.begin)}`;
       // A hair apart, so that two bars in a row can be told from one.

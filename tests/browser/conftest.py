@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,10 +146,10 @@ def ask(address: str) -> Callable[..., tuple[int, dict[str, str], bytes]]:
     host, port = address.removeprefix("http://").split(":")
 
     def ask(path: str, *, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(host, int(port), timeout=60)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, None if body is None else json.dumps(body), named)
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
+        with closing(http.client.HTTPConnection(host, int(port), timeout=60)) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), named)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
 
     return ask

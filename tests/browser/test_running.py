@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sweep.domain import TrialState
+from sweep.errors import StudyNotFoundError
 from sweep.spec.model import StudySpec
 from sweep.study_view import StudyView, read_study
 from tests.browser.conftest import Page
@@ -26,10 +27,15 @@ WANTED = "0.0123"
 def live(address: str, folder: Path) -> Iterator[StudySpec]:
     """A study whose trials take seconds."""
     with running_study(folder, "live", trials=60, sleep=0.06) as spec:
-        journal = spec.layout.history / "journal.log"
-        until(lambda: spec.layout.spec.exists() and journal.exists(), "the study has begun", 120)
-        until(lambda: read_study(spec).facts.counts.get("RUNNING"), "a trial runs", 120)
+        until(lambda: has_begun(spec), "a trial runs", 120)
         yield spec
+
+
+def has_begun(spec: StudySpec) -> bool:
+    try:
+        return "RUNNING" in read_study(spec).facts.counts
+    except StudyNotFoundError:
+        return False
 
 
 def view(live: StudySpec) -> StudyView:
