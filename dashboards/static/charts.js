@@ -117,8 +117,8 @@ function labelled(value) {
 export function hyperparameters(feed, selected, width) {
   const { facts, about } = feed;
   const space = about.space;
-  const columns = Math.max(1, Math.min(space.length, width < 560 ? 1 : width < 900 ? 2 : 3));
-  const rows = Math.ceil(space.length / columns);
+  const rows = Math.ceil(space.length / (width < 560 ? 1 : width < 900 ? 2 : 3));
+  const columns = Math.max(1, Math.ceil(space.length / rows));
   const trials = [...feed.trials.values()].filter((trial) => trial.value !== null);
   const type = trials.length > MANY ? "scattergl" : "scatter";
   const data = [];

@@ -80,7 +80,7 @@ export class Leaderboard {
       },
       { key: "state", title: "state", value: (t) => t.state, cell: (t) => chip(t.state, t.state === "RUNNING") },
       { key: "value", title: facts.metric, value: (t) => t.value, cell: (t) => text(score(t.value)), right: true, best: !minimal },
-      { key: "confirmed", title: "confirmed", value: (t) => t.confirmed?.mean, cell: (t) => text(t.confirmed ? `${score(t.confirmed.mean)} (${interval(t.confirmed.interval)})` : ""), right: true, best: !minimal },
+      { key: "confirmed", title: "confirmed", value: (t) => t.confirmed?.mean, cell: (t) => text(t.confirmed ? `${score(t.confirmed.mean)} (${interval(t.confirmed.interval)})` : ""), right: true, best: !minimal, wide: true },
       {
         key: "gain",
         title: "gain",

@@ -55,7 +55,14 @@ function showHeadline() {
   const { facts, best } = feed;
   const baseline = facts.baseline_value;
   const words = [];
-  if (!best) {
+  const winner = confirmedWinner();
+  if (winner) {
+    const name = winner.trial_number === null ? winner.label : link(winner.trial_number, `Trial ${winner.trial_number}`);
+    const verb = feed.about.verdict.is_significant ? "wins" : "leads, not significantly,";
+    words.push(name, ` ${verb} on fresh seeds with ${facts.metric} `, element("b", {}, score(winner.mean)));
+    if (winner.gain) words.push(", ", element("b", { class: winner.gain.mean > 0 ? "good" : "worse" }, signed(winner.gain.mean)), " over the defaults");
+    words.push(".");
+  } else if (!best) {
     const running = facts.counts.RUNNING ? `, ${count(facts.counts.RUNNING, "trial")} running` : "";
     words.push(`No trial is complete yet${running}.`);
   } else if (best.number === 0) {
@@ -86,9 +93,9 @@ function showTiles() {
   const { facts, spend, best, eta } = feed;
   const device = facts.gpus_per_trial > 0 ? ["GPU", spend.gpu_seconds] : ["CPU", spend.cpu_seconds];
   const whole = spend.seconds + spend.saved_seconds;
-  const confirmed = feed.about.verdict ? "see the verdict below" : "one score per trial; not confirmed on fresh seeds";
+  const found = best ? `trial ${best.number}` : "";
   const tiles = [
-    ["Best", best ? score(best.value) : "–", confirmed],
+    ["Best of the search", best ? score(best.value) : "–", confirmedWinner() ? found : `${found}, not confirmed on fresh seeds`],
     ["Defaults (trial 0)", score(facts.baseline_value), facts.gain === null ? "" : `gain ${signed(facts.gain)}`],
     [`${device[0]} time`, duration(device[1]), `on workers ${duration(spend.seconds)}`],
     ["Saved by pruning", whole ? percent(spend.saved_seconds / whole) : "–", whole ? `about ${duration(spend.saved_seconds)} not trained` : ""],
@@ -107,6 +114,12 @@ function showActions() {
       ? [button("Try a configuration …", () => enqueue(STUDY, feed)), button("Add trials …", () => addTrials(STUDY, feed)), button("Stop the study …", () => stopStudy(STUDY), "danger")]
       : [element("p", {}, "Nobody drives this study now. Go on with it: ", element("code", {}, `sweep resume ${STUDY}`), ", or with a larger budget: ", element("code", {}, `sweep resume ${STUDY} --trials ${feed.facts.trials + 12}`))]),
   );
+}
+
+/** Who the confirmation says is best: scores on fresh seeds count, those of the search do not. */
+function confirmedWinner() {
+  const { verdict } = feed.about;
+  return verdict?.finalists.find((each) => each.label === verdict.winner) ?? null;
 }
 
 function link(number, text) {
