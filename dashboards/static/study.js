@@ -95,7 +95,7 @@ function showTiles() {
   const whole = spend.seconds + spend.saved_seconds;
   const found = best ? `trial ${best.number}` : "";
   const tiles = [
-    ["Best of the search", best ? score(best.value) : "–", confirmedWinner() ? found : `${found}, not confirmed on fresh seeds`],
+    ["Best of the search", best ? score(best.value) : "–", confirmedWinner() || !best ? found : `${found}, not confirmed on fresh seeds`],
     ["Defaults (trial 0)", score(facts.baseline_value), facts.gain === null ? "" : `gain ${signed(facts.gain)}`],
     [`${device[0]} time`, duration(device[1]), `on workers ${duration(spend.seconds)}`],
     ["Saved by pruning", whole ? percent(spend.saved_seconds / whole) : "–", whole ? `about ${duration(spend.saved_seconds)} not trained` : ""],

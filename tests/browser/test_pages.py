@@ -36,9 +36,8 @@ def test_a_study_is_understood_from_its_page_and_every_chart_is_drawn(page: Page
     page.drawn()
     for chart in ("curves", "hyperparameters", "parallel", "importance", "timeline"):
         assert page.js("return document.getElementById(arguments[0]).data.length", chart) > 0, chart
-    axes = page.js(
-        "const l = document.getElementById('hyperparameters').layout; return [l.xaxis.type, l.xaxis2.type, l.xaxis3.type]"
-    )
+    types = "const l = document.getElementById('hyperparameters').layout; return [l.xaxis, l.xaxis2, l.xaxis3]"
+    axes = [axis["type"] for axis in page.js(types)]
     assert axes == ["log", "linear", "category"]
     rungs = page.js("return document.getElementById('curves').layout.shapes.length")
     assert rungs == 3
