@@ -214,8 +214,10 @@ def parallel_coordinates(view: StudyView) -> Chart | None:
     """Each finished trial as a line through its hyperparameters to its score, coloured by it."""
     trials = [trial for trial in view.trials if trial.value is not None and TrialState(trial.state).is_finished]
     trials = thinned(trials, 3 * MOST_FAINT, first=view.ranking)
+    if len(trials) < 2:
+        return None
     dimensions = [made for each in view.facts.space if (made := _dimension(each, trials)) is not None]
-    if len(trials) < 2 or not dimensions:
+    if not dimensions:
         return None
     values = [trial.value for trial in trials]
     low = focus(view).get("range", [min(v for v in values if v is not None), 0])[0]

@@ -17,6 +17,7 @@
         artifacts/trial-0000/      files a trial shows
         exports/                   models made ready for deployment
         gc.jsonl                   what `sweep gc` removed
+        gc.reserve                 room for its next lines, on a full disk
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
+from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
@@ -26,8 +28,10 @@ from sweep.errors import (
     StudyExistsError,
     StudyNotFoundError,
     SweepError,
+    UserError,
 )
 from sweep.execution.jobs import run_job
+from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
@@ -143,6 +147,49 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
     return result
 
 
+def expected_slots(spec: StudySpec) -> int:
+    """Trials side by side on this host; 1 where GPUs or a cluster will tell how many fit."""
+    resources = spec.resources
+    if resources.workers is not None:
+        return resources.workers
+    if resources.address is not None or resources.gpus_per_trial:
+        return 1
+    return max(1, int(usable_cpus() // resources.cpus_per_trial))
+
+
+def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[str]:
+    """Why a new study would be refused, though its spec, data and model are in order.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    told = []
+    try:
+        if spec.layout.spec.exists():
+            raise already_exists(spec)
+        if _has_history(spec):
+            OptunaStore.check_is_new(spec)
+    except SweepError as err:
+        told.append(str(err))
+    try:
+        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+    except UserError as err:
+        told.append(str(err))
+    return told
+
+
+def _has_history(spec: StudySpec) -> bool:
+    """Whether there is a database to look into; a file is not made by looking."""
+    from sweep.search.claims import database_file
+
+    if spec.history is None:
+        return False
+    file = database_file(spec.history)
+    return file is None or file.exists()
+
+
 def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
     """Ray workers for a study; call it from the main thread."""
     resources = spec.resources
@@ -195,6 +242,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             raise already_exists(spec)
         refuse_without_room(spec)
         note("starting workers, preparing data")
+        unnamed = stack.enter_context(ExitStack())
+        unnamed.enter_context(in_use(layout.prepared))  # until the study says what it uses
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
         parent = stack.enter_context(warm_parent())
@@ -212,7 +261,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
             signals.clear()
-        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+        return _drive_prepared(
+            spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence, named=unnamed.close
+        )
 
 
 def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
@@ -265,13 +316,18 @@ def _drive_prepared(
     *,
     resuming: bool,
     fence: Callable[[], None],
+    named: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
-    stored, _ = stored_spec(spec, redactor)
+    stored, struck = stored_spec(spec, redactor)
     data = _shown(data, redactor)
-    write_facts(layout, stored, data, redactor.values(environment))
+    for leftover in (*of_dead_drivers(layout), *of_dead_preparers(layout)):
+        leftover.remove()
+    write_facts(layout, stored, data, redactor.values(environment), struck)
+    keep_room_for_notes(layout.removals)
+    named()
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
@@ -308,8 +364,8 @@ def _drive_prepared(
             redactor=redactor,
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
-        if result.cause is not StopCause.DISK and signals.requested() is not StopRequest.NOW:
-            report_at_the_end(spec, recorder, clock, note)
+        if result.cause is not StopCause.DISK:
+            report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is StopRequest.NOW)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()

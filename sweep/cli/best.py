@@ -26,10 +26,12 @@ def best(
 
     Example: `sweep best intents -k 5`
     """
+    from sweep.cli.status import tell_of_damaged_notes
     from sweep.search import read_trials
 
     spec = find_spec(study, storage)
     trials = read_trials(spec)
+    tell_of_damaged_notes(spec.layout)
     rows = best_rows(spec, trials, k)
     if as_json:
         print_json(rows)

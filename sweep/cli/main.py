@@ -25,6 +25,7 @@ from sweep.cli import (
     sync,
     ui,
     verify,
+    watch,
 )
 from sweep.errors import SweepError, is_disk_full
 from sweep.redaction import Redactor, redact_streams
@@ -47,6 +48,7 @@ app.command("init", rich_help_panel=_STUDIES)(init.init)
 app.command("check", rich_help_panel=_STUDIES)(check.check)
 app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
+app.command("watch", rich_help_panel=_STUDIES)(watch.watch)
 app.command("stop", rich_help_panel=_STUDIES)(stop.stop)
 app.command("enqueue", rich_help_panel=_STUDIES)(enqueue.enqueue)
 app.command("gc", rich_help_panel=_STUDIES)(gc.gc)

@@ -30,13 +30,13 @@ def ui(
 
     Example: `sweep ui intents --port 5001`
     """
+    from sweep.cli.status import settle_study
     from sweep.engine.lock import current_holder
     from sweep.study_files import tracking_uri
-    from sweep.tracking import settle
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     if current_holder(spec.layout.lock) is None:
-        settle(spec.layout, tracking_uri(spec))
+        settle_study(spec)
     _refuse_taken(host, port)
     if not is_loopback(host):
         sys.stderr.write(

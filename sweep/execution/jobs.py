@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -113,5 +115,10 @@ def _answer(
 def _error(job: str, description: Mapping[str, Any]) -> SweepError:
     kind = getattr(errors, description["type"], None)
     if description["traceback"] is None and isinstance(kind, type) and issubclass(kind, SweepError):
-        return kind(description["message"])
-    return ExecutionError(f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}")
+        error = kind(description["message"])
+    else:
+        text = f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}"
+        error = ExecutionError(text)
+    if description["is_disk_full"]:  # its own causes stayed in the job's process
+        error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return error

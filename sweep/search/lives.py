@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -207,11 +207,14 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
 
 
 def _attempt(record: Mapping[str, Any]) -> Attempt:
-    return Attempt(**{**record, "end": AttemptEnd(record["end"]) if record["end"] else None})
+    known = {field.name: record[field.name] for field in fields(Attempt) if field.name in record}
+    return Attempt(**{**known, "end": AttemptEnd(known["end"]) if known["end"] else None})
 
 
 def _setback(record: Mapping[str, Any]) -> Setback:
-    return Setback(**{**record, "end": AttemptEnd(record["end"])})
+    # A later release may have written more.
+    known = {field.name: record[field.name] for field in fields(Setback) if field.name in record}
+    return Setback(**{**known, "end": AttemptEnd(record["end"])})
 
 
 def _state(frozen: FrozenTrial) -> TrialState:

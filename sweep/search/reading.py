@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -11,7 +12,7 @@ from sweep.domain import Report, Trial
 from sweep.errors import StudyNotFoundError, StudyStoreError
 from sweep.search.lives import TEST, Life
 from sweep.search.space import SearchSpace
-from sweep.search.storages import STORAGE_ERRORS, open_history, without_password
+from sweep.search.storages import DAMAGE_ERRORS, STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
 
 
@@ -66,7 +67,7 @@ class StudyReader:
             before, known = self._known.get(frozen.number, (None, None))
             # Optuna replaces a trial that changes; only what the study holds of it can change without that.
             if known is None or before is not frozen or known.trial.test != study_attrs.get(f"{TEST}{frozen.number}"):
-                life = Life.of(frozen, self._space, study_attrs)
+                life = _life_of(frozen, self._space, study_attrs, self._history)
                 known = StoredTrial(trial=life.trial(self._spec.rule), reports=tuple(life.reports))
                 self._known[frozen.number] = (frozen, known)
             stored.append(known)
@@ -89,6 +90,27 @@ class StudyReader:
             f"{self._history.place}: the study's history cannot be read "
             f"({without_password(err, self._spec.history)}). Check that it is reachable and whole."
         )
+
+
+def read_lives(history: History, study_id: int, space: SearchSpace) -> list[tuple[Life, FrozenTrial]]:
+    """All trials of a study, by number, each with what Optuna knows of it.
+
+    Raises:
+        Exception: Of ``STORAGE_ERRORS``, if the storage cannot be read.
+        StudyStoreError: If it says what nobody can have written.
+    """
+    study_attrs = history.storage.get_study_user_attrs(study_id)
+    frozen_trials = history.storage.get_all_trials(study_id, deepcopy=False)
+    return [(_life_of(frozen, space, study_attrs, history), frozen) for frozen in frozen_trials]
+
+
+def _life_of(frozen: FrozenTrial, space: SearchSpace, study_attrs: Mapping[str, Any], history: History) -> Life:
+    try:
+        return Life.of(frozen, space, study_attrs)
+    except DAMAGE_ERRORS as err:
+        raise StudyStoreError(
+            f"{history.place}: the study's history is damaged ({type(err).__name__}: {err}). Restore it from a backup."
+        ) from err
 
 
 def read_trials(spec: StudySpec) -> list[Trial]:

@@ -17,7 +17,7 @@ from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
 from sweep.search.memory import SearchMemory, frozen_trial
-from sweep.search.reading import StudyReader
+from sweep.search.reading import StudyReader, read_lives
 from sweep.search.space import SearchSpace
 from sweep.search.storages import STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -105,7 +105,7 @@ class OptunaStore:
         except STORAGE_ERRORS as err:
             history.close()
             raise _unwritable(history, spec, err) from err
-        except StudyNotFoundError:
+        except (StudyNotFoundError, StudyStoreError):
             history.close()
             raise
         return store
@@ -286,10 +286,7 @@ class OptunaStore:
     # Opening
 
     def _load(self) -> None:
-        storage = self._history.storage
-        study_attrs = storage.get_study_user_attrs(self._study_id)
-        for frozen in storage.get_all_trials(self._study_id, deepcopy=False):
-            life = Life.of(frozen, self._space, study_attrs)
+        for life, frozen in read_lives(self._history, self._study_id, self._space):
             self._memory.adopt(life)
             self._lives.append(life)
             if not life.state.is_finished:

@@ -17,7 +17,7 @@ import yaml
 
 from sweep.domain import Holder, Trial, kept_numbers, ranked
 from sweep.engine.lock import current_holder
-from sweep.errors import RecordingError, SweepError
+from sweep.errors import SweepError
 from sweep.layout import StudyLayout
 from sweep.redaction import redacted
 from sweep.search import OptunaStore, StoredTrial
@@ -77,7 +77,7 @@ class StudyWatch:
         self._refresh_files()
         spec = self._spec
         holder = None if self._ignore_driver else current_holder(layout.lock)
-        made = _delivered(layout)
+        made = delivered(layout)
         stored = self._reader.read()
         trials = self._trials(stored, made, is_driven=holder is not None)
         now = self._now()
@@ -206,7 +206,7 @@ def _facts(
         last_at=max(times, default=None),
         experiment_id=made.experiment_id,
         parent_run_id=made.parent_run_id,
-        undelivered=_undelivered(spec.layout),
+        undelivered=undelivered(spec.layout),
         tracking_uri=redacted(tracking_uri(spec)),
         confirmation=_confirmation(spec.layout),
     )
@@ -265,17 +265,3 @@ def _verdict(layout: StudyLayout) -> Mapping[str, Any] | None:
 def _confirmation(layout: StudyLayout) -> str | None:
     name = layout.study + CONFIRMATION_SUFFIX
     return name if os.path.isfile(StudyLayout(layout.storage, name).spec) else None
-
-
-def _delivered(layout: StudyLayout) -> Delivered:
-    try:
-        return delivered(layout)
-    except RecordingError:
-        return Delivered(experiment_id=None, parent_run_id=None, runs={})
-
-
-def _undelivered(layout: StudyLayout) -> int:
-    try:
-        return undelivered(layout)
-    except RecordingError:
-        return 0

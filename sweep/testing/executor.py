@@ -137,6 +137,7 @@ class ExecutorConformance:
             ("memory", AttemptEnd.OOM, "MemoryError"),
             ("device-memory", AttemptEnd.OOM, "CUDA out of memory"),
             ("disk-full", AttemptEnd.DISK_FULL, "step-3: the checkpoint cannot be written"),
+            ("talk-of-a-full-disk", AttemptEnd.FAILED, "the tokenizer's vocabulary is full"),
             ("exit", AttemptEnd.LOST, "exited with code 9"),
             ("quit", AttemptEnd.FAILED, "SystemExit: 3"),
         ],

@@ -22,6 +22,7 @@ STEP = "sweep.step"
 SPLIT = "sweep.micro_batch_split"
 SUPERSEDED = "sweep.superseded"
 ERROR = "sweep.error"
+PROBE = "sweep.probe"
 
 OBJECTIVE_VALUE = "objective_value"
 
