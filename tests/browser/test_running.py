@@ -124,7 +124,8 @@ STOP_NEWEST = """
   if (!rows.length) return '';
   const number = Math.max(...rows.map((row) => row.dataset.trial));
   document.querySelector(`#grid tr[data-trial="${number}"]`).click();
-  const button = [...document.querySelectorAll('#detail button')].find((each) => each.innerText.startsWith('Stop trial'));
+  const buttons = [...document.querySelectorAll('#detail button')];
+  const button = buttons.find((each) => each.innerText.startsWith('Stop trial'));
   button?.click();
   return button ? String(number) : '';
 """
