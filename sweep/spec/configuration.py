@@ -58,9 +58,8 @@ def _read(distribution: Distribution, text: str) -> HyperparameterValue:
     if not low <= value <= high:
         raise BrokenRule(f"is outside of {low:g}..{high:g}", f"Give a value from {low:g} to {high:g}")
     nearest = within(distribution, value)
-    assert isinstance(nearest, int | float)
-    if not math.isclose(nearest, value, rel_tol=1e-9):
-        raise BrokenRule(f"is not on the grid of step {distribution.step:g}", f"The nearest is {nearest:g}")
+    if not isinstance(nearest, int | float) or not math.isclose(nearest, value, rel_tol=1e-9):
+        raise BrokenRule(f"is not on the grid of step {distribution.step:g}", f"The nearest is {nearest}")
     return nearest
 
 
