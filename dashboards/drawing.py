@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboards.charts import GREY, Chart
+from dashboards.charts.style import GREY, Chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

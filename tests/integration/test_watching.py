@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from dashboards.charts import RED, charts
+from dashboards.charts import charts
+from dashboards.charts.style import RED
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import Event, Started

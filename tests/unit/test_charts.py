@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dashboards.charts import MOST_FAINT, RED, Chart, charts, focus, thinned
+from dashboards.charts import Chart, charts
+from dashboards.charts.style import MOST_FAINT, RED, focus, thinned
 from dashboards.drawing import draw
 from dashboards.importance import importances
 from sweep.domain import TrialState
