@@ -196,7 +196,7 @@ export function parallel(feed, selected, width) {
 export function importance(shares) {
   const names = Object.keys(shares).reverse();
   return {
-    data: [{ type: "bar", orientation: "h", y: names, x: names.map((name) => shares[name]), text: names.map((name) => `${Math.round(100 * shares[name])} %`), textposition: "auto", marker: { color: colour("--accent") }, hovertemplate: "%{y}: %{text}<extra></extra>" }],
+    data: [{ type: "bar", orientation: "h", y: names, x: names.map((name) => shares[name]), text: names.map((name) => `${Math.round(100 * shares[name])} %`), textposition: "auto", textangle: 0, marker: { color: colour("--accent") }, hovertemplate: "%{y}: %{text}<extra></extra>" }],
     layout: layout({ height: 90 + 42 * names.length, margin: { l: 10, r: 16, t: 8, b: 34 }, xaxis: { tickformat: ".0%", rangemode: "tozero" }, yaxis: { gridcolor: "rgba(0,0,0,0)" } }),
   };
 }

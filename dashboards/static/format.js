@@ -2,10 +2,10 @@
 
 const NONE = "–";
 
-/** A score: four decimals, or four digits where those would hide it. */
+/** A score: four decimals, or three digits where those would hide it. */
 export function score(value) {
   if (value === null || value === undefined) return NONE;
-  return value !== 0 && Math.abs(value) < 0.001 ? value.toPrecision(3) : value.toFixed(4);
+  return value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(2) : value.toFixed(4);
 }
 
 /** A difference, with its sign. */
