@@ -259,8 +259,13 @@ class Executor(Protocol):
 class StudyStore(Protocol):
     """The study's history and its sampler and pruner. One driver writes; each call is durable on return."""
 
-    def ask(self) -> Trial:
-        """A new trial in state RUNNING, attempt 0, with its hyperparameters drawn."""
+    def ask(self, hyperparameters: Mapping[str, HyperparameterValue] | None = None) -> Trial:
+        """A new trial in state RUNNING, attempt 0.
+
+        Args:
+            hyperparameters: All of them, each from the search space; None has them drawn. Trial 0 is the baseline
+                and has the spec's defaults in any case.
+        """
         ...
 
     def begin_attempt(self, trial_number: int) -> int:

@@ -19,6 +19,7 @@ from sweep.clock import SystemClock
 from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
+from sweep.engine.requests import Inbox
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
@@ -45,7 +46,14 @@ from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
-from sweep.study_files import read_facts, redactor_for, secrets_warnings, tracking_uri, write_facts
+from sweep.study_files import (
+    keep_budget,
+    read_facts,
+    redactor_for,
+    secrets_warnings,
+    tracking_uri,
+    write_facts,
+)
 from sweep.tracking import SpoolRecorder, resolve_model
 
 JOB_TIMEOUT_SECONDS = 3600.0
@@ -344,6 +352,8 @@ def _drive_prepared(
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
+            inbox=Inbox(layout.control, spec),
+            budget_raised=lambda trials: keep_budget(layout, stored, trials),
         )
         result = loop.run()
         # The workers are idle from here on: give their cores to the evaluation of the winner.

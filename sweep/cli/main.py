@@ -13,6 +13,7 @@ from sweep.cli import (
     best,
     check,
     compare,
+    enqueue,
     export,
     gc,
     init,
@@ -50,6 +51,7 @@ app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
 app.command("watch", rich_help_panel=_STUDIES)(watch.watch)
 app.command("stop", rich_help_panel=_STUDIES)(stop.stop)
+app.command("enqueue", rich_help_panel=_STUDIES)(enqueue.enqueue)
 app.command("gc", rich_help_panel=_STUDIES)(gc.gc)
 app.command("status", rich_help_panel=_RESULTS)(status.status)
 app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)

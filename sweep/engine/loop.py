@@ -24,6 +24,7 @@ from sweep.domain import (
 from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
+from sweep.engine.requests import CancelTrial, Enqueue, Inbox, RaiseBudget
 from sweep.engine.retention import trim_models
 from sweep.engine.spending import Spending
 from sweep.engine.standings import Standings
@@ -84,6 +85,8 @@ class StudyLoop:
         artifacts_of: A trial's folder of files to show.
         stop_requested: Polled; says how urgently to stop.
         space: Polled; says why nothing more may be written, or None.
+        inbox: What people ask for while it runs; None where nobody can.
+        budget_raised: Stores a larger budget, in trials, for later sessions.
     """
 
     spec: StudySpec
@@ -98,11 +101,14 @@ class StudyLoop:
     artifacts_of: Callable[[int], Path]
     stop_requested: Callable[[], StopRequest]
     space: Callable[[], str | None] = lambda: None
+    inbox: Inbox | None = None
+    budget_raised: Callable[[int], None] = lambda trials: None
     _trials: Standings = field(init=False)
     _live: dict[int, _Live] = field(default_factory=dict)
     _unhandled: Sequence[Event] = ()
     _waiting: deque[Trial] = field(default_factory=deque)
     _redo: dict[int, int] = field(default_factory=dict)
+    _wanted: deque[tuple[Path, Enqueue]] = field(default_factory=deque)
     _failures: FailureStreak = field(default_factory=FailureStreak)
     _stop: StopRequest = StopRequest.NONE
     _cause: StopCause = StopCause.REQUEST
@@ -157,6 +163,7 @@ class StudyLoop:
             if self._stop is StopRequest.NOW:
                 self._kill_all()
                 return
+            self._heed_requests()
             if self._stop is StopRequest.NONE:
                 self._fill()
             is_done = self._stop is not StopRequest.NONE or self._trials.finished >= self.spec.budget.trials
@@ -215,9 +222,21 @@ class StudyLoop:
             if self._waiting:
                 self._assign(self._waiting.popleft())
             else:
-                trial = self.store.ask()
+                trial = self._next()
                 self._trials.put(trial)
                 self._assign(trial)
+
+    def _next(self) -> Trial:
+        """A new trial, as somebody wanted it or as it is drawn; the baseline comes before all wishes."""
+        while self._trials.get(0) and self._wanted and self.inbox is not None:
+            file, wanted = self._wanted.popleft()
+            # A wish that a crash left behind, or that was made twice, is not trained twice.
+            is_new = all(wanted.hyperparameters != trial.hyperparameters for trial in self._trials)
+            trial = self.store.ask(wanted.hyperparameters) if is_new else None
+            self.inbox.done(file)
+            if trial is not None:
+                return trial
+        return self.store.ask()
 
     def _assign(self, trial: Trial) -> None:
         start_from = self._reading(lambda: self.keeper.newest(trial.number, self._redo.get(trial.number)))
@@ -413,6 +432,37 @@ class StudyLoop:
             self._stop_because(StopCause.HOURS, spent)
         if self._stop is StopRequest.NONE and (complaint := self.space()) is not None:
             self._stop_because(StopCause.DISK, complaint)
+
+    def _heed_requests(self) -> None:
+        if self.inbox is None:
+            return
+        self._wanted.clear()
+        for file, request in self.inbox.waiting():
+            match request:
+                case Enqueue():
+                    self._wanted.append((file, request))
+                    continue
+                case CancelTrial(trial_number=number):
+                    self._cancel(number)
+                case RaiseBudget(trials=trials) if trials > self.spec.budget.trials:
+                    budget = self.spec.budget.model_copy(update={"trials": trials})
+                    self.spec = self.spec.model_copy(update={"budget": budget})
+                    self.budget_raised(trials)
+            self.inbox.done(file)
+
+    def _cancel(self, number: int) -> None:
+        """End an unfinished trial, wherever it is; what it has reported stays."""
+        trial = self._trials.get(number)
+        if trial is None or trial.state.is_finished:
+            return
+        live = self._live.pop(number, None)
+        if live is not None:
+            self.executor.kill(number, live.attempt)
+        else:
+            self._waiting = deque(other for other in self._waiting if other.number != number)
+            view = RunningTrial(number=number, attempt=trial.attempt)
+            live = _Live(trial=trial, attempt=trial.attempt, view=view, history=list(self.store.reports(number)))
+        self._finish(live, TrialState.CANCELLED, "stopped on request")
 
     def _stop_because(self, cause: StopCause, reason: str, urgency: StopRequest = StopRequest.DRAIN) -> None:
         """Start nothing new, and have what runs commit and leave; the first cause is the one that is told."""

@@ -137,15 +137,16 @@ class OptunaStore:
         """Look at a study while its driver writes."""
         return StudyReader(spec)
 
-    def ask(self) -> Trial:
-        """A new trial in state RUNNING; trial 0 has the spec's defaults, exactly.
+    def ask(self, hyperparameters: Mapping[str, HyperparameterValue] | None = None) -> Trial:
+        """A new trial in state RUNNING; trial 0 has the spec's defaults, exactly, others may be given theirs.
 
         Raises:
             StudyStoreError: If the trial cannot be stored, or the search space has changed.
         """
         self._check_usable()
         number = len(self._lives)
-        hyperparameters = self._spec.defaults() if number == 0 else self._draw()
+        given = self._spec.defaults() if number == 0 else hyperparameters
+        hyperparameters = self._draw() if given is None else dict(given)
         started_at = self._now()
         attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
         params = self._space.encode(self._space.nearest(hyperparameters))
@@ -156,7 +157,7 @@ class OptunaStore:
             # One record: a crash leaves a trial with all its hyperparameters or none.
             trial_id = self._history.storage.create_new_trial(self._study_id, template)
         life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at)
-        if number == 0:
+        if given is not None:
             self._memory.adopt(life)
         self._lives.append(life)
         return life.trial(self._rule)
