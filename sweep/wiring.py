@@ -13,7 +13,8 @@ from typing import Any
 from sweep.checkpoints import FolderKeeper, intact
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
-from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
+from sweep.confirmation import Confirmation
+from sweep.domain import Assignment, TrainRequest, Trial, confirmation_seed, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
@@ -25,11 +26,13 @@ from sweep.errors import (
     StudyExistsError,
     StudyNotFoundError,
     SweepError,
+    UserError,
 )
 from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
+from sweep.layout import CONFIRMATION_SUFFIX
 from sweep.ports import AttemptLimits, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.room import allowance, refuse_without_room
@@ -84,7 +87,9 @@ def objective_settings(spec: StudySpec) -> dict[str, Any]:
     return settings
 
 
-def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) -> dict[str, Any]:
+def prepare(
+    spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any], *, stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Prepare the study's data, or find it prepared; returns the objective's summary and the model."""
     result: dict[str, Any] = run_job(
         parent,
@@ -92,6 +97,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         "prepare",
         {"settings": settings, "folder": spec.layout.prepared},
         timeout_seconds=60 * spec.limits.preparation_minutes,
+        stop=stop,
     )
     return {**result, "model": settings["model"]}
 
@@ -175,6 +181,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         SweepError: If it breaks for another reason.
     """
     layout = spec.layout
+    if layout.searched is not None:
+        raise UserError(f"study {spec.study!r}: names ending in {CONFIRMATION_SUFFIX} are those of finals. Rename it.")
     signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
         # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.
@@ -260,9 +268,9 @@ def _drive_prepared(
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
-    stored, _ = stored_spec(spec, redactor)
+    stored, struck = stored_spec(spec, redactor)
     data = _shown(data, redactor)
-    write_facts(layout, stored, data, redactor.values(environment))
+    write_facts(layout, stored, data, redactor.values(environment), struck)
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
@@ -283,7 +291,26 @@ def _drive_prepared(
             stop_requested=signals.requested,
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
+        began = clock.monotonic()
         result = loop.run()
+        evaluate = _evaluator(spec, parent, signals)
+        if result.state == "COMPLETE" and spec.confirm is not None:
+            final = Confirmation(
+                spec=spec,
+                trials=store.trials(),
+                data=data,
+                environment=environment,
+                redactor=redactor,
+                recorder=recorder,
+                clock=clock,
+                signals=signals,
+                requests=request_maker,
+                fresh_data=lambda index: _prepare_fresh(spec, parent, data, index, signals),
+                evaluate=evaluate,
+                note=note,
+            )
+            spent = clock.monotonic() - began
+            result = final.run(executor, observer, seconds_before=spent, patience_seconds=CLOSE_TIMEOUT_SECONDS)
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
@@ -296,7 +323,7 @@ def _drive_prepared(
             environment=environment,
             redactor=redactor,
         )
-        result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
+        result = finale.run(result, evaluate=lambda model, trial: evaluate(model, trial, data), note=note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
@@ -321,10 +348,20 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
         return OptunaStore.create(spec, fence=fence)
 
 
+def _prepare_fresh(
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], seed_index: int, signals: StopSignals
+) -> dict[str, Any]:
+    """The study's data with training and validation rows drawn anew for a seed of the final."""
+    settings = {**spec.objective_settings(), "model": data["model"]}
+    seed = confirmation_seed(spec.search.seed, seed_index)
+    settings["data"] = {**settings["data"], "validation_seed": seed}
+    return prepare(spec, parent, settings, stop=lambda: signals.requested() is not StopRequest.NONE)
+
+
 def _evaluator(
-    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
-) -> Callable[[Path, Trial], Mapping[str, float]]:
-    def evaluate(model: Path, trial: Trial) -> Mapping[str, float]:
+    spec: StudySpec, parent: WarmParent, signals: StopSignals
+) -> Callable[[Path, Trial, Mapping[str, Any]], Mapping[str, float]]:
+    def evaluate(model: Path, trial: Trial, data: Mapping[str, Any]) -> Mapping[str, float]:
         metrics = evaluate_model(
             parent,
             task=spec.objective.task,

@@ -20,9 +20,9 @@ from sweep.checkpoints.manifest import (
     FileEntry,
     hash_file,
     read_manifest,
-    sync_folder,
     write_manifest,
 )
+from sweep.durable import sync_folder
 from sweep.errors import CheckpointError
 
 TEMPORARY_PREFIX = ".tmp-"

@@ -17,7 +17,7 @@ from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
 from sweep.search.memory import SearchMemory, frozen_trial
-from sweep.search.reading import StudyReader
+from sweep.search.reading import StudyReader, read_lives
 from sweep.search.space import SearchSpace
 from sweep.search.storages import STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -104,7 +104,7 @@ class OptunaStore:
         except STORAGE_ERRORS as err:
             history.close()
             raise _unwritable(history, spec, err) from err
-        except StudyNotFoundError:
+        except (StudyNotFoundError, StudyStoreError):
             history.close()
             raise
         return store
@@ -145,11 +145,10 @@ class OptunaStore:
         number = len(self._lives)
         given = planned.hyperparameters if planned else self._spec.defaults() if number == 0 else None
         hyperparameters = self._draw() if given is None else dict(given)
-        place = {"confirms": planned.confirms, "seed_index": planned.seed_index} if planned else {}
         started_at = self._now()
         attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
-        if place:
-            attrs[lives.PLANNED] = place
+        if planned:
+            attrs[lives.PLANNED] = {"confirms": planned.confirms, "seed_index": planned.seed_index}
         params = self._space.encode(self._space.nearest(hyperparameters))
         if self._space.decode(params) != hyperparameters:  # a default that lies outside of the space
             attrs[lives.HYPERPARAMETERS] = dict(hyperparameters)
@@ -157,7 +156,14 @@ class OptunaStore:
         with self._writing(in_batch=False):
             # One record: a crash leaves a trial with all its hyperparameters or none.
             trial_id = self._history.storage.create_new_trial(self._study_id, template)
-        life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at, **place)
+        life = Life(
+            number=number,
+            trial_id=trial_id,
+            hyperparameters=hyperparameters,
+            started_at=started_at,
+            confirms=planned.confirms if planned else None,
+            seed_index=planned.seed_index if planned else None,
+        )
         if given is not None:
             self._memory.adopt(life)
         self._lives.append(life)
@@ -272,10 +278,7 @@ class OptunaStore:
     # Opening
 
     def _load(self) -> None:
-        storage = self._history.storage
-        study_attrs = storage.get_study_user_attrs(self._study_id)
-        for frozen in storage.get_all_trials(self._study_id, deepcopy=False):
-            life = Life.of(frozen, self._space, study_attrs)
+        for life, frozen in read_lives(self._history, self._study_id, self._space):
             self._memory.adopt(life)
             self._lives.append(life)
             if not life.state.is_finished:

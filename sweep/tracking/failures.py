@@ -56,6 +56,9 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error.__cause__, MlflowException) and not is_refusal(error.__cause__):
         # Some of MLflow's methods ask twice, and call it an invalid parameter if the first answer did not come.
         return False
+    if isinstance(error.__cause__, OverflowError):
+        # A number that a database opened directly has no room for; MLflow calls it an error of its own.
+        return True
     if isinstance(error, MlflowException):
         return not _is_from_a_proxy(error) and str(error.error_code) in _REFUSED
     if isinstance(error, requests.HTTPError) and error.response is not None:

@@ -1,0 +1,388 @@
+"""The final of a study: its finalists trained anew on fresh seeds, judged, and the test split opened for the winner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sweep.checkpoints import FolderKeeper, model_folder
+from sweep.checkpoints.space import SpaceWatch, head_room
+from sweep.domain import Assignment, TrainRequest, Trial, confirmation_seed, ranked
+from sweep.engine.control import StopCause, StopRequest, StopSignals
+from sweep.engine.loop import LoopResult, StudyLoop
+from sweep.engine.view import Observer
+from sweep.errors import StoppedEarlyError, StudyNotFoundError, SweepError, is_disk_full
+from sweep.finale import keep_model, study_over
+from sweep.ports import Agenda, Clock, Executor, Recorder, StudyBegun, StudyStore, VerdictReached
+from sweep.redaction import Redactor
+from sweep.room import allowance
+from sweep.search import OptunaStore
+from sweep.selection import Finalist, Verdict, judge
+from sweep.selection.final import Final, entrants_of
+from sweep.selection.winner import read_verdict
+from sweep.sole_driver import sole_driver
+from sweep.spec import stored_spec
+from sweep.spec.model import ConfirmSpec, StudySpec
+from sweep.study_files import tracking_uri, write_atomically, write_facts
+from sweep.tracking import SpoolRecorder
+
+Evaluate = Callable[[Path, Trial, Mapping[str, Any]], Mapping[str, float]]
+"""(model, its trial, summary of the prepared data) -> metrics on the test split."""
+
+
+def confirmation_spec(spec: StudySpec, runs: int) -> StudySpec:
+    """The spec of a study's final: the same, but nothing is drawn or pruned, and every model stays until the verdict.
+
+    Args:
+        spec: The searched study.
+        runs: Trials of the final, if nobody is dropped.
+    """
+    return spec.model_copy(
+        update={
+            "study": spec.layout.confirmation.study,
+            "search": spec.search.model_copy(update={"pruner": spec.search.pruner.model_copy(update={"name": "none"})}),
+            "budget": spec.budget.model_copy(update={"trials": runs}),
+            "keep": runs,
+        }
+    )
+
+
+@dataclass(slots=True)
+class _Announcing:
+    """The final's agenda; says once who is dropped."""
+
+    final: Final
+    note: Callable[[str], None]
+    _told: set[str] = field(default_factory=set)
+
+    def wanted(self, trials: Sequence[Trial]) -> int:
+        for one in self.final.standings(trials):
+            if one.dropped_after is not None and one.label not in self._told:
+                self._told.add(one.label)
+                self.note(f"{one.label} is clearly behind after {one.dropped_after} seeds and gets no more")
+        return self.final.wanted(trials)
+
+    def begin(self, store: StudyStore, trials: Sequence[Trial]) -> Trial | None:
+        return self.final.begin(store, trials)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Runs the final of a study whose search is complete, with the search's workers and warm parent.
+
+    Attributes:
+        spec: The searched study, with a ``confirm`` section.
+        trials: Its trials.
+        data: Summary of its prepared data.
+        recorder: Of the searched study; takes the verdict.
+        requests: How assignments of a study on prepared data become what a worker needs.
+        fresh_data: Prepares the data with training and validation rows drawn anew, by seed index.
+        evaluate: Opens the test split for a model.
+        note: Takes one line for each thing that takes a while.
+    """
+
+    spec: StudySpec
+    trials: Sequence[Trial]
+    data: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    redactor: Redactor
+    recorder: Recorder
+    clock: Clock
+    signals: StopSignals
+    requests: Callable[[StudySpec, Mapping[str, Any]], Callable[[Assignment], TrainRequest]]
+    fresh_data: Callable[[int], Mapping[str, Any]]
+    evaluate: Evaluate
+    note: Callable[[str], None]
+
+    def run(
+        self, executor: Executor, observer: Observer, *, seconds_before: float, patience_seconds: float
+    ) -> LoopResult:
+        """Train what is missing, then judge.
+
+        Args:
+            executor: Free workers.
+            observer: Watches the final's trials.
+            seconds_before: What the search took of the budget of hours in this session.
+            patience_seconds: How long to wait for the tracker in the end.
+
+        Returns:
+            How it ended; COMPLETE with the verdict written.
+
+        Raises:
+            UserError: If the final was begun with other splits.
+            SweepError: If it breaks for another reason than a stop or a full disk.
+        """
+        confirm = self.spec.confirm or ConfirmSpec()
+        entrants = entrants_of(self.trials, self.spec.rule, count=confirm.finalists)
+        if not entrants:
+            self.note("warning: no trial is complete, so there is nothing to confirm")
+            return LoopResult(state="COMPLETE")
+        final = Final(entrants=entrants, rule=self.spec.rule, confirm=confirm)
+        spec = confirmation_spec(self.spec, len(entrants) * confirm.seeds)
+        try:
+            with ExitStack() as stack:
+                fence = stack.enter_context(sole_driver(spec))
+                self.note(_announcement(entrants, confirm))
+                prepared = self._prepared(confirm)
+                self._write_facts(spec, prepared)
+                store = _open_store(spec, fence)
+                stack.callback(store.close)
+                recorder = SpoolRecorder(spec.layout, tracking_uri(spec), self.redactor)
+                # Waits for nothing if something fails; closed before, this changes nothing.
+                stack.callback(recorder.close, 0.0)
+                result = self._train(spec, final, prepared, store, recorder, executor, observer, seconds_before)
+                if result.state == "COMPLETE":
+                    self._judge(spec, final, prepared, store, recorder)
+                recorder.record(study_over(result, store.trials(), spec.rule, self.clock.now()))
+                recorder.close(0.0 if self.signals.requested() is StopRequest.NOW else patience_seconds)
+                return result
+        except StoppedEarlyError:
+            reason = "stopped on request, before its verdict was complete"
+            return LoopResult(state="PAUSED", cause=StopCause.REQUEST, reason=reason)
+        except (SweepError, OSError) as err:
+            if not is_disk_full(err):
+                raise
+            return LoopResult(state="PAUSED", cause=StopCause.DISK, reason=str(err))
+
+    def _prepared(self, confirm: ConfirmSpec) -> list[Mapping[str, Any]]:
+        """Summary of the data of each seed index."""
+        if confirm.splits == "same":
+            return [self.data] * confirm.seeds
+        return [{**self.data, **self.fresh_data(index)} for index in range(confirm.seeds)]
+
+    def _write_facts(self, spec: StudySpec, prepared: Sequence[Mapping[str, Any]]) -> None:
+        stored, struck = stored_spec(spec, self.redactor)
+        folders = list(dict.fromkeys(str(data["folder"]) for data in prepared))
+        data = {**self.data, "prepared": folders}
+        write_facts(spec.layout, stored, data, self.redactor.values(self.environment), struck)
+
+    def _train(
+        self,
+        spec: StudySpec,
+        final: Final,
+        prepared: Sequence[Mapping[str, Any]],
+        store: StudyStore,
+        recorder: Recorder,
+        executor: Executor,
+        observer: Observer,
+        seconds_before: float,
+    ) -> LoopResult:
+        layout = spec.layout
+        stored, _ = stored_spec(spec, self.redactor)
+        recorder.record(
+            StudyBegun(
+                study=spec.study,
+                spec=stored,
+                data=self.data,
+                environment=self.redactor.values(self.environment),
+                at=self.clock.now(),
+            )
+        )
+        makers = [self.requests(spec, data) for data in prepared]
+
+        def request_for(assignment: Assignment) -> TrainRequest:
+            trial = store.trials()[assignment.trial_number]
+            return makers[trial.seed_index or 0](assignment)
+
+        agenda: Agenda = _Announcing(final, self.note)
+        checkpoint_bytes = int(self.data["checkpoint_bytes"])
+        loop = StudyLoop(
+            spec=spec,
+            store=store,
+            executor=executor,
+            recorder=recorder,
+            keeper=FolderKeeper(layout.checkpoints),
+            clock=self.clock,
+            observer=observer,
+            request_for=request_for,
+            log_of=layout.log,
+            artifacts_of=layout.artifacts,
+            stop_requested=self.signals.requested,
+            space=SpaceWatch(allowance(spec), head_room(checkpoint_bytes, executor.slots), self.clock),
+            agenda=agenda,
+            seconds_before=seconds_before,
+        )
+        return loop.run()
+
+    # The verdict
+
+    def _judge(
+        self,
+        spec: StudySpec,
+        final: Final,
+        prepared: Sequence[Mapping[str, Any]],
+        store: OptunaStore,
+        recorder: Recorder,
+    ) -> None:
+        runs = store.trials()
+        finalists = [_measured(one, runs) for one in final.standings(runs)]
+        verdict = judge(finalists, spec.rule, seeds=final.confirm.seeds, level=final.confirm.level)
+        deployed = _best_run(verdict, verdict.winner, runs, spec)
+        if deployed is None or verdict.winner is None:
+            self.note("warning: no finalist has a score, so there is no winner")
+            self._write(verdict)
+            return
+        baseline = _counterpart(verdict, deployed, runs)
+        verdict = replace(verdict, deploy=_deployment(spec, deployed))
+        # Written before the test split is opened: a failing evaluation must not cost the verdict.
+        self._write(replace(verdict, test=_earlier_test(self.spec)))
+        kept = [deployed] if baseline is None or baseline.number == deployed.number else [deployed, baseline]
+        self._open_test(spec, kept, prepared, store)
+        by_number = {run.number: run for run in store.trials()}
+        for run in reversed(kept):
+            self._keep(spec, by_number[run.number], prepared, recorder)
+        tested = by_number[deployed.number].test
+        beside = by_number[baseline.number].test if baseline is not None else None
+        self._write(replace(verdict, test=self._test_of(tested, beside)))
+        self._drop_other_models(spec, runs, {run.number for run in kept})
+
+    def _write(self, verdict: Verdict) -> None:
+        written = verdict.to_json()
+        write_atomically(self.spec.layout.verdict, json.dumps(written, indent=2))
+        self.recorder.record(VerdictReached(verdict=written, at=self.clock.now()))
+
+    def _open_test(
+        self, spec: StudySpec, runs: Sequence[Trial], prepared: Sequence[Mapping[str, Any]], store: OptunaStore
+    ) -> None:
+        """For the model to deploy and the baseline's counterpart alone: the test split must not choose."""
+        unopened = [run for run in runs if run.test is None]
+        if not dict(self.data.get("rows", {})).get("test") or not unopened:
+            return
+        self.note("opening the test split for the winner")
+        before = _opened(self.spec)
+        earlier = [f"trial {trial.number}" for trial in self.trials if trial.test is not None]
+        if before or earlier:
+            whom = f" for {', '.join(earlier)} of the search" if earlier else ""
+            self.note(f"warning: the test split was opened before{whom}; what it says now is less than new")
+        for run in unopened:
+            try:
+                metrics = self.evaluate(_model(run), run, prepared[run.seed_index or 0])
+            except StoppedEarlyError:
+                raise
+            except SweepError as err:
+                if is_disk_full(err):
+                    raise
+                self.note(
+                    f"warning: run {run.number} of the final has no score on the test split: "
+                    f"{str(err).splitlines()[0]}. `sweep resume {self.spec.study}` tries again."
+                )
+                continue
+            store.keep_test(run.number, metrics)
+        write_atomically(_openings(self.spec), json.dumps([*before, self.clock.now()]))
+
+    def _test_of(
+        self, winner: Mapping[str, float] | None, baseline: Mapping[str, float] | None
+    ) -> dict[str, Any] | None:
+        if winner is None:
+            return None
+        name, sign = self.spec.rule.name, 1.0 if self.spec.rule.direction == "maximize" else -1.0
+        beside = {"metrics": dict(baseline), "interval": None} if baseline is not None else None
+        difference = None
+        if baseline is not None:
+            difference = {"mean": sign * (winner[name] - baseline[name]), "interval": None, "p_value": None}
+        return {
+            "opened_at": _opened(self.spec),
+            "winner": {"metrics": dict(winner), "interval": None},
+            "baseline": beside,
+            "difference": difference,
+        }
+
+    def _keep(self, spec: StudySpec, run: Trial, prepared: Sequence[Mapping[str, Any]], recorder: Recorder) -> None:
+        keep_model(
+            spec,
+            run,
+            data=prepared[run.seed_index or 0],
+            environment=self.environment,
+            redactor=self.redactor,
+            recorder=recorder,
+            now=self.clock.now(),
+        )
+
+    def _drop_other_models(self, spec: StudySpec, runs: Sequence[Trial], kept: set[int]) -> None:
+        keeper = FolderKeeper(spec.layout.checkpoints)
+        for run in runs:
+            weights = {run.step} if run.number in kept and run.step is not None else set[int]()
+            keeper.keep(run.number, set(), weights)
+
+
+def _announcement(entrants: Sequence[Finalist], confirm: ConfirmSpec) -> str:
+    names = ", ".join(one.label for one in entrants)
+    rows = " and fresh splits" if confirm.splits == "fresh" else ""
+    count = len(entrants) * confirm.seeds
+    return f"confirming {names} on {confirm.seeds} fresh seeds{rows}: {count} full runs at most"
+
+
+def _open_store(spec: StudySpec, fence: Callable[[], None]) -> OptunaStore:
+    """The final's history; a driver may have died before it began one."""
+    try:
+        return OptunaStore.open(spec, fence=fence)
+    except StudyNotFoundError:
+        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+        if spec.layout.spool.exists():
+            raise
+        return OptunaStore.create(spec, fence=fence)
+
+
+def _model(run: Trial) -> Path:
+    return model_folder(Path(run.checkpoint or ""))
+
+
+def _own_runs(finalist: Finalist, runs: Sequence[Trial]) -> list[Trial]:
+    return [run for run in runs if run.confirms == finalist.trial_number and run.seed_index in finalist.scores]
+
+
+def _measured(finalist: Finalist, runs: Sequence[Trial]) -> Finalist:
+    """With the bytes of its weights, as far as a model is there."""
+    models = [_model(run) for run in _own_runs(finalist, runs) if run.checkpoint and _model(run).is_dir()]
+    if not models:
+        return finalist
+    return replace(finalist, model_bytes=sum(file.stat().st_size for file in models[0].rglob("*.safetensors")))
+
+
+def _best_run(verdict: Verdict, label: str | None, runs: Sequence[Trial], spec: StudySpec) -> Trial | None:
+    """The finalist's run with the best score on the validation split."""
+    if label is None:
+        return None
+    return next(iter(ranked(_own_runs(verdict.finalist(label), runs), spec.rule)), None)
+
+
+def _counterpart(verdict: Verdict, deployed: Trial, runs: Sequence[Trial]) -> Trial | None:
+    """The baseline's run on the seed of the deployed one, else on its first."""
+    own = _own_runs(verdict.baseline, runs) if verdict.baseline is not None else []
+    return next((run for run in own if run.seed_index == deployed.seed_index), own[0] if own else None)
+
+
+def _deployment(spec: StudySpec, run: Trial) -> dict[str, Any]:
+    index = run.seed_index or 0
+    return {
+        "model": str(_model(run)),
+        "run": run.number,
+        "seed_index": index,
+        "seed": confirmation_seed(spec.search.seed, index),
+        "step": run.step,
+        "score": run.value,
+    }
+
+
+def _openings(spec: StudySpec) -> Path:
+    return spec.layout.confirmation.folder / "openings.json"
+
+
+def _opened(spec: StudySpec) -> list[float]:
+    """When the test split was opened in the final; Unix seconds."""
+    try:
+        return [float(at) for at in json.loads(_openings(spec).read_text(encoding="utf-8"))]
+    except (OSError, ValueError):
+        return []
+
+
+def _earlier_test(spec: StudySpec) -> Mapping[str, Any] | None:
+    try:
+        verdict = read_verdict(spec.layout)
+    except SweepError:
+        return None
+    return verdict.test if verdict is not None else None
