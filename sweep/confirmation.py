@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,8 @@ class Confirmation:
         recorder: Recorder,
     ) -> None:
         runs = store.trials()
-        finalists = [_measured(one, runs) for one in final.standings(runs)]
+        earlier = _earlier(self.spec)
+        finalists = [_measured(one, runs, earlier) for one in final.standings(runs)]
         verdict = judge(finalists, spec.rule, seeds=final.confirm.seeds, level=final.confirm.level)
         deployed = _best_run(verdict, verdict.winner, runs, spec)
         if deployed is None or verdict.winner is None:
@@ -229,7 +230,7 @@ class Confirmation:
         baseline = _counterpart(verdict, deployed, runs)
         verdict = replace(verdict, deploy=_deployment(spec, deployed))
         # Written before the test split is opened: a failing evaluation must not cost the verdict.
-        self._write(replace(verdict, test=_earlier_test(self.spec)))
+        self._write(replace(verdict, test=earlier.test if earlier else None))
         kept = [deployed] if baseline is None or baseline.number == deployed.number else [deployed, baseline]
         self._open_test(spec, kept, prepared, store)
         by_number = {run.number: run for run in store.trials()}
@@ -335,11 +336,12 @@ def _own_runs(finalist: Finalist, runs: Sequence[Trial]) -> list[Trial]:
     return [run for run in runs if run.confirms == finalist.trial_number and run.seed_index in finalist.scores]
 
 
-def _measured(finalist: Finalist, runs: Sequence[Trial]) -> Finalist:
-    """With the bytes of its weights, as far as a model is there."""
+def _measured(finalist: Finalist, runs: Sequence[Trial], earlier: Verdict | None) -> Finalist:
+    """With the bytes of its weights; those of a model that is gone stand in the earlier verdict."""
     models = [_model(run) for run in _own_runs(finalist, runs) if run.checkpoint and _model(run).is_dir()]
     if not models:
-        return finalist
+        known = next((one for one in earlier.finalists if one.label == finalist.label), None) if earlier else None
+        return replace(finalist, model_bytes=known.model_bytes if known else None)
     return replace(finalist, model_bytes=sum(file.stat().st_size for file in models[0].rglob("*.safetensors")))
 
 
@@ -380,9 +382,8 @@ def _opened(spec: StudySpec) -> list[float]:
         return []
 
 
-def _earlier_test(spec: StudySpec) -> Mapping[str, Any] | None:
-    try:
-        verdict = read_verdict(spec.layout)
-    except SweepError:
-        return None
-    return verdict.test if verdict is not None else None
+def _earlier(spec: StudySpec) -> Verdict | None:
+    """The verdict before, if there is one that can be read."""
+    with suppress(SweepError):
+        return read_verdict(spec.layout)
+    return None
