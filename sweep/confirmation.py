@@ -11,7 +11,7 @@ from typing import Any
 
 from sweep.checkpoints import FolderKeeper, model_folder
 from sweep.checkpoints.space import SpaceWatch, head_room
-from sweep.domain import Assignment, TrainRequest, Trial, confirmation_seed, ranked
+from sweep.domain import Assignment, Spent, TrainRequest, Trial, confirmation_seed, ranked
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
@@ -99,14 +99,14 @@ class Confirmation:
     note: Callable[[str], None]
 
     def run(
-        self, executor: Executor, observer: Observer, *, seconds_before: float, patience_seconds: float
+        self, executor: Executor, observer: Observer, *, spent_before: Spent, patience_seconds: float
     ) -> LoopResult:
         """Train what is missing, then judge.
 
         Args:
             executor: Free workers.
             observer: Watches the final's trials.
-            seconds_before: What the search took of the budget of hours in this session.
+            spent_before: What the search took of the budget.
             patience_seconds: How long to wait for the tracker in the end.
 
         Returns:
@@ -134,7 +134,7 @@ class Confirmation:
                 recorder = SpoolRecorder(spec.layout, tracking_uri(spec), self.redactor)
                 # Waits for nothing if something fails; closed before, this changes nothing.
                 stack.callback(recorder.close, 0.0)
-                result = self._train(spec, final, prepared, store, recorder, executor, observer, seconds_before)
+                result = self._train(spec, final, prepared, store, recorder, executor, observer, spent_before)
                 if result.state == "COMPLETE":
                     self._judge(spec, final, prepared, store, recorder)
                 recorder.record(study_over(result, store.trials(), spec.rule, self.clock.now()))
@@ -169,7 +169,7 @@ class Confirmation:
         recorder: Recorder,
         executor: Executor,
         observer: Observer,
-        seconds_before: float,
+        spent_before: Spent,
     ) -> LoopResult:
         layout = spec.layout
         stored, _ = stored_spec(spec, self.redactor)
@@ -204,7 +204,7 @@ class Confirmation:
             stop_requested=self.signals.requested,
             space=SpaceWatch(allowance(spec), head_room(checkpoint_bytes, executor.slots), self.clock),
             agenda=agenda,
-            seconds_before=seconds_before,
+            spent_before=spent_before,
         )
         return loop.run()
 

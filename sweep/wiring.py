@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
+from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
 from sweep.confirmation import Confirmation
@@ -29,6 +31,7 @@ from sweep.errors import (
     UserError,
 )
 from sweep.execution.jobs import run_job
+from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
@@ -140,7 +143,50 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
     return result
 
 
-def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
+def expected_slots(spec: StudySpec) -> int:
+    """Trials side by side on this host; 1 where GPUs or a cluster will tell how many fit."""
+    resources = spec.resources
+    if resources.workers is not None:
+        return resources.workers
+    if resources.address is not None or resources.gpus_per_trial:
+        return 1
+    return max(1, int(usable_cpus() // resources.cpus_per_trial))
+
+
+def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[str]:
+    """Why a new study would be refused, though its spec, data and model are in order.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    told = []
+    try:
+        if spec.layout.spec.exists():
+            raise already_exists(spec)
+        if _has_history(spec):
+            OptunaStore.check_is_new(spec)
+    except SweepError as err:
+        told.append(str(err))
+    try:
+        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+    except UserError as err:
+        told.append(str(err))
+    return told
+
+
+def _has_history(spec: StudySpec) -> bool:
+    """Whether there is a database to look into; a file is not made by looking."""
+    from sweep.search.claims import database_file
+
+    if spec.history is None:
+        return False
+    file = database_file(spec.history)
+    return file is None or file.exists()
+
+
+def start_executor(spec: StudySpec, parent: WarmParent, note: Callable[[str], None]) -> Executor:
     """Ray workers for a study; call it from the main thread."""
     resources = spec.resources
     return RayExecutor.open(
@@ -151,6 +197,8 @@ def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
         limits=attempt_limits(spec),
+        patience_seconds=60 * spec.limits.no_worker_minutes,
+        note=note,
     )
 
 
@@ -194,12 +242,14 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             raise already_exists(spec)
         refuse_without_room(spec)
         note("starting workers, preparing data")
+        unnamed = stack.enter_context(ExitStack())
+        unnamed.enter_context(in_use(layout.prepared))  # until the study says what it uses
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
         parent = stack.enter_context(warm_parent())
         # Ray must start in the main thread (the kernel ties its daemons to it), so the data is prepared beside it.
         preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
-        executor = start_executor(spec, parent)
+        executor = start_executor(spec, parent, note)
         stack.callback(executor.close)
         data = _awaited(preparing, signals, spec.study)
         for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
@@ -211,7 +261,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
             signals.clear()
-        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+        return _drive_prepared(
+            spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence, named=unnamed.close
+        )
 
 
 def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
@@ -232,8 +284,8 @@ def already_exists(spec: StudySpec) -> StudyExistsError:
 
 def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     data = prepare(spec, parent, objective_settings(spec))
-    check(spec, parent, data)
-    return data
+    found = check(spec, parent, data)
+    return {**data, "warnings": [*data.get("warnings", []), *found.get("warnings", [])]}
 
 
 def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
@@ -264,18 +316,24 @@ def _drive_prepared(
     *,
     resuming: bool,
     fence: Callable[[], None],
+    named: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
     stored, struck = stored_spec(spec, redactor)
     data = _shown(data, redactor)
+    for leftover in (*of_dead_drivers(layout), *of_dead_preparers(layout)):
+        leftover.remove()
     write_facts(layout, stored, data, redactor.values(environment), struck)
+    keep_room_for_notes(layout.removals)
+    named()
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
+        stack.callback(recorder.close, 0.0)
         recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
         loop = StudyLoop(
             spec=spec,
@@ -291,7 +349,6 @@ def _drive_prepared(
             stop_requested=signals.requested,
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
-        began = clock.monotonic()
         result = loop.run()
         evaluate = _evaluator(spec, parent, signals)
         if result.state == "COMPLETE" and spec.confirm is not None:
@@ -309,8 +366,8 @@ def _drive_prepared(
                 evaluate=evaluate,
                 note=note,
             )
-            spent = clock.monotonic() - began
-            result = final.run(executor, observer, seconds_before=spent, patience_seconds=CLOSE_TIMEOUT_SECONDS)
+            patience = CLOSE_TIMEOUT_SECONDS
+            result = final.run(executor, observer, spent_before=store.spent, patience_seconds=patience)
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()

@@ -14,12 +14,13 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
 
     Example: `sweep list --storage /shared/mlruns`
     """
-    from sweep.cli.status import status_of
+    from sweep.cli.status import status_of, tell_of_damaged_notes
     from sweep.errors import SweepError
     from sweep.study_files import read_spec
 
     rows = []
     for layout in _with_finals(named_storages(storage).studies()):
+        tell_of_damaged_notes(layout)
         try:
             rows.append(status_of(read_spec(layout)))
         except SweepError as err:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,8 +12,8 @@ import typer
 from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.sync import set_aside_line
 from sweep.cli.text import counts, disk, number, settings
-from sweep.errors import UserError
-from sweep.layout import CONFIRMATION_SUFFIX
+from sweep.errors import SweepError, UserError
+from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -24,24 +24,36 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
     Example: `sweep status intents`
     """
-    state = status_of(find_spec(study, storage))
-    if state["driver"] is None:
-        _settle(study, storage)
+    spec = find_spec(study, storage)
+    state = status_of(spec)
     if as_json:
         print_json(state)
     else:
         typer.echo("\n".join(_lines(state)))
+    tell_of_damaged_notes(spec.layout)
+    if state["driver"] is None:
+        # Looking needs no secret: without the one of the tracker it can be told nothing.
+        with suppress(UserError):
+            settle_study(find_spec(study, storage, needed=("tracking.uri",)))
 
 
-def _settle(study: str | None, storage: Path | None) -> None:
-    """Its driver may have died with its writer: MLflow would say for ever that it runs."""
+def settle_study(spec: StudySpec) -> None:
+    """Its driver may have died with its writer: MLflow would say for ever that it runs. A failure is told, no more."""
     from sweep.study_files import tracking_uri
     from sweep.tracking import settle
 
-    # Looking needs no secret: without the one of the tracker it can be told nothing.
-    with suppress(UserError):
-        spec = find_spec(study, storage, needed=("tracking.uri",))
+    try:
         settle(spec.layout, tracking_uri(spec))
+    except (SweepError, OSError) as err:
+        sys.stderr.write(f"MLflow may say that {spec.study!r} still runs, and could not be told otherwise: {err}\n")
+
+
+def tell_of_damaged_notes(layout: StudyLayout) -> None:
+    """Say on stderr why what is known of MLflow is missing, if it is."""
+    from sweep.tracking import damaged_notes
+
+    if (problem := damaged_notes(layout)) is not None:
+        sys.stderr.write(f"warning: {problem}\n")
 
 
 def status_of(spec: StudySpec) -> dict[str, Any]:

@@ -43,13 +43,16 @@ def verify(
             mark = "ok     " if row["reproduced"] else "DIFFERS"
             typer.echo(f"{mark} {row['split']} {row['metric']}: recorded {row['recorded']:.6f}, now {row['now']:.6f}")
     if not reproduced:
-        raise VerificationError(f"{folder}: does not reproduce its recorded scores.")
+        raise VerificationError(
+            f"{folder}: does not reproduce its recorded scores. Do not deploy it; export the model again."
+        )
     if not as_json:
         typer.echo(f"{folder} reproduces its recorded scores; all files match their sha256.")
 
 
 def _compare(folder: Path, lineage: Any, *, trust_remote_code: bool) -> list[dict[str, Any]]:
     from sweep import wiring
+    from sweep.checkpoints.prepared import in_use
     from sweep.execution.jobs import run_job
     from sweep.spec.references import with_values
 
@@ -62,8 +65,8 @@ def _compare(folder: Path, lineage: Any, *, trust_remote_code: bool) -> list[dic
     if lineage.test is not None:
         recorded["test"] = lineage.test
     rows = []
-    with wiring.warm_parent() as parent:
-        prepared = Path(lineage.data["folder"])
+    prepared = Path(lineage.data["folder"])
+    with in_use(prepared.parent), wiring.warm_parent() as parent:
         if not prepared.is_dir():
             arguments = {"settings": objective, "folder": prepared.parent}
             data = run_job(parent, lineage.task, "prepare", arguments, timeout_seconds=wiring.JOB_TIMEOUT_SECONDS)

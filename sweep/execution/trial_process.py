@@ -202,5 +202,6 @@ def _described(error: BaseException) -> dict[str, Any]:
     return {
         "type": type(error).__name__,
         "message": error.problems if isinstance(error, InvalidSpecError) else str(error),
+        "is_disk_full": is_disk_full(error),
         "traceback": None if expected else _last_lines(error),
     }

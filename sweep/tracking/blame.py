@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from sweep.errors import is_disk_full
 from sweep.ports import Record
 from sweep.tracking.failures import FAILURES, reason
 from sweep.tracking.tracker import Tracker
@@ -31,8 +32,8 @@ class Blame:
 
         A tracker that is down, only reads, or fails by chance is at fault itself.
         """
-        if error is self._error:
-            # A part of the record failed and was judged; the error is on its way up.
+        if error is self._error or is_disk_full(error):
+            # It was judged where it came up, in a part of the record; or a full disk takes small things still.
             return False
         self._error = error
         self._count = self._count + 1 if record is self._record else 1
