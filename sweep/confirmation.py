@@ -22,16 +22,15 @@ from sweep.redaction import Redactor
 from sweep.room import allowance
 from sweep.search import OptunaStore
 from sweep.selection import Finalist, Verdict, judge
+from sweep.selection.assessment import ModelOnSplit
 from sweep.selection.final import Final, entrants_of
+from sweep.selection.test_split import TestOpening, openings, record_opening, said
 from sweep.selection.winner import read_verdict
 from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import ConfirmSpec, StudySpec
 from sweep.study_files import tracking_uri, write_atomically, write_facts
 from sweep.tracking import SpoolRecorder
-
-Evaluate = Callable[[Path, Trial, Mapping[str, Any]], Mapping[str, float]]
-"""(model, its trial, summary of the prepared data) -> metrics on the test split."""
 
 
 def confirmation_spec(spec: StudySpec, runs: int) -> StudySpec:
@@ -81,7 +80,7 @@ class Confirmation:
         recorder: Of the searched study; takes the verdict.
         requests: How assignments of a study on prepared data become what a worker needs.
         fresh_data: Prepares the data with training and validation rows drawn anew, by seed index.
-        evaluate: Opens the test split for a model.
+        assess: Opens the test split for one or two models; see :func:`sweep.selection.assessment.assess`.
         note: Takes one line for each thing that takes a while.
     """
 
@@ -95,7 +94,7 @@ class Confirmation:
     signals: StopSignals
     requests: Callable[[StudySpec, Mapping[str, Any]], Callable[[Assignment], TrainRequest]]
     fresh_data: Callable[[int], Mapping[str, Any]]
-    evaluate: Evaluate
+    assess: Callable[[Sequence[ModelOnSplit]], Mapping[str, Any]]
     note: Callable[[str], None]
 
     def run(
@@ -228,17 +227,15 @@ class Confirmation:
             self._write(verdict)
             return
         baseline = _counterpart(verdict, deployed, runs)
-        verdict = replace(verdict, deploy=_deployment(spec, deployed))
+        verdict = replace(verdict, deploy=_deployment(spec, deployed), test=earlier.test if earlier else None)
         # Written before the test split is opened: a failing evaluation must not cost the verdict.
-        self._write(replace(verdict, test=earlier.test if earlier else None))
+        self._write(verdict)
         kept = [deployed] if baseline is None or baseline.number == deployed.number else [deployed, baseline]
-        self._open_test(spec, kept, prepared, store)
+        verdict = replace(verdict, test=self._tested(verdict, kept, prepared, store))
         by_number = {run.number: run for run in store.trials()}
         for run in reversed(kept):
             self._keep(spec, by_number[run.number], prepared, recorder)
-        tested = by_number[deployed.number].test
-        beside = by_number[baseline.number].test if baseline is not None else None
-        self._write(replace(verdict, test=self._test_of(tested, beside)))
+        self._write(verdict)
         self._drop_other_models(spec, runs, {run.number for run in kept})
 
     def _write(self, verdict: Verdict) -> None:
@@ -246,51 +243,54 @@ class Confirmation:
         write_atomically(self.spec.layout.verdict, json.dumps(written, indent=2))
         self.recorder.record(VerdictReached(verdict=written, at=self.clock.now()))
 
-    def _open_test(
-        self, spec: StudySpec, runs: Sequence[Trial], prepared: Sequence[Mapping[str, Any]], store: OptunaStore
-    ) -> None:
-        """For the model to deploy and the baseline's counterpart alone: the test split must not choose."""
-        unopened = [run for run in runs if run.test is None]
-        if not dict(self.data.get("rows", {})).get("test") or not unopened:
-            return
-        self.note("opening the test split for the winner")
-        before = _opened(self.spec)
-        earlier = [f"trial {trial.number}" for trial in self.trials if trial.test is not None]
-        if before or earlier:
-            whom = f" for {', '.join(earlier)} of the search" if earlier else ""
-            self.note(f"warning: the test split was opened before{whom}; what it says now is less than new")
-        for run in unopened:
-            try:
-                metrics = self.evaluate(_model(run), run, prepared[run.seed_index or 0])
-            except StoppedEarlyError:
-                raise
-            except SweepError as err:
-                if is_disk_full(err):
-                    raise
-                self.note(
-                    f"warning: run {run.number} of the final has no score on the test split: "
-                    f"{str(err).splitlines()[0]}. `sweep resume {self.spec.study}` tries again."
-                )
-                continue
-            store.keep_test(run.number, metrics)
-        write_atomically(_openings(self.spec), json.dumps([*before, self.clock.now()]))
-
-    def _test_of(
-        self, winner: Mapping[str, float] | None, baseline: Mapping[str, float] | None
-    ) -> dict[str, Any] | None:
-        if winner is None:
+    def _tested(
+        self, verdict: Verdict, runs: Sequence[Trial], prepared: Sequence[Mapping[str, Any]], store: OptunaStore
+    ) -> Mapping[str, Any] | None:
+        """The test split says it of the model to deploy and of the baseline's counterpart alone: it must not choose."""
+        models = [str(_model(run)) for run in runs]
+        if verdict.test is not None and verdict.test.get("models") == models:
+            return verdict.test
+        if not dict(self.data.get("rows", {})).get("test"):
             return None
-        name, sign = self.spec.rule.name, 1.0 if self.spec.rule.direction == "maximize" else -1.0
-        beside = {"metrics": dict(baseline), "interval": None} if baseline is not None else None
-        difference = None
-        if baseline is not None:
-            difference = {"mean": sign * (winner[name] - baseline[name]), "interval": None, "p_value": None}
+        self.note("opening the test split for the winner")
+        labels = [f"trial {run.confirms}, seed {run.seed_index}" for run in runs]
+        count = record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="verdict", models=labels))
+        if count > 1:
+            self.note(f"warning: the test split was {said(count)}: what it says is no longer news")
+        try:
+            found = self.assess([self._on_split(run, prepared) for run in runs])
+        except StoppedEarlyError:
+            raise
+        except SweepError as err:
+            if is_disk_full(err):
+                raise
+            self.note(
+                f"warning: the winner has no score on the test split: {str(err).splitlines()[0]}. "
+                f"`sweep resume {self.spec.study}` tries again; `--evaluation-minutes` gives it longer."
+            )
+            return None
+        for run, told in zip(runs, found["models"], strict=True):
+            store.keep_test(run.number, told["metrics"])
+        parts = [{"metrics": told["metrics"], "interval": told["interval"]} for told in found["models"]]
         return {
-            "opened_at": _opened(self.spec),
-            "winner": {"metrics": dict(winner), "interval": None},
-            "baseline": beside,
-            "difference": difference,
+            "opened_at": [opening.at for opening in openings(self.spec.layout)],
+            "winner": parts[0],
+            "baseline": parts[-1] if verdict.baseline is not None else None,
+            "difference": self._better(found["difference"]),
+            "models": models,
         }
+
+    def _on_split(self, run: Trial, prepared: Sequence[Mapping[str, Any]]) -> ModelOnSplit:
+        folder = str(prepared[run.seed_index or 0]["folder"])
+        return ModelOnSplit(model=_model(run), prepared=folder, settings=self.spec.settings(run.hyperparameters))
+
+    def _better(self, difference: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """A difference of two models as a gain: positive is better."""
+        if difference is None:
+            return None
+        sign = 1.0 if self.spec.rule.direction == "maximize" else -1.0
+        bounds = sorted(sign * bound for bound in difference["interval"])
+        return {**difference, "mean": sign * difference["mean"], "interval": bounds}
 
     def _keep(self, spec: StudySpec, run: Trial, prepared: Sequence[Mapping[str, Any]], recorder: Recorder) -> None:
         keep_model(
@@ -368,18 +368,6 @@ def _deployment(spec: StudySpec, run: Trial) -> dict[str, Any]:
         "step": run.step,
         "score": run.value,
     }
-
-
-def _openings(spec: StudySpec) -> Path:
-    return spec.layout.confirmation.folder / "openings.json"
-
-
-def _opened(spec: StudySpec) -> list[float]:
-    """When the test split was opened in the final; Unix seconds."""
-    try:
-        return [float(at) for at in json.loads(_openings(spec).read_text(encoding="utf-8"))]
-    except (OSError, ValueError):
-        return []
 
 
 def _earlier(spec: StudySpec) -> Verdict | None:

@@ -19,6 +19,7 @@ from sweep.engine.loop import LoopResult
 from sweep.errors import StoppedEarlyError, SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
 from sweep.redaction import Redactor
+from sweep.selection.test_split import TestOpening, record_opening
 from sweep.spec.model import StudySpec
 
 
@@ -115,6 +116,10 @@ class Finale:
         order = ranked(self.store.trials(), self.spec.rule)
         opened = [trial for trial in order if trial is order[0] or trial.number == 0]
         unopened = [trial for trial in opened if trial.test is None and _has_model(trial)]
+        if not unopened:
+            return result
+        labels = [f"trial {trial.number}" for trial in unopened]
+        record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="winner", models=labels))
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(evaluate, _model(trial), trial) for trial in unopened]
         for trial, job in zip(unopened, jobs, strict=True):

@@ -20,6 +20,7 @@
         verdict.json               what the final says of the finalists
         gc.jsonl                   what `sweep gc` removed
         gc.reserve                 room for its next lines, on a full disk
+        test_openings.jsonl        every look at the test split
 """
 
 from __future__ import annotations
@@ -108,6 +109,11 @@ class StudyLayout:
     def removals(self) -> Path:
         """What garbage collection removed, one JSON object a line."""
         return self.folder / "gc.jsonl"
+
+    @property
+    def test_openings(self) -> Path:
+        """Every opening of the test split, one JSON object a line."""
+        return self.folder / "test_openings.jsonl"
 
     @property
     def prepared(self) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sweep.checkpoints import FolderKeeper, intact
@@ -36,10 +37,12 @@ from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
 from sweep.layout import CONFIRMATION_SUFFIX
-from sweep.ports import AttemptLimits, Executor, StudyBegun
+from sweep.ports import AttemptLimits, Columns, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
+from sweep.selection.assessment import ModelOnSplit
+from sweep.selection.predictions import read_predictions
 from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import StudySpec
@@ -350,7 +353,6 @@ def _drive_prepared(
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
         result = loop.run()
-        evaluate = _evaluator(spec, parent, signals)
         if result.state == "COMPLETE" and spec.confirm is not None:
             final = Confirmation(
                 spec=spec,
@@ -363,7 +365,7 @@ def _drive_prepared(
                 signals=signals,
                 requests=request_maker,
                 fresh_data=lambda index: _prepare_fresh(spec, parent, data, index, signals),
-                evaluate=evaluate,
+                assess=lambda models: _assess_on_test(spec, parent, models, signals),
                 note=note,
             )
             patience = CLOSE_TIMEOUT_SECONDS
@@ -380,7 +382,7 @@ def _drive_prepared(
             environment=environment,
             redactor=redactor,
         )
-        result = finale.run(result, evaluate=lambda model, trial: evaluate(model, trial, data), note=note)
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
@@ -415,10 +417,27 @@ def _prepare_fresh(
     return prepare(spec, parent, settings, stop=lambda: signals.requested() is not StopRequest.NONE)
 
 
+def _assess_on_test(
+    spec: StudySpec, parent: WarmParent, models: Sequence[ModelOnSplit], signals: StopSignals
+) -> Mapping[str, Any]:
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        return assess_models(
+            parent,
+            models,
+            task=spec.objective.task,
+            split="test",
+            metric=spec.rule.name,
+            level=spec.confirm.level if spec.confirm else 0.05,
+            folder=Path(folder),
+            timeout_seconds=60 * spec.limits.evaluation_minutes,
+            stop=lambda: signals.requested() is not StopRequest.NONE,
+        )
+
+
 def _evaluator(
-    spec: StudySpec, parent: WarmParent, signals: StopSignals
-) -> Callable[[Path, Trial, Mapping[str, Any]], Mapping[str, float]]:
-    def evaluate(model: Path, trial: Trial, data: Mapping[str, Any]) -> Mapping[str, float]:
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
+) -> Callable[[Path, Trial], Mapping[str, float]]:
+    def evaluate(model: Path, trial: Trial) -> Mapping[str, float]:
         metrics = evaluate_model(
             parent,
             task=spec.objective.task,
@@ -453,6 +472,63 @@ def evaluate_model(
         task,
         "evaluate",
         {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
+        timeout_seconds=timeout_seconds,
+        stop=stop,
+    )
+    return result
+
+
+def predict_model(
+    parent: WarmParent, *, task: str, model: Path, prepared: str, split: str, settings: Mapping[str, Any]
+) -> Columns | None:
+    """A model's answers on a split, row by row; None if the objective does not tell them."""
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        file = Path(folder) / "answers.json"
+        arguments = {"model": model, "prepared": Path(prepared), "split": split, "settings": settings, "file": file}
+        can_tell = run_job(
+            parent,
+            task,
+            "sweep.selection.predictions:predict_to",
+            arguments,
+            timeout_seconds=JOB_TIMEOUT_SECONDS,
+        )
+        return read_predictions(file) if can_tell else None
+
+
+def assess_models(
+    parent: WarmParent,
+    models: Sequence[ModelOnSplit],
+    *,
+    task: str,
+    split: str,
+    metric: str,
+    level: float = 0.05,
+    folder: Path,
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
+) -> Mapping[str, Any]:
+    """Metrics, bootstrap intervals and the paired test of one or two models on a split, in a clean process.
+
+    Args:
+        parent: The warm parent to fork from.
+        models: One, or two to compare.
+        task: Name of their objective.
+        split: Split of the prepared data.
+        metric: The metric that intervals and test are about.
+        level: The intervals miss with this probability.
+        folder: Existing folder that the answers are written to.
+        timeout_seconds: Bound on all of it.
+        stop: Polled; whether to end at once.
+
+    Returns:
+        See :func:`sweep.selection.assessment.assess`.
+    """
+    rows = [{"model": str(one.model), "prepared": one.prepared, "settings": dict(one.settings)} for one in models]
+    result: Mapping[str, Any] = run_job(
+        parent,
+        task,
+        "sweep.selection.assessment:assess",
+        {"task": task, "models": rows, "split": split, "metric": metric, "level": level, "folder": folder},
         timeout_seconds=timeout_seconds,
         stop=stop,
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import sweep
-from sweep.cli import best, check, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
+from sweep.cli import best, check, compare, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
 from sweep.errors import SweepError, is_disk_full
 from sweep.redaction import Redactor, redact_streams
 
@@ -36,6 +36,7 @@ app.command("gc", rich_help_panel=_STUDIES)(gc.gc)
 app.command("status", rich_help_panel=_RESULTS)(status.status)
 app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
 app.command("best", rich_help_panel=_RESULTS)(best.best)
+app.command("compare", rich_help_panel=_RESULTS)(compare.compare)
 app.command("export", rich_help_panel=_RESULTS)(export.export)
 app.command("verify", rich_help_panel=_RESULTS)(verify.verify)
 app.command("ui", rich_help_panel=_RESULTS)(ui.ui)

@@ -43,6 +43,8 @@ def _test_lines(verdict: Verdict) -> list[str]:
         return []
     winner, baseline = verdict.test["winner"]["metrics"], verdict.test["baseline"]
     beside = f" (defaults {number(baseline['metrics'].get(verdict.metric))})" if baseline else ""
+    interval = verdict.test["winner"].get("interval")
+    within = f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
     times = len(verdict.test["opened_at"])
     often = f"; opened {times} times" if times > 1 else ""
-    return [f"test        {verdict.metric} {number(winner.get(verdict.metric))}{beside}{often}"]
+    return [f"test        {verdict.metric} {number(winner.get(verdict.metric))}{within}{beside}{often}"]

@@ -124,7 +124,8 @@ def test_the_test_split_is_opened_once_for_the_winner_and_the_defaults_and_again
     before = json.loads(layout_of(finished.folder).verdict.read_text())["test"]
     assert len(before["opened_at"]) == 1
     again = finished("resume", "quick")
-    assert "opened before" not in again.stderr
+    assert "opening the test split" not in again.stderr
+    assert before["winner"]["interval"][0] <= before["winner"]["metrics"]["accuracy"] <= before["winner"]["interval"][1]
     assert json.loads(layout_of(finished.folder).verdict.read_text())["test"] == before
     spec = read_spec(layout_of(finished.folder).confirmation)
     assert sum(trial.test is not None for trial in read_trials(spec)) == 2
@@ -174,7 +175,7 @@ def test_a_final_can_be_added_to_a_finished_study_and_says_that_the_test_split_w
     assert not layout_of(tmp_path).verdict.exists()
     assert "quick.confirm" not in shell("list").stdout
     added = shell("resume", "quick", "--confirm")
-    assert "the test split was opened before for trial" in added.stderr
+    assert "the test split was opened for the second time" in added.stderr
     verdict = read_verdict(layout_of(tmp_path))
     assert verdict is not None
     assert (verdict.seeds, len(verdict.finalists)) == (5, 4)
