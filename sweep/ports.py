@@ -50,7 +50,9 @@ class Objective(Protocol):
         """Load, split and tokenise the data once for a study.
 
         Args:
-            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed.
+            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed. In a
+                final with fresh splits, ``data`` has a ``validation_seed`` as well: training and validation rows are
+                drawn by it, and the test rows stay as they are.
             folder: The storage's folder of prepared data; the objective writes one sub-folder, keyed by
                 content, and re-uses it when it is already there.
 
