@@ -133,7 +133,7 @@ def test_the_test_split_is_opened_once_for_the_winner_and_the_defaults_and_again
 
 
 def test_the_final_is_listed_under_its_study_and_is_driven_with_it(finished: LocalShell) -> None:
-    lines = finished("list").stdout.splitlines()
+    lines = finished("list", "--storage", "mlruns").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["quick", "COMPLETE"], ["quick.confirm", "COMPLETE"]]
     assert "sweep resume quick`" in finished("resume", "quick.confirm", expect=2).stderr
     assert finished.json("status", "quick.confirm")["state"] == "COMPLETE"
@@ -142,7 +142,7 @@ def test_the_final_is_listed_under_its_study_and_is_driven_with_it(finished: Loc
 def test_a_driver_killed_in_the_final_is_resumed_and_comes_to_the_same_verdict(
     finished: LocalShell, tmp_path: Path
 ) -> None:
-    shell = shell_with(tmp_path, sleep=0.05)
+    shell = shell_with(tmp_path, sleep=0.2)
     wanted = trained(finished.folder)
 
     def until(reports: int) -> bool:
@@ -155,7 +155,7 @@ def test_a_driver_killed_in_the_final_is_resumed_and_comes_to_the_same_verdict(
         end(killed)
     stopped = shell.start("resume", "quick")
     try:
-        wait_for("more of them", lambda: until(12))
+        wait_for("more of them", lambda: until(9))
         shell("stop", "quick.confirm")
         assert stopped.wait(60) == 130, shell.errors()
     finally:
@@ -173,7 +173,7 @@ def test_a_final_can_be_added_to_a_finished_study_and_says_that_the_test_split_w
     shell = shell_with(tmp_path)
     shell("run", "study.yaml", "--set", "confirm=null")
     assert not layout_of(tmp_path).verdict.exists()
-    assert "quick.confirm" not in shell("list").stdout
+    assert "quick.confirm" not in shell("list", "--storage", "mlruns").stdout
     added = shell("resume", "quick", "--confirm")
     assert "the test split was opened for the second time" in added.stderr
     verdict = read_verdict(layout_of(tmp_path))
