@@ -221,9 +221,10 @@ class Confirmation:
         earlier = _earlier(self.spec)
         finalists = [_measured(one, runs, earlier) for one in final.standings(runs)]
         verdict = judge(finalists, spec.rule, seeds=final.confirm.seeds, level=final.confirm.level)
-        deployed = _best_run(verdict, verdict.winner, runs, spec)
-        if deployed is None or verdict.winner is None:
-            self.note("warning: no finalist has a score, so there is no winner")
+        best = {one.label: _best_run(one, runs, spec) for one in verdict.finalists}
+        deployed = best.get(verdict.winner or "")
+        if deployed is None:
+            self.note("warning: the final has no model to deploy: no run of a finalist is complete with its model")
             self._write(verdict)
             return
         baseline = _counterpart(verdict, deployed, runs)
@@ -236,7 +237,8 @@ class Confirmation:
         for run in reversed(kept):
             self._keep(spec, by_number[run.number], prepared, recorder)
         self._write(verdict)
-        self._drop_other_models(spec, runs, {run.number for run in kept})
+        # The best run of each stays, too: with more seeds, another may win.
+        self._drop_other_models(spec, runs, {run.number for run in (*kept, *best.values()) if run is not None})
 
     def _write(self, verdict: Verdict) -> None:
         written = verdict.to_json()
@@ -275,7 +277,7 @@ class Confirmation:
         return {
             "opened_at": [opening.at for opening in openings(self.spec.layout)],
             "winner": parts[0],
-            "baseline": parts[-1] if verdict.baseline is not None else None,
+            "baseline": parts[-1] if runs[-1].confirms == 0 else None,
             "difference": self._better(found["difference"]),
             "models": models,
         }
@@ -338,23 +340,25 @@ def _own_runs(finalist: Finalist, runs: Sequence[Trial]) -> list[Trial]:
 
 def _measured(finalist: Finalist, runs: Sequence[Trial], earlier: Verdict | None) -> Finalist:
     """With the bytes of its weights; those of a model that is gone stand in the earlier verdict."""
-    models = [_model(run) for run in _own_runs(finalist, runs) if run.checkpoint and _model(run).is_dir()]
+    models = [_model(run) for run in _own_runs(finalist, runs) if _has_model(run)]
     if not models:
         known = next((one for one in earlier.finalists if one.label == finalist.label), None) if earlier else None
         return replace(finalist, model_bytes=known.model_bytes if known else None)
     return replace(finalist, model_bytes=sum(file.stat().st_size for file in models[0].rglob("*.safetensors")))
 
 
-def _best_run(verdict: Verdict, label: str | None, runs: Sequence[Trial], spec: StudySpec) -> Trial | None:
-    """The finalist's run with the best score on the validation split."""
-    if label is None:
-        return None
-    return next(iter(ranked(_own_runs(verdict.finalist(label), runs), spec.rule)), None)
+def _has_model(run: Trial) -> bool:
+    return run.checkpoint is not None and _model(run).is_dir()
+
+
+def _best_run(finalist: Finalist, runs: Sequence[Trial], spec: StudySpec) -> Trial | None:
+    """The finalist's run with the best score on the validation split, of those whose model is there."""
+    return next(filter(_has_model, ranked(_own_runs(finalist, runs), spec.rule)), None)
 
 
 def _counterpart(verdict: Verdict, deployed: Trial, runs: Sequence[Trial]) -> Trial | None:
     """The baseline's run on the seed of the deployed one, else on its first."""
-    own = _own_runs(verdict.baseline, runs) if verdict.baseline is not None else []
+    own = [run for run in _own_runs(verdict.baseline, runs) if _has_model(run)] if verdict.baseline else []
     return next((run for run in own if run.seed_index == deployed.seed_index), own[0] if own else None)
 
 
