@@ -20,6 +20,7 @@ from sweep.execution.warm_client import WarmParent
 from sweep.layout import StudyLayout
 from sweep.ports import Columns
 from sweep.search.reading import StudyReader
+from sweep.selection.assessment import ModelOnSplit
 from sweep.selection.predictions import class_scores, flips, read_predictions
 from sweep.selection.verdict import Verdict
 from sweep.spec.model import StudySpec
@@ -194,7 +195,7 @@ def compare_sides(parent: WarmParent, first: Side, second: Side, split: str) -> 
         found = wiring.assess_models(
             parent,
             [
-                wiring.ModelOnSplit(model=side.model, prepared=side.prepared, settings=side.settings)
+                ModelOnSplit(model=side.model, prepared=side.prepared, settings=side.settings)
                 for side in (second, first)
                 if side.model is not None
             ],

@@ -120,6 +120,8 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
         files = {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
     source = open_source(data)
     chosen = {name: data[name] for name in ("text", "label", "validation_fraction", "test_fraction", "split_seed")}
+    if "validation_seed" in data:
+        chosen["validation_seed"] = data["validation_seed"]
     identity = {
         "format": FORMAT,
         "data": source.digest,
@@ -182,7 +184,14 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
         if rows.dropped
     ]
     label_names(splits["train"])
-    for name, seed in (("test", data["split_seed"] + 1), ("validation", data["split_seed"])):
+    if "validation_seed" in data and "validation" in splits:
+        raise InvalidDataError(
+            f"{splits['validation'].origin}: the validation rows are given and cannot be drawn anew for each seed. "
+            "Set confirm.splits to same."
+        )
+    # A final may draw training and validation rows anew; the test rows stay.
+    seeds = (("test", data["split_seed"] + 1), ("validation", data.get("validation_seed", data["split_seed"])))
+    for name, seed in seeds:
         fraction = data[f"{name}_fraction"]
         if name in splits or not fraction:
             continue
