@@ -53,7 +53,7 @@ WRONG = [
     Wrong("budget: {trials: 12}", "trials: 12", "10: trials is not a known key. Move it to budget."),
     Wrong("{epochs: 4, ", "{epoch: 4, ", "6: objective.training.epoch is not a known key. Did you mean epochs?"),
     Wrong("label: category", "lable: x", "5: objective.data.lable is not a known key. Did you mean label?"),
-    Wrong("{trials: 12}", "{zzz: 1}", "10: budget.zzz is not a known key. Known keys: trials, hours."),
+    Wrong("{trials: 12}", "{zzz: 1}", "10: budget.zzz is not a known key. Known keys: trials, hours, gpu_hours."),
     # task and model
     Wrong(
         "text-classification",
