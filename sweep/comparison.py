@@ -26,7 +26,7 @@ from sweep.selection.verdict import Verdict
 from sweep.spec.model import StudySpec
 from sweep.spec.references import with_values
 from sweep.storages import Storages
-from sweep.study_files import read_facts, read_spec
+from sweep.study_files import read_facts, read_spec, redactor_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,8 @@ class Side:
         task: Name of its objective.
         metric: Name of its study's metric.
         hyperparameters: The drawn values.
-        settings: All training settings.
+        settings: All training settings, for the evaluation alone: secrets are filled in.
+        shown: The same, as everybody may read them.
         recorded: Metrics on the validation split, as recorded.
         curve: (step, metric) of each evaluation; empty for an export.
         model: Folder that transformers can load; None if it was not kept.
@@ -53,6 +54,7 @@ class Side:
     metric: str
     hyperparameters: Mapping[str, Any]
     settings: Mapping[str, Any]
+    shown: Mapping[str, Any]
     recorded: Mapping[str, float]
     curve: Sequence[tuple[int, float]] = ()
     model: Path | None
@@ -99,6 +101,7 @@ def _trial(reference: str, spec: StudySpec, number: int | None) -> Side:
         metric=name,
         hyperparameters=dict(trial.hyperparameters),
         settings=spec.settings(trial.hyperparameters),
+        shown=redactor_for(spec).values(spec.settings(trial.hyperparameters, as_written=True)),
         recorded=dict(trial.metrics),
         curve=tuple((report.step, report.metrics[name]) for report in reports if name in report.metrics),
         model=model if model is not None and model.is_dir() else None,
@@ -148,6 +151,7 @@ def _exported(reference: str, lineage: Lineage, storages: Storages, *, trust_rem
         metric=lineage.metric["name"],
         hyperparameters=dict(lineage.hyperparameters),
         settings={**with_values(lineage.settings, os.environ), "trust_remote_code": trust_remote_code},
+        shown=dict(lineage.settings),
         recorded=dict(lineage.validation),
         model=Path(reference).absolute(),
         prepared=str(lineage.data["folder"]),

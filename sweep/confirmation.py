@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,14 +58,14 @@ class _Announcing:
     note: Callable[[str], None]
     _told: set[str] = field(default_factory=set)
 
-    def wanted(self, trials: Sequence[Trial]) -> int:
+    def wanted(self, trials: Iterable[Trial]) -> int:
         for one in self.final.standings(trials):
             if one.dropped_after is not None and one.label not in self._told:
                 self._told.add(one.label)
                 self.note(f"{one.label} is clearly behind after {one.dropped_after} seeds and gets no more")
         return self.final.wanted(trials)
 
-    def begin(self, store: StudyStore, trials: Sequence[Trial]) -> Trial | None:
+    def begin(self, store: StudyStore, trials: Iterable[Trial]) -> Trial | None:
         return self.final.begin(store, trials)
 
 

@@ -78,6 +78,25 @@ class Setback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One execution of a trial on a worker, as far as it was seen.
+
+    Attributes:
+        number: Its fencing number.
+        worker: Name of the worker: host and slot.
+        began_at: Unix seconds.
+        ended_at: Unix seconds; None while it runs, or if its driver died with it.
+        end: How it ended, where that is known.
+    """
+
+    number: int
+    worker: str
+    began_at: float
+    ended_at: float | None = None
+    end: AttemptEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """One attempt of a trial, as the driver hands it to a worker.
 
@@ -238,17 +257,17 @@ class RungLadder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A trial of a final: a finalist trained anew on a fresh seed.
+    """A trial whose hyperparameters are given instead of drawn.
 
     Attributes:
-        confirms: Number of the finalist in the searched study.
-        seed_index: 0-based; all finalists have the same seed at the same index.
-        hyperparameters: The finalist's.
+        hyperparameters: All of them, each from the search space.
+        confirms: In a final, number of the searched study's trial that it trains anew.
+        seed_index: In a final, 0-based index of the fresh seed; all finalists have the same seed at the same index.
     """
 
-    confirms: int
-    seed_index: int
     hyperparameters: Mapping[str, HyperparameterValue]
+    confirms: int | None = None
+    seed_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +290,7 @@ class Trial:
         started_at: Unix seconds of the ask.
         ended_at: Unix seconds of the tell.
         setbacks: Attempts that ended badly without ending it, in order.
+        attempts: Attempts that a worker began, in order; an older history knows none.
         confirms: In a final, number of the searched study's trial that it trains anew.
         seed_index: In a final, index of the fresh seed.
     """
@@ -290,6 +310,7 @@ class Trial:
     started_at: float | None = None
     ended_at: float | None = None
     setbacks: tuple[Setback, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     confirms: int | None = None
     seed_index: int | None = None
 

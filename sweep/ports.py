@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,6 +35,8 @@ class Clock(Protocol):
 
 class Objective(Protocol):
     """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow.
+
+    One that can also tell its answers row by row is a :class:`PredictingObjective`.
 
     Attributes:
         progress: Set by whoever runs it; takes (step, total steps, training loss or None) as a sign of life between
@@ -111,7 +113,7 @@ class PredictingObjective(Protocol):
             split), ``text`` (a short form of the input), ``label`` (the right answer), ``prediction``,
             ``probability`` (of the prediction, or None) and ``score`` (how good the answer is, more is better; 1 for
             right and 0 for wrong where there is no more to it). Further columns of finite numbers hold what
-            ``metrics`` needs.
+            ``metrics`` needs; those whose names begin with ``label`` belong to the right answer.
         """
         ...
 
@@ -261,11 +263,19 @@ class StudyStore(Protocol):
     """The study's history and its sampler and pruner. One driver writes; each call is durable on return."""
 
     def ask(self, planned: Planned | None = None) -> Trial:
-        """A new trial in state RUNNING, attempt 0, with its hyperparameters drawn, or as planned."""
+        """A new trial in state RUNNING, attempt 0.
+
+        Args:
+            planned: Its hyperparameters; None has them drawn, or is the baseline with the spec's defaults for trial 0.
+        """
         ...
 
     def begin_attempt(self, trial_number: int) -> int:
         """Count one more attempt; returns its fencing number (1-based)."""
+        ...
+
+    def attempt_started(self, trial_number: int, worker: str) -> None:
+        """A worker has begun the trial's newest attempt, now; said again, it is ignored."""
         ...
 
     def report(self, report: Report, value: float) -> None:
@@ -329,11 +339,11 @@ class StudyStore(Protocol):
 class Agenda(Protocol):
     """How many trials a study wants, and what the next new one trains."""
 
-    def wanted(self, trials: Sequence[Trial]) -> int:
+    def wanted(self, trials: Iterable[Trial]) -> int:
         """How many finished trials there shall be in all, as far as these let it be known."""
         ...
 
-    def begin(self, store: StudyStore, trials: Sequence[Trial]) -> Trial | None:
+    def begin(self, store: StudyStore, trials: Iterable[Trial]) -> Trial | None:
         """Ask for the next trial; None while it depends on how those that run end."""
         ...
 
@@ -438,6 +448,20 @@ class ModelKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFiles:
+    """Files of the study as a whole, such as its report: they become artifacts of its run.
+
+    Attributes:
+        folder: Where they lie; those that are there at delivery are taken.
+        name: Their folder among the artifacts.
+    """
+
+    folder: str
+    name: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictReached:
     """The finalists were confirmed and judged.
 
@@ -466,7 +490,16 @@ class StudyOver:
 
 
 Record = (
-    StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | VerdictReached | StudyOver
+    StudyBegun
+    | AttemptBegun
+    | AttemptOver
+    | Report
+    | Superseded
+    | TrialOver
+    | ModelKept
+    | VerdictReached
+    | StudyFiles
+    | StudyOver
 )
 
 

@@ -8,9 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def strict_json(value: Any, *, ascii_only: bool = True) -> str:
-    """Indented JSON; what is no finite number becomes null, and what JSON does not know is written as text."""
-    return json.dumps(_strict(value), indent=2, ensure_ascii=ascii_only, default=str, allow_nan=False)
+def strict_json(value: Any, *, ascii_only: bool = True, indent: int | None = 2) -> str:
+    """JSON in which what is no finite number becomes null, and what JSON does not know is written as text.
+
+    Args:
+        value: What to write.
+        ascii_only: Whether other characters are escaped.
+        indent: Spaces by level; None writes a single line without any.
+    """
+    separators = (",", ":") if indent is None else None
+    return json.dumps(
+        _strict(value), indent=indent, separators=separators, ensure_ascii=ascii_only, default=str, allow_nan=False
+    )
 
 
 def _strict(value: Any) -> Any:

@@ -115,6 +115,20 @@ def write_facts(
     write_atomically(layout.spec, spec_text(spec))
 
 
+def keep_budget(layout: StudyLayout, spec: Mapping[str, Any], trials: int) -> None:
+    """Store that a study shall finish so many trials, for its later sessions and whoever looks at it.
+
+    Args:
+        layout: The study's paths.
+        spec: The resolved spec, as it is stored.
+        trials: The new budget.
+
+    Raises:
+        SweepError: If it cannot be written.
+    """
+    write_atomically(layout.spec, spec_text({**spec, "budget": {**spec["budget"], "trials": trials}}))
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Temporary file, fsync, rename.
 

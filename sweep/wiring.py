@@ -20,6 +20,7 @@ from sweep.confirmation import Confirmation
 from sweep.domain import Assignment, TrainRequest, Trial, confirmation_seed, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
+from sweep.engine.requests import Inbox
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
@@ -39,6 +40,7 @@ from sweep.finale import Finale
 from sweep.layout import CONFIRMATION_SUFFIX
 from sweep.ports import AttemptLimits, Columns, Executor, StudyBegun
 from sweep.redaction import Redactor
+from sweep.reporting import report_at_the_end
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
 from sweep.selection.assessment import ModelOnSplit
@@ -47,7 +49,14 @@ from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import StudySpec
 from sweep.storages import remember
-from sweep.study_files import read_facts, redactor_for, secrets_warnings, tracking_uri, write_facts
+from sweep.study_files import (
+    keep_budget,
+    read_facts,
+    redactor_for,
+    secrets_warnings,
+    tracking_uri,
+    write_facts,
+)
 from sweep.tracking import SpoolRecorder, resolve_model
 
 JOB_TIMEOUT_SECONDS = 3600.0
@@ -351,6 +360,8 @@ def _drive_prepared(
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
+            inbox=Inbox(layout.control, spec),
+            budget_raised=lambda trials: keep_budget(layout, stored, trials),
         )
         result = loop.run()
         if result.state == "COMPLETE" and spec.confirm is not None:
@@ -383,6 +394,9 @@ def _drive_prepared(
             redactor=redactor,
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
+        if result.cause is not StopCause.DISK:
+            # Whoever asked it to stop does not wait for a report.
+            report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is not StopRequest.NONE)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()

@@ -11,6 +11,7 @@ from typing import Any
 from sweep.domain import Assignment, AttemptEnd, HyperparameterValue, TrainRequest
 from sweep.engine.control import StopRequest
 from sweep.engine.loop import LoopResult, StudyLoop
+from sweep.engine.requests import Inbox
 from sweep.execution.simulated import Fate, SimulatedExecutor, VirtualClock
 from sweep.ports import AttemptBegun, CheckpointKeeper, Ended, Event, Reported, TrialOver
 from sweep.search import OptunaStore
@@ -102,6 +103,8 @@ class Study:
         self.space: Callable[[], str | None] = lambda: None
         self.keeper: CheckpointKeeper = MemoryKeeper()
         self.checkpoint: str | None = None
+        self.inbox: Inbox | None = None
+        self.budgets: list[int] = []
 
     def run(
         self,
@@ -152,6 +155,8 @@ class Study:
             artifacts_of=self.spec.layout.artifacts,
             stop_requested=stop,
             space=self.space,
+            inbox=self.inbox,
+            budget_raised=self.budgets.append,
         )
         try:
             return loop.run()

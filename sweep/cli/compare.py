@@ -82,8 +82,8 @@ def _open_test(sides: Sequence[Side]) -> list[str]:
 
 def _values(sides: Sequence[Side], *, show_all: bool) -> dict[str, list[Any]]:
     """Hyperparameters by name, one value a side; with ``show_all`` every setting, else those that differ."""
-    tables = [{**side.settings, **side.hyperparameters} if show_all else side.hyperparameters for side in sides]
-    settings = [{**side.settings, **side.hyperparameters} for side in sides]
+    settings = [{**side.shown, **side.hyperparameters} for side in sides]
+    tables = settings if show_all else [side.hyperparameters for side in sides]
     names = list(dict.fromkeys(name for table in tables for name in table))
     # One study searches what the other fixes: its setting is its value.
     rows = {name: [own.get(name) for own in settings] for name in names}
@@ -193,7 +193,8 @@ def _flips(first: str, second: str, way: str, rows: Sequence[Mapping[str, Any]])
         return []
     lines = [
         "",
-        f"{second} answers {len(rows)} rows {way} than {first}" + (":" if len(rows) <= SHOWN_FLIPS else ", e.g.:"),
+        f"{second} answers {len(rows)} row{'s' if len(rows) > 1 else ''} {way} than {first}"
+        + (":" if len(rows) <= SHOWN_FLIPS else ", e.g.:"),
     ]
     for row in rows[:SHOWN_FLIPS]:
         said = ", ".join(

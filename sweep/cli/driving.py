@@ -35,7 +35,7 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
 
     began = time.monotonic()
     redact_streams(redactor_for(spec))
-    with watching(spec.study, spec.rule.name) as view:
+    with watching(spec) as view:
         result = wiring.drive(spec, resuming=resuming, observer=view, note=view.note)
     if as_json:
         from sweep.cli.best import best_rows

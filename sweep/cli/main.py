@@ -9,7 +9,25 @@ from typing import Annotated
 import typer
 
 import sweep
-from sweep.cli import best, check, compare, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
+from sweep.cli import (
+    best,
+    check,
+    compare,
+    enqueue,
+    export,
+    gc,
+    init,
+    list_studies,
+    report,
+    resume,
+    run,
+    status,
+    stop,
+    sync,
+    ui,
+    verify,
+    watch,
+)
 from sweep.errors import SweepError, is_disk_full
 from sweep.redaction import Redactor, redact_streams
 
@@ -31,7 +49,9 @@ app.command("init", rich_help_panel=_STUDIES)(init.init)
 app.command("check", rich_help_panel=_STUDIES)(check.check)
 app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
+app.command("watch", rich_help_panel=_STUDIES)(watch.watch)
 app.command("stop", rich_help_panel=_STUDIES)(stop.stop)
+app.command("enqueue", rich_help_panel=_STUDIES)(enqueue.enqueue)
 app.command("gc", rich_help_panel=_STUDIES)(gc.gc)
 app.command("status", rich_help_panel=_RESULTS)(status.status)
 app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
@@ -39,6 +59,7 @@ app.command("best", rich_help_panel=_RESULTS)(best.best)
 app.command("compare", rich_help_panel=_RESULTS)(compare.compare)
 app.command("export", rich_help_panel=_RESULTS)(export.export)
 app.command("verify", rich_help_panel=_RESULTS)(verify.verify)
+app.command("report", rich_help_panel=_RESULTS)(report.report)
 app.command("ui", rich_help_panel=_RESULTS)(ui.ui)
 app.command("sync", rich_help_panel=_RESULTS)(sync.sync)
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import signal
 import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from sweep.cli.options import OptionalStudy, StorageOption, find_spec
-from sweep.errors import SweepError, UserError
+from sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
 
 LOCALHOST = "127.0.0.1"
-START_TIMEOUT_SECONDS = 90.0
 
 
 def ui(
@@ -31,21 +26,17 @@ def ui(
     host: Annotated[str, typer.Option("--host", help="Address to bind to.")] = LOCALHOST,
     storage: StorageOption = None,
 ) -> None:
-    """Open the MLflow UI over a study's storage, with Optuna's dashboard of the study at /optuna.
+    """Show the studies of a storage in the browser: our pages, the MLflow UI and Optuna's dashboard on one port.
 
     Example: `sweep ui intents --port 5001`
     """
     from sweep.cli.status import settle_study
     from sweep.engine.lock import current_holder
-    from sweep.redaction import redacted
     from sweep.study_files import tracking_uri
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     if current_holder(spec.layout.lock) is None:
         settle_study(spec)
-    if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
-        typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
-        return
     _refuse_taken(host, port)
     if not is_loopback(host):
         sys.stderr.write(
@@ -53,26 +44,11 @@ def ui(
             "there is no password. Leave --host out to be alone.\n"
         )
     # Everybody may read a command line; the URI may hold a password.
-    environment = {**os.environ, "SWEEP_TRACKING_URI": tracking_uri(spec)}
-    server = subprocess.Popen(_command(spec, host, port), env=environment, start_new_session=True)
-    try:
-        address = f"http://{host}:{port}"
-        _wait_until_up(server, address)
-        typer.echo(f"MLflow    {address}/{_ranked_view(spec)}")
-        if _journal(spec) is not None:
-            typer.echo(f"Optuna    {address}/optuna   (study {spec.study}, read-only)")
-        typer.echo("Ctrl-C ends it.")
-        sys.stdout.flush()
-        server.wait()
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
+    os.environ["SWEEP_TRACKING_URI"] = tracking_uri(spec)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # This process becomes the server: whatever ends `sweep ui`, a signal or its terminal, ends both.
+    os.execv(sys.executable, _command(spec, host, port, _server_of(spec)))
 
 
 def _ranked_view(spec: StudySpec) -> str:
@@ -86,11 +62,6 @@ def _ranked_view(spec: StudySpec) -> str:
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{order}"
 
 
-def _journal(spec: StudySpec) -> str | None:
-    path = spec.layout.history / "journal.log"
-    return str(path) if spec.history is None and path.exists() else None
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that binds there."""
     try:
@@ -100,11 +71,25 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 
-def _command(spec: StudySpec, host: str, port: int) -> list[str]:
+def _server_of(spec: StudySpec) -> str | None:
+    """The MLflow server that the study's record lies on, without user and password; None if it lies in a store."""
+    parts = urlsplit(spec.tracking.uri or "")
+    if parts.scheme not in ("http", "https"):
+        return None
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def _command(spec: StudySpec, host: str, port: int, mlflow: str | None) -> list[str]:
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    ready = [
+        f"Sweep     {address}/sweep/{spec.study}",
+        f"MLflow    {mlflow or address}/{_ranked_view(spec)}",
+        f"Optuna    {address}/optuna/{spec.study}   (read-only)",
+        "Ctrl-C ends it.",
+    ]
     command = [sys.executable, "-m", "dashboards.server", "--host", host, "--port", str(port)]
-    command += ["--artifacts", str(spec.layout.tracking_artifacts)]
-    journal = _journal(spec)
-    return [*command, "--history", journal, "--study", spec.study] if journal else command
+    command += ["--storage", str(spec.layout.storage), "--ready", "\n".join(ready)]
+    return command if mlflow is None else [*command, "--mlflow", mlflow]
 
 
 def _refuse_taken(host: str, port: int) -> None:
@@ -114,21 +99,3 @@ def _refuse_taken(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as err:
             raise UserError(f"--port {port}: {host}:{port} cannot be bound ({err.strerror}). Choose another.") from err
-
-
-def _wait_until_up(server: subprocess.Popen[bytes], address: str) -> None:
-    until = time.monotonic() + START_TIMEOUT_SECONDS
-    while time.monotonic() < until:
-        if server.poll() is not None:
-            raise SweepError(
-                f"the server ended with exit code {server.returncode}; its messages stand above. Mend their cause."
-            )
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise SweepError(
-        f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s. "
-        "Try again once the machine is less busy."
-    )

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections import deque
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from sweep.cli.text import counts, duration, number, settings
+from sweep.cli.frame import frame
+from sweep.cli.text import duration, number
 from sweep.domain import Report, Setback, Trial
 from sweep.engine.view import StudySnapshot
+from sweep.errors import SweepError
+from sweep.spec.model import StudySpec
+from sweep.study_view import StudyView, StudyWatch
 
-RECENT_TRIALS = 6
+_READ_SECONDS = 1.0
+_SHARE = 20.0
+"""Between two readings of the history passes at least so many times what one takes."""
 
 
 def _summary(snapshot: StudySnapshot) -> str:
@@ -34,13 +37,6 @@ def _setback(trial_number: int, attempt: int, setback: Setback) -> str:
 
 def _finished(snapshot: StudySnapshot) -> int:
     return sum(count for state, count in snapshot.counts.items() if state not in {"RUNNING", "PAUSED", "PENDING"})
-
-
-def _eta(snapshot: StudySnapshot) -> str:
-    done = _finished(snapshot)
-    if not done or done >= snapshot.budget:
-        return ""
-    return f" · about {duration(snapshot.elapsed_seconds / done * (snapshot.budget - done))} left"
 
 
 class PlainView:
@@ -91,13 +87,18 @@ class PlainView:
 
 
 class LiveView:
-    """Trials as they train, redrawn in place on a terminal."""
+    """The study as it trains, redrawn in place on a terminal.
 
-    def __init__(self, study: str, metric: str) -> None:
-        self._study, self._metric = study, metric
-        self._recent: deque[Trial] = deque(maxlen=RECENT_TRIALS)
+    What is stored is read as ``sweep watch`` reads it; between evaluations the driver tells how far its trials are.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self._spec = spec
         self._note = ""
         self._snapshot: StudySnapshot | None = None
+        self._watch: StudyWatch | None = None
+        self._view: StudyView | None = None
+        self._next_read = 0.0
         self._began = time.monotonic()
         console = Console(stderr=True)
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
@@ -110,6 +111,8 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        if self._watch is not None:
+            self._watch.close()
 
     def note(self, text: str) -> None:
         """Show what takes a while; warnings stay on the screen."""
@@ -126,53 +129,35 @@ class LiveView:
         self._live.console.print(Text(_setback(trial_number, attempt, setback), style="red"))
 
     def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:
-        """Add to the finished trials."""
-        self._recent.append(trial)
+        """The next redraw shows it."""
 
     def tick(self, snapshot: StudySnapshot) -> None:
         """Redraw from this snapshot."""
         self._snapshot = snapshot
         self._note = "stopping: trials commit a checkpoint at their next step and leave" if snapshot.stopping else ""
 
-    def _draw(self) -> Group:
+    def _draw(self) -> RenderableType:
         snapshot = self._snapshot
-        head = Text(self._study, style="bold")
-        if snapshot is None:
-            head.append(f"  {self._note} · {duration(time.monotonic() - self._began)}", style="dim")
-            return Group(head)
-        head.append(f"  {_finished(snapshot)}/{snapshot.budget} trials · {duration(snapshot.elapsed_seconds)}")
-        head.append(_eta(snapshot), style="dim")
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("trial", "state", self._metric, "progress", "step", "loss", "hyperparameters"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
-        for trial in self._recent:
-            is_best = snapshot.best is not None and trial.number == snapshot.best.number
-            name = f"{trial.number} ★" if is_best else str(trial.number)
-            style = "green" if is_best else "dim"
-            step = str(trial.step or "")
-            row = (
-                name,
-                trial.state.value,
-                number(trial.value),
-                "",
-                step,
-                "",
-                settings(trial.hyperparameters),
-            )
-            table.add_row(*row, style=style)
-        for running in snapshot.running:
-            bar = ProgressBar(total=max(1, running.total_steps), completed=running.step, width=20)
-            loss = "" if running.loss is None else f"{running.loss:.3f}"
-            step = f"{running.step}/{running.total_steps}" if running.total_steps else "starting"
-            table.add_row(str(running.number), "RUNNING", number(running.value), bar, step, loss, "")
-        tail = Text(f"{_summary(snapshot)} · {counts(snapshot.counts)}", style="bold")
-        if self._note:
-            tail.append(f"\n{self._note}", style="yellow")
-        return Group(head, table, tail)
+        view = self._read() if snapshot is not None else None
+        if snapshot is None or view is None:
+            head = Text(self._spec.study, style="bold")
+            return head.append(f"  {self._note} · {duration(time.monotonic() - self._began)}", style="dim")
+        return frame(view, {running.number: running for running in snapshot.running}, self._note)
+
+    def _read(self) -> StudyView | None:
+        """The study as stored; in a large one less often, so that the driver has the time."""
+        began = time.monotonic()
+        if began >= self._next_read:
+            with contextlib.suppress(SweepError):
+                self._watch = self._watch or StudyWatch(self._spec)
+                self._view = self._watch.read()
+            took = time.monotonic() - began
+            self._next_read = began + max(_READ_SECONDS, _SHARE * took)
+        return self._view
 
 
-def watching(study: str, metric: str, *, quiet: bool = False) -> PlainView | LiveView:
+def watching(spec: StudySpec, *, quiet: bool = False) -> PlainView | LiveView:
     """The view that fits: live on a terminal, plain lines elsewhere."""
     if sys.stderr.isatty() and not quiet:
-        return LiveView(study, metric)
-    return PlainView(metric)
+        return LiveView(spec)
+    return PlainView(spec.rule.name)

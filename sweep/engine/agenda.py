@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sweep.domain import Trial
@@ -19,10 +19,10 @@ class SearchAgenda:
 
     budget: int
 
-    def wanted(self, trials: Sequence[Trial]) -> int:
+    def wanted(self, trials: Iterable[Trial]) -> int:
         """The budget, whatever happened."""
         return self.budget
 
-    def begin(self, store: StudyStore, trials: Sequence[Trial]) -> Trial:
+    def begin(self, store: StudyStore, trials: Iterable[Trial]) -> Trial:
         """A new draw; the sampler learns from all that has ended."""
         return store.ask()

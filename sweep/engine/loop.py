@@ -14,6 +14,7 @@ from sweep.domain import (
     Assignment,
     AttemptEnd,
     Decision,
+    Planned,
     Report,
     Setback,
     Spent,
@@ -26,6 +27,7 @@ from sweep.engine.agenda import SearchAgenda
 from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
+from sweep.engine.requests import CancelTrial, Enqueue, Inbox, RaiseBudget
 from sweep.engine.retention import trim_models
 from sweep.engine.spending import Spending
 from sweep.engine.standings import Standings
@@ -87,6 +89,8 @@ class StudyLoop:
         artifacts_of: A trial's folder of files to show.
         stop_requested: Polled; says how urgently to stop.
         space: Polled; says why nothing more may be written, or None.
+        inbox: What people ask for while it runs; None where nobody can.
+        budget_raised: Stores a larger budget, in trials, for later sessions.
         agenda: What is to be trained; None is the search that the spec describes.
         spent_before: What the budget has been spent on besides: by the search, before its final.
     """
@@ -103,6 +107,8 @@ class StudyLoop:
     artifacts_of: Callable[[int], Path]
     stop_requested: Callable[[], StopRequest]
     space: Callable[[], str | None] = lambda: None
+    inbox: Inbox | None = None
+    budget_raised: Callable[[int], None] = lambda trials: None
     agenda: Agenda | None = None
     spent_before: Spent = field(default_factory=Spent)
     _trials: Standings = field(init=False)
@@ -110,6 +116,7 @@ class StudyLoop:
     _unhandled: Sequence[Event] = ()
     _waiting: deque[Trial] = field(default_factory=deque)
     _redo: dict[int, int] = field(default_factory=dict)
+    _wishes: deque[tuple[Path, Enqueue]] = field(default_factory=deque)
     _failures: FailureStreak = field(default_factory=FailureStreak)
     _stop: StopRequest = StopRequest.NONE
     _cause: StopCause = StopCause.REQUEST
@@ -166,6 +173,7 @@ class StudyLoop:
             if self._stop is StopRequest.NOW:
                 self._kill_all()
                 return
+            self._heed_requests()
             if self._stop is StopRequest.NONE:
                 self._fill()
             is_done = self._stop is not StopRequest.NONE or self._trials.finished >= self._wanted()
@@ -219,7 +227,7 @@ class StudyLoop:
         trim_models(self._trials, self.keeper)
 
     def _wanted(self) -> int:
-        return self._agenda.wanted(list(self._trials))
+        return self._agenda.wanted(self._trials)
 
     def _fill(self) -> None:
         # What runs will finish; trials waiting beyond the budget stay paused, for a larger one.
@@ -227,11 +235,23 @@ class StudyLoop:
             if self._waiting:
                 self._assign(self._waiting.popleft())
                 continue
-            trial = self._agenda.begin(self.store, list(self._trials))
+            trial = self._begin()
             if trial is None:
                 return
             self._trials.put(trial)
             self._assign(trial)
+
+    def _begin(self) -> Trial | None:
+        """A new trial, as somebody wished it or as the agenda has it; the baseline comes before all wishes."""
+        while self._trials.get(0) and self._wishes and self.inbox is not None:
+            file, wish = self._wishes.popleft()
+            # A wish that a crash left behind, or that was made twice, is not trained twice.
+            is_new = all(wish.hyperparameters != trial.hyperparameters for trial in self._trials)
+            trial = self.store.ask(Planned(hyperparameters=wish.hyperparameters)) if is_new else None
+            self.inbox.done(file)
+            if trial is not None:
+                return trial
+        return self._agenda.begin(self.store, self._trials)
 
     def _assign(self, trial: Trial) -> None:
         start_from = self._reading(lambda: self.keeper.newest(trial.number, self._redo.get(trial.number)))
@@ -268,6 +288,7 @@ class StudyLoop:
             case Started() | Progressed():
                 live = self._current(event.trial_number, event.attempt)
                 if live and isinstance(event, Started):
+                    self.store.attempt_started(event.trial_number, event.worker)
                     live.view = replace(live.view, worker=event.worker)
                 elif live and isinstance(event, Progressed):
                     live.view = replace(live.view, step=event.step, total_steps=event.total_steps, loss=event.loss)
@@ -426,6 +447,38 @@ class StudyLoop:
             self._stop_because(StopCause.HOURS, spent)
         if self._stop is StopRequest.NONE and (complaint := self.space()) is not None:
             self._stop_because(StopCause.DISK, complaint)
+
+    def _heed_requests(self) -> None:
+        if self.inbox is None:
+            return
+        self._wishes.clear()
+        for file, request in self.inbox.waiting():
+            match request:
+                case Enqueue():
+                    self._wishes.append((file, request))
+                    continue
+                case CancelTrial(trial_number=number):
+                    self._cancel(number)
+                case RaiseBudget(trials=trials) if trials > self.spec.budget.trials:
+                    budget = self.spec.budget.model_copy(update={"trials": trials})
+                    self.spec = self.spec.model_copy(update={"budget": budget})
+                    self._agenda = self.agenda or SearchAgenda(trials)
+                    self.budget_raised(trials)
+            self.inbox.done(file)
+
+    def _cancel(self, number: int) -> None:
+        """End an unfinished trial, wherever it is; what it has reported stays."""
+        trial = self._trials.get(number)
+        if trial is None or trial.state.is_finished:
+            return
+        live = self._live.pop(number, None)
+        if live is not None:
+            self.executor.kill(number, live.attempt)
+        else:
+            self._waiting = deque(other for other in self._waiting if other.number != number)
+            view = RunningTrial(number=number, attempt=trial.attempt)
+            live = _Live(trial=trial, attempt=trial.attempt, view=view, history=list(self.store.reports(number)))
+        self._finish(live, TrialState.CANCELLED, "stopped on request")
 
     def _stop_because(self, cause: StopCause, reason: str, urgency: StopRequest = StopRequest.DRAIN) -> None:
         """Start nothing new, and have what runs commit and leave; the first cause is the one that is told."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweep.search.reading import StudyReader, read_trials
+    from sweep.search.reading import StoredTrial, StudyReader, read_trials
     from sweep.search.store import OptunaStore
 
-__all__ = ["OptunaStore", "StudyReader", "read_trials"]
+__all__ = ["OptunaStore", "StoredTrial", "StudyReader", "read_trials"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
         from sweep.search.store import OptunaStore
 
         return OptunaStore
-    if name in ("StudyReader", "read_trials"):
+    if name in ("StoredTrial", "StudyReader", "read_trials"):
         from sweep.search import reading
 
         return getattr(reading, name)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from sweep.domain import AttemptEnd, HyperparameterValue, MetricRule, Report, Setback, Trial, TrialState
+from sweep.domain import Attempt, AttemptEnd, HyperparameterValue, MetricRule, Report, Setback, Trial, TrialState
 from sweep.search.space import SearchSpace
 from sweep.spec.model import StudySpec
 
@@ -21,6 +21,7 @@ HYPERPARAMETERS = "sweep:hyperparameters"
 END = "sweep:end"
 REPORT = "sweep:report:"
 SETBACK = "sweep:setback:"
+WORKER = "sweep:worker:"
 TEST = "sweep:test:"
 PLANNED = "sweep:planned"
 SPENT = "sweep:spent"
@@ -36,6 +37,16 @@ _OPTUNA_STATES = {
     TrialState.FAILED: OptunaState.FAIL,
     TrialState.CANCELLED: OptunaState.FAIL,
 }
+_LAST_ENDS = {
+    TrialState.COMPLETE: AttemptEnd.FINISHED,
+    TrialState.PRUNED: AttemptEnd.STOPPED,
+    TrialState.DIVERGED: AttemptEnd.DIVERGED,
+    TrialState.OOM: AttemptEnd.OOM,
+    TrialState.TIMEOUT: AttemptEnd.TIMEOUT,
+    TrialState.FAILED: AttemptEnd.FAILED,
+    TrialState.CANCELLED: AttemptEnd.STOPPED,
+}
+"""How the last attempt of a finished trial ended."""
 _STATES_BY_OPTUNA = {
     OptunaState.WAITING: TrialState.PENDING,
     OptunaState.RUNNING: TrialState.RUNNING,
@@ -91,6 +102,7 @@ class Life:
         trial_id: Optuna's key in its storage.
         evaluations: By optimizer step.
         chosen_step: Step of the evaluation that stands for a finished trial.
+        attempts: Those that a worker began, by fencing number; the end of the trial is that of the last one.
     """
 
     number: int
@@ -105,6 +117,7 @@ class Life:
     ended_at: float | None = None
     test: Mapping[str, float] | None = None
     setbacks: tuple[Setback, ...] = ()
+    attempts: dict[int, Attempt] = field(default_factory=dict)
     confirms: int | None = None
     seed_index: int | None = None
 
@@ -130,6 +143,8 @@ class Life:
         life.evaluations = dict(sorted(life.evaluations.items()))
         setbacks = [_setback(record) for key, record in attrs.items() if key.startswith(SETBACK)]
         life.setbacks = tuple(sorted(setbacks, key=lambda setback: setback.attempt))
+        attempts = [_attempt(record) for key, record in attrs.items() if key.startswith(WORKER)]
+        life.attempts = {attempt.number: attempt for attempt in sorted(attempts, key=lambda known: known.number)}
         if life.state.is_finished:
             end = attrs.get(END, {})
             life.chosen_step = end.get("step")
@@ -175,9 +190,15 @@ class Life:
             started_at=self.started_at,
             ended_at=self.ended_at,
             setbacks=self.setbacks,
+            attempts=tuple(self._attempts()),
             confirms=self.confirms,
             seed_index=self.seed_index,
         )
+
+    def _attempts(self) -> Iterator[Attempt]:
+        for attempt in self.attempts.values():
+            is_last = attempt.number == self.attempt and attempt.ended_at is None and self.state in _LAST_ENDS
+            yield replace(attempt, ended_at=self.ended_at, end=_LAST_ENDS[self.state]) if is_last else attempt
 
 
 def optuna_state(state: TrialState, spec: StudySpec) -> OptunaState:
@@ -185,6 +206,16 @@ def optuna_state(state: TrialState, spec: StudySpec) -> OptunaState:
     if state is TrialState.DIVERGED and spec.on.diverged.told == "nothing":
         return OptunaState.FAIL
     return _OPTUNA_STATES[state]
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """As stored in a user attribute."""
+    return {**asdict(attempt), "end": attempt.end.value if attempt.end else None}
+
+
+def _attempt(record: Mapping[str, Any]) -> Attempt:
+    known = {field.name: record[field.name] for field in fields(Attempt) if field.name in record}
+    return Attempt(**{**known, "end": AttemptEnd(known["end"]) if known["end"] else None})
 
 
 def _setback(record: Mapping[str, Any]) -> Setback:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
 from sweep.domain import Report, Trial
 from sweep.errors import StudyNotFoundError, StudyStoreError
-from sweep.search.lives import Life
+from sweep.search.lives import TEST, Life
 from sweep.search.space import SearchSpace
 from sweep.search.storages import DAMAGE_ERRORS, STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrial:
+    """A trial with all its evaluations, as stored.
+
+    Attributes:
+        reports: By step.
+    """
+
+    trial: Trial
+    reports: tuple[Report, ...]
+
+
 class StudyReader:
     """Reads a study's history while its driver writes; takes no lock and writes nothing.
+
+    What has not changed since the last look is not read again: :meth:`read` returns the same objects for it.
 
     Raises:
         StudyNotFoundError: If the storage has no such study.
@@ -25,6 +41,7 @@ class StudyReader:
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
         self._space = SearchSpace(spec.search.space)
+        self._known: dict[int, tuple[FrozenTrial, StoredTrial]] = {}
         self._history = open_history(spec, readonly=True)
         try:
             self._study_id = self._history.storage.get_study_id_from_name(spec.study)
@@ -37,23 +54,36 @@ class StudyReader:
             self.close()
             raise self._unreadable(err) from err
 
+    def read(self) -> Sequence[StoredTrial]:
+        """All trials by number with their evaluations, as stored by now."""
+        storage = self._history.storage
+        try:
+            study_attrs = storage.get_study_user_attrs(self._study_id)
+            frozen_trials = storage.get_all_trials(self._study_id, deepcopy=False)
+        except STORAGE_ERRORS as err:
+            raise self._unreadable(err) from err
+        stored = []
+        for frozen in frozen_trials:
+            before, known = self._known.get(frozen.number, (None, None))
+            # Optuna replaces a trial that changes; only what the study holds of it can change without that.
+            if known is None or before is not frozen or known.trial.test != study_attrs.get(f"{TEST}{frozen.number}"):
+                life = _life_of(frozen, self._space, study_attrs, self._history)
+                known = StoredTrial(trial=life.trial(self._spec.rule), reports=tuple(life.reports))
+                self._known[frozen.number] = (frozen, known)
+            stored.append(known)
+        return stored
+
     def trials(self) -> Sequence[Trial]:
         """All trials by number, as stored by now."""
-        return [life.trial(self._spec.rule) for life in self._lives()]
+        return [stored.trial for stored in self.read()]
 
     def reports(self, trial_number: int) -> Sequence[Report]:
         """All stored evaluations of a trial, by step; none for an unknown trial."""
-        return next((life.reports for life in self._lives() if life.number == trial_number), [])
+        return next((list(stored.reports) for stored in self.read() if stored.trial.number == trial_number), [])
 
     def close(self) -> None:
         """Let go of the storage; idempotent."""
         self._history.close()
-
-    def _lives(self) -> list[Life]:
-        try:
-            return [life for life, _ in read_lives(self._history, self._study_id, self._space)]
-        except STORAGE_ERRORS as err:
-            raise self._unreadable(err) from err
 
     def _unreadable(self, err: BaseException) -> StudyStoreError:
         return StudyStoreError(
@@ -71,8 +101,12 @@ def read_lives(history: History, study_id: int, space: SearchSpace) -> list[tupl
     """
     study_attrs = history.storage.get_study_user_attrs(study_id)
     frozen_trials = history.storage.get_all_trials(study_id, deepcopy=False)
+    return [(_life_of(frozen, space, study_attrs, history), frozen) for frozen in frozen_trials]
+
+
+def _life_of(frozen: FrozenTrial, space: SearchSpace, study_attrs: Mapping[str, Any], history: History) -> Life:
     try:
-        return [(Life.of(frozen, space, study_attrs), frozen) for frozen in frozen_trials]
+        return Life.of(frozen, space, study_attrs)
     except DAMAGE_ERRORS as err:
         raise StudyStoreError(
             f"{history.place}: the study's history is damaged ({type(err).__name__}: {err}). Restore it from a backup."

@@ -5,14 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweep.domain import HyperparameterValue, Planned, Report, Setback, Spent, Trial, TrialState
+from sweep.domain import (
+    Attempt,
+    AttemptEnd,
+    HyperparameterValue,
+    Planned,
+    Report,
+    Setback,
+    Spent,
+    Trial,
+    TrialState,
+)
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
@@ -58,6 +68,7 @@ class OptunaStore:
         self._lives: list[Life] = []
         self._seen: dict[int, Trial] = {}
         self._spent = Spent()
+        self._started: set[tuple[int, int]] = set()
         self._failure: str | None = None
 
     @classmethod
@@ -137,7 +148,7 @@ class OptunaStore:
         return StudyReader(spec)
 
     def ask(self, planned: Planned | None = None) -> Trial:
-        """A new trial in state RUNNING; trial 0 of a search has the spec's defaults, exactly.
+        """A new trial in state RUNNING; without a plan, trial 0 has the spec's defaults, exactly, others are drawn.
 
         Raises:
             StudyStoreError: If the trial cannot be stored, or the search space has changed.
@@ -181,6 +192,17 @@ class OptunaStore:
         life.state = TrialState.RUNNING
         return life.attempt
 
+    def attempt_started(self, trial_number: int, worker: str) -> None:
+        """A worker has begun the trial's newest attempt, now; said again, it is ignored."""
+        life = self._unfinished(trial_number, "a worker")
+        if life.attempt in life.attempts:
+            return
+        attempt = Attempt(number=life.attempt, worker=worker, began_at=self._now())
+        with self._writing(in_batch=False):
+            self._set(life, f"{lives.WORKER}{attempt.number}", lives.attempt_to_json(attempt))
+        life.attempts[attempt.number] = attempt
+        self._started.add((trial_number, attempt.number))
+
     def report(self, report: Report, value: float) -> None:
         """Store an evaluation with the pruner's verdict on it. A step already stored is ignored."""
         life = self._life(report.trial_number)
@@ -201,13 +223,18 @@ class OptunaStore:
         """Mark as PAUSED: unfinished, with nothing running; remember how its attempt ended, if it ended badly."""
         life = self._unfinished(trial_number, "a pause")
         is_new = setback is not None and setback.attempt not in {known.attempt for known in life.setbacks}
+        attempt = self._ended(life, setback.end if setback else AttemptEnd.PAUSED)
         with self._writing():
+            if attempt is not None:
+                self._set(life, f"{lives.WORKER}{attempt.number}", lives.attempt_to_json(attempt))
             if setback is not None and is_new:
                 self._set(life, f"{lives.SETBACK}{setback.attempt}", {**asdict(setback), "end": setback.end.value})
             self._set(life, lives.STATE, TrialState.PAUSED.value)
         life.state = TrialState.PAUSED
         if setback is not None and is_new:
             life.setbacks = (*life.setbacks, setback)
+        if attempt is not None:
+            life.attempts[attempt.number] = attempt
 
     def tell(self, trial_number: int, state: TrialState, chosen: Report | None, error: str | None = None) -> None:
         """Finish a trial. Telling it again with the same state is ignored.
@@ -322,6 +349,13 @@ class OptunaStore:
             self._set(life, f"{lives.REPORT}{report.step}", evaluation.to_json())
             self._history.storage.set_trial_intermediate_value(life.trial_id, evaluation.milli_fidelity, value)
         life.add(evaluation)
+
+    def _ended(self, life: Life, end: AttemptEnd) -> Attempt | None:
+        """The running attempt as it ends now; nobody saw the end of one that an earlier driver began."""
+        attempt = life.attempts.get(life.attempt)
+        if attempt is None or attempt.ended_at is not None or (life.number, life.attempt) not in self._started:
+            return None
+        return replace(attempt, ended_at=self._now(), end=end)
 
     def _set(self, life: Life, key: str, value: Any) -> None:
         self._history.storage.set_trial_user_attr(life.trial_id, key, value)

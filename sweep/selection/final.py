@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sweep.domain import MetricRule, Planned, Trial, TrialState, ranked
@@ -22,7 +22,7 @@ def entrants_of(trials: Sequence[Trial], rule: MetricRule, *, count: int) -> lis
     return [_finalist(trial) for trial in [*baseline, *[trial for trial in order if trial.number][:count]]]
 
 
-def runs_of(trials: Sequence[Trial]) -> Runs:
+def runs_of(trials: Iterable[Trial]) -> Runs:
     """The trials of a final by finalist and seed index."""
     return {
         (trial.confirms, trial.seed_index): trial
@@ -48,14 +48,14 @@ class Final:
     rule: MetricRule
     confirm: ConfirmSpec
 
-    def wanted(self, trials: Sequence[Trial]) -> int:
+    def wanted(self, trials: Iterable[Trial]) -> int:
         """All runs of finalists that are not dropped yet, and those of earlier finalists."""
         runs = runs_of(trials)
         _, rounds, _ = self._raced(runs)
         planned = {pair for one in rounds for pair in one}
         return len(planned | runs.keys())
 
-    def begin(self, store: StudyStore, trials: Sequence[Trial]) -> Trial | None:
+    def begin(self, store: StudyStore, trials: Iterable[Trial]) -> Trial | None:
         """The next finalist on the next seed; None while a race is not decided."""
         runs = runs_of(trials)
         _, rounds, open_rounds = self._raced(runs)
@@ -66,7 +66,7 @@ class Final:
                     return store.ask(Planned(confirms=number, seed_index=index, hyperparameters=drawn[number]))
         return None
 
-    def standings(self, trials: Sequence[Trial]) -> list[Finalist]:
+    def standings(self, trials: Iterable[Trial]) -> list[Finalist]:
         """The finalists with their scores so far, and after which round they were dropped."""
         return self._raced(runs_of(trials))[0]
 

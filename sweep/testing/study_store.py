@@ -50,6 +50,10 @@ def check_life_of_a_trial(under_test: StoreUnderTest) -> None:
     asked = store.ask()
     _expect(asked.number == 0 and asked.state is TrialState.RUNNING and asked.attempt == 0, asked)
     _expect(store.begin_attempt(0) == 1, "first attempt is 1")
+    store.attempt_started(0, "host/0")
+    store.attempt_started(0, "host/1")
+    began = _same_after_reopening(under_test, store)[0].attempts
+    _expect([(a.number, a.worker, a.ended_at, a.end) for a in began] == [(1, "host/0", None, None)], began)
     first, second, third = (evaluation(0, s, v) for s, v in ((4, 0.7), (8, 0.9), (12, 0.8)))
     store.report(first, 0.7)
     setback = Setback(attempt=1, end=AttemptEnd.OOM, step=4, reason="out of memory")
@@ -58,7 +62,9 @@ def check_life_of_a_trial(under_test: StoreUnderTest) -> None:
     paused = _same_after_reopening(under_test, store)[0]
     _expect(paused.state is TrialState.PAUSED and paused.value == 0.7 and paused.attempt == 1, paused)
     _expect(paused.setbacks == (setback,) and paused.micro_batch_split == 2, "a setback is kept once")
+    _expect(len(paused.attempts) == 1 and paused.attempts[0].end is AttemptEnd.OOM, paused.attempts)
     _expect(store.begin_attempt(0) == 2, "second attempt is 2")
+    store.attempt_started(0, "host/1")
     _expect(_same_after_reopening(under_test, store)[0].state is TrialState.RUNNING, "an attempt wakes a trial")
     store.report(second, 0.9)
     store.report(third, 0.9)
@@ -74,8 +80,27 @@ def check_life_of_a_trial(under_test: StoreUnderTest) -> None:
     _expect(done.wall_seconds == third.wall_seconds and done.attempt == 2, done)
     _expect(done.hyperparameters == asked.hyperparameters, "hyperparameters never change")
     _expect(done.ended_at is not None and done.started_at is not None, "times are known")
+    ended = [(a.number, a.worker, a.end) for a in done.attempts]
+    _expect(ended == [(1, "host/0", AttemptEnd.OOM), (2, "host/1", AttemptEnd.FINISHED)], ended)
+    _expect(done.attempts[1].ended_at == done.ended_at, "the last attempt ends with its trial")
     _expect(list(store.reports(0)) == [first, second, third], "reports come back equal, by step")
     store.close()
+    store.close()
+
+
+def check_the_end_of_a_dead_drivers_attempt_is_not_invented(under_test: StoreUnderTest) -> None:
+    """Who takes over a trial did not see when its attempt ended; the next attempt's end is seen."""
+    store = under_test.create()
+    store.ask()
+    store.begin_attempt(0)
+    store.attempt_started(0, "host/0")
+    store = under_test.reopen()
+    store.pause(0)
+    store.begin_attempt(0)
+    store.attempt_started(0, "host/0")
+    store.pause(0)
+    ends = [(a.ended_at is None, a.end) for a in _same_after_reopening(under_test, store)[0].attempts]
+    _expect(ends == [(True, None), (False, AttemptEnd.PAUSED)], ends)
     store.close()
 
 
@@ -171,6 +196,7 @@ def _expect(is_true: bool, told: object) -> None:
 
 CHECKS = (
     check_life_of_a_trial,
+    check_the_end_of_a_dead_drivers_attempt_is_not_invented,
     check_reports_are_idempotent,
     check_tell_is_idempotent,
     check_misuse_is_refused,

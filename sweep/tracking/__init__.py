@@ -6,13 +6,24 @@ see :mod:`sweep.tracking.ranks`), the winner's run and its model alone have ``sw
 Importing this package imports no MLflow.
 """
 
-from sweep.tracking.reader import damaged_notes, experiment_id, resolve_model, run_ids, set_aside, undelivered
+from sweep.tracking.reader import (
+    Delivered,
+    damaged_notes,
+    delivered,
+    experiment_id,
+    resolve_model,
+    run_ids,
+    set_aside,
+    undelivered,
+)
 from sweep.tracking.recorder import SpoolRecorder
 from sweep.tracking.sync import drain, settle, start_over
 
 __all__ = [
+    "Delivered",
     "SpoolRecorder",
     "damaged_notes",
+    "delivered",
     "drain",
     "experiment_id",
     "resolve_model",

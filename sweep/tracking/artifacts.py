@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from sweep.ports import StudyBegun
+from sweep.ports import StudyBegun, StudyFiles
 from sweep.redaction import redacted_values
 from sweep.strict_json import strict_json
 from sweep.tracking.curves import draw, write_table
@@ -26,6 +26,12 @@ def log_study_files(tracker: Tracker, record: StudyBegun) -> None:
         write_json(folder / "environment.json", dict(record.environment))
         write_json(folder / "data.json", dict(record.data))
         send_files(tracker, tracker.parent(), folder)
+
+
+def log_folder(tracker: Tracker, record: StudyFiles) -> None:
+    """Files of the parent run; nothing where they are gone by now."""
+    if Path(record.folder).is_dir():
+        tracker.client.log_artifacts(tracker.parent(), record.folder, record.name)
 
 
 def log_trial_files(tracker: Tracker, run_id: str, trial: TrialMemory, metric: str) -> None:

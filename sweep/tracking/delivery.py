@@ -18,6 +18,7 @@ from sweep.ports import (
     ModelKept,
     Record,
     StudyBegun,
+    StudyFiles,
     StudyOver,
     Superseded,
     TrialOver,
@@ -25,7 +26,7 @@ from sweep.ports import (
 )
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
-from sweep.tracking.artifacts import log_study_files, log_trial_files
+from sweep.tracking.artifacts import log_folder, log_study_files, log_trial_files
 from sweep.tracking.blame import Blame
 from sweep.tracking.failures import FAILURES, StoreLostError, is_missing, is_refusal, reason
 from sweep.tracking.memory import StudyMemory
@@ -151,7 +152,7 @@ class Delivery:
             item.done = True
             return
         match record:
-            case StudyBegun() | VerdictReached() | StudyOver():
+            case StudyBegun() | VerdictReached() | StudyFiles() | StudyOver():
                 self._flush_all()
             case _:
                 self._flush(record.trial_number)
@@ -207,6 +208,8 @@ class Delivery:
                 self._trial_over(record)
             case ModelKept():
                 self._model_kept(record)
+            case StudyFiles():
+                log_folder(self._tracker, record)
             case VerdictReached():
                 tell_verdict(self._tracker, record)
             case StudyOver():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import ModelError, RecordingError
@@ -10,6 +12,25 @@ from sweep.redaction import redacted
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.rejected import FILE, count_rejected
 from sweep.tracking.spool import count_records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What delivery has made in MLflow so far.
+
+    Attributes:
+        runs: MLflow's run by trial number.
+    """
+
+    experiment_id: str | None
+    parent_run_id: str | None
+    runs: Mapping[int, str]
+
+
+def delivered(layout: StudyLayout) -> Delivered:
+    """What delivery has made so far, as far as its notes can be read. Does not import MLflow."""
+    acked = Acknowledged.readable(layout.spool)
+    return Delivered(experiment_id=acked.experiment_id, parent_run_id=acked.parent_run_id, runs=acked.runs)
 
 
 def run_ids(layout: StudyLayout) -> dict[int, str]:

@@ -16,6 +16,7 @@ from sweep.ports import (
     ModelKept,
     Record,
     StudyBegun,
+    StudyFiles,
     StudyOver,
     Superseded,
     TrialOver,
@@ -32,6 +33,7 @@ KINDS: Mapping[str, type[Any]] = {
     "superseded": Superseded,
     "trial_over": TrialOver,
     "model_kept": ModelKept,
+    "study_files": StudyFiles,
     "verdict_reached": VerdictReached,
     "study_over": StudyOver,
 }

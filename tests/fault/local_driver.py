@@ -15,8 +15,8 @@ def main(folder: Path) -> None:
     """Run one trial that trains until it is told to leave, with a process that escapes its group and session."""
     signals = StopSignals(folder)
     parent = WarmParent(("sweep.testing.toy_objectives",))
-    with signals.listening(), watching("local", "accuracy") as view:
-        study = LocalStudy(folder, parent, "budget.trials=1")
+    study = LocalStudy(folder, parent, "budget.trials=1")
+    with signals.listening(), watching(study.spec) as view:
         study.observer, study.stop_requested = view, signals.requested
         study.plans[0] = {"reports": 1, "then": "escape"}
         result = study.run()

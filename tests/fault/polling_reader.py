@@ -33,7 +33,7 @@ def dashboard(folder: Path, history: str | None, study: str) -> Callable[[], int
     from optuna.storages.journal import JournalFileBackend
     from optuna_dashboard import wsgi
 
-    from dashboards.server import reading_only
+    from dashboards.optuna_page import reading_only
 
     assert history is None
     journal = spec_in(folder, study).layout.history / "journal.log"

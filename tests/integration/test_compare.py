@@ -147,6 +147,16 @@ def test_the_plain_text_says_the_same(study: QuickStudy) -> None:
     assert "batch_size" not in result.stdout
 
 
+def test_no_secret_of_a_setting_is_shown(study: QuickStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(study.storage / "studies", tmp_path / "studies")
+    spec = tmp_path / "studies" / "quick" / "spec.yaml"
+    spec.write_text(spec.read_text().replace("    batch_size: 16", "    batch_size: 16\n    own_token: ${OWN_TOKEN}"))
+    monkeypatch.setenv("OWN_TOKEN", "hunter2-hunter2")
+    result = CliRunner().invoke(app, ["compare", "quick:0", "quick:1", "--all", "--storage", str(tmp_path)])
+    assert "own_token" in result.output
+    assert "hunter2" not in result.output
+
+
 def test_what_cannot_be_compared_says_why(study: QuickStudy, tmp_path: Path) -> None:
     lost = QuickStudy(tmp_path, None)
     shutil.copytree(study.storage / "studies", tmp_path / "studies")

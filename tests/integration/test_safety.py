@@ -235,7 +235,7 @@ def test_the_ui_binds_to_this_machine_alone_unless_told(studied: Path, options: 
         try:
             assert server.stdout is not None
             assert server.stderr is not None
-            assert server.stdout.readline().startswith("MLflow"), server.stderr.read()
+            assert server.stdout.readline().startswith("Sweep"), server.stderr.read()
             assert listening(psutil.Process(server.pid)) == {bound}
             commands = [" ".join(child.cmdline()) for child in psutil.Process(server.pid).children(recursive=True)]
             assert not any("sqlite:" in line for line in commands), "a store's URI may hold a password"

@@ -55,7 +55,7 @@ def refused(result: tuple[int, str, str], *, code: int = 2) -> str:
 
 
 STRANGE = ("nope", "", "..", "../../x", "/etc/passwd", "a" * 5000, "\x1b[31m", "a\nb", "😀", "%s{0}", "x.yaml", "~")
-VERBS = ("status", "best", "resume", "stop", "sync", "ui", "export")
+VERBS = ("status", "best", "resume", "stop", "enqueue", "sync", "ui", "export")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -64,7 +64,7 @@ def test_every_verb_refuses_a_study_that_is_not_there(sweep: Sweep, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.yaml").write_text("study: [", encoding="utf-8")
     (tmp_path / "folder.yaml").mkdir()
-    more = ["--to", "out"] if verb == "export" else []
+    more = {"export": ["--to", "out"], "enqueue": ["--trials", "1"]}.get(verb, [])
     for name in STRANGE:
         assert "no study" in refused(sweep(verb, name, *more))
     for storage in ("file", "file/x", "/dev/null", "nowhere", "a" * 5000):
@@ -103,6 +103,11 @@ def test_every_verb_refuses_a_study_that_is_not_there(sweep: Sweep, tmp_path: Pa
         ("sync", "x", "--timeout", "-1"),
         ("ui", "x", "--port", "0"),
         ("export", "x"),
+        ("enqueue", "x"),
+        ("enqueue", "x", "rate"),
+        ("enqueue", "x", "rate=1", "rate=2"),
+        ("enqueue", "x", "--trials", "0"),
+        ("stop", "x", "--trial", "-1"),
         ("frobnicate",),
         ("--frobnicate",),
         ("status", "a", "b"),

@@ -163,6 +163,8 @@ def test_flipped_rows_are_told_each_way_the_surest_first() -> None:
     }
     assert same_rows(first, second)
     assert not same_rows(first, table(["a", "b", "b", "b"], ["a"] * 4))
+    assert not same_rows({**first, "label_id": [0, 1, 0, 1]}, {**second, "label_id": [1, 2, 1, 2]})
+    assert not same_rows({**first, "label_id": [0, 1, 0, 1]}, second)
 
 
 def test_scores_of_classes_are_for_answers_that_are_classes() -> None:
