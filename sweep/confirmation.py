@@ -249,13 +249,12 @@ class Confirmation:
         self, verdict: Verdict, runs: Sequence[Trial], prepared: Sequence[Mapping[str, Any]], store: OptunaStore
     ) -> Mapping[str, Any] | None:
         """The test split says it of the model to deploy and of the baseline's counterpart alone: it must not choose."""
-        models = [str(_model(run)) for run in runs]
-        if verdict.test is not None and verdict.test.get("models") == models:
+        labels = [f"trial {run.confirms}, seed {run.seed_index}" for run in runs]
+        if verdict.test is not None and verdict.test.get("models") == labels:
             return verdict.test
         if not dict(self.data.get("rows", {})).get("test"):
             return None
         self.note("opening the test split for the winner")
-        labels = [f"trial {run.confirms}, seed {run.seed_index}" for run in runs]
         count = record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="verdict", models=labels))
         if count > 1:
             self.note(f"warning: the test split was {said(count)}: what it says is no longer news")
@@ -279,7 +278,7 @@ class Confirmation:
             "winner": parts[0],
             "baseline": parts[-1] if runs[-1].confirms == 0 else None,
             "difference": self._better(found["difference"]),
-            "models": models,
+            "models": labels,
         }
 
     def _on_split(self, run: Trial, prepared: Sequence[Mapping[str, Any]]) -> ModelOnSplit:
