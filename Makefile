@@ -15,7 +15,7 @@ test: $(READY) lint
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow --timeout 3600
 
 # A long storm: a seeded adversary breaks what it can for ten minutes. SEED=… repeats one.
 storm: $(READY)

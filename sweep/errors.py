@@ -13,6 +13,7 @@
     ├── CheckpointError            a checkpoint without a valid manifest, or whose files differ from it
     ├── StudyStoreError            the study's history cannot be read or written
     ├── ExecutionError             workers cannot be started or reached
+    │   └── NoWorkersError         none is left that could run a trial; the study pauses
     ├── RecordingError             records cannot be spooled or delivered
     ├── StoppedEarlyError          exit code 130: somebody stopped something that leaves nothing to go on from
     └── VerificationError          an export does not reproduce its recorded score
@@ -80,6 +81,10 @@ class StudyStoreError(SweepError):
 
 class ExecutionError(SweepError):
     """Workers cannot be started or reached."""
+
+
+class NoWorkersError(ExecutionError):
+    """No worker is left that could run a trial, and none has come; the study pauses, and can go on."""
 
 
 class RecordingError(SweepError):

@@ -182,7 +182,7 @@ def _has_history(spec: StudySpec) -> bool:
     return file is None or file.exists()
 
 
-def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
+def start_executor(spec: StudySpec, parent: WarmParent, note: Callable[[str], None]) -> Executor:
     """Ray workers for a study; call it from the main thread."""
     resources = spec.resources
     return RayExecutor.open(
@@ -193,6 +193,8 @@ def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
         limits=attempt_limits(spec),
+        patience_seconds=60 * spec.limits.no_worker_minutes,
+        note=note,
     )
 
 
@@ -241,7 +243,7 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         parent = stack.enter_context(warm_parent())
         # Ray must start in the main thread (the kernel ties its daemons to it), so the data is prepared beside it.
         preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
-        executor = start_executor(spec, parent)
+        executor = start_executor(spec, parent, note)
         stack.callback(executor.close)
         data = _awaited(preparing, signals, spec.study)
         for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
@@ -276,8 +278,8 @@ def already_exists(spec: StudySpec) -> StudyExistsError:
 
 def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     data = prepare(spec, parent, objective_settings(spec))
-    check(spec, parent, data)
-    return data
+    found = check(spec, parent, data)
+    return {**data, "warnings": [*data.get("warnings", []), *found.get("warnings", [])]}
 
 
 def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
@@ -325,6 +327,7 @@ def _drive_prepared(
         store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
+        stack.callback(recorder.close, 0.0)
         recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
         loop = StudyLoop(
             spec=spec,

@@ -75,7 +75,9 @@ class PreparedData:
             InvalidDataError: If there is no such split.
         """
         if split not in self.meta["rows"]:
-            raise InvalidDataError(f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}.")
+            raise InvalidDataError(
+                f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}. Name one."
+            )
         parts = {
             name: np.load(self.folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in _PARTS
         }
@@ -220,7 +222,8 @@ def _write_split(
     ids = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
     if lengths.min() == 0:
         raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {shown(rows.texts[int(lengths.argmin())])}."
+            f"{rows.origin}: the tokenizer makes no token of {shown(rows.texts[int(lengths.argmin())])}. "
+            "Remove such rows."
         )
     np.save(folder / f"{split}.ids.npy", ids)
     np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -68,9 +68,28 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "evaluate_at": list(spec.evaluate_at),
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
-        "warnings": [*data.get("warnings", []), *secrets_warnings(spec)],
+        "warnings": [
+            *data.get("warnings", []),
+            *findings.get("warnings", []),
+            *secrets_warnings(spec),
+            *_idle_limits(spec),
+        ],
         "refusals": wiring.refusals(spec, checkpoint_bytes=checkpoint_bytes, running=running),
     }
+
+
+def _idle_limits(spec: StudySpec) -> list[str]:
+    if spec.budget.gpu_hours is not None and not spec.resources.gpus_per_trial:
+        return ["budget.gpu_hours is never spent: resources.gpus_per_trial is 0."]
+    return []
+
+
+def _budget(spec: StudySpec) -> str:
+    budget = spec.budget
+    hours = [f"{budget.hours:g} hours"] if budget.hours is not None else []
+    gpu_hours = [f"{budget.gpu_hours:g} GPU hours"] if budget.gpu_hours is not None else []
+    over = " over all sessions" if hours or gpu_hours else ""
+    return f"{budget.trials} trials" + "".join(f", {limit}" for limit in hours + gpu_hours) + over
 
 
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
@@ -82,7 +101,8 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     points = ", ".join(f"{point:g}" for point in result["evaluate_at"])
     seconds = model["step_seconds"]
     lines = [
-        f"study      {spec.study}: {spec.budget.trials} trials, {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"study      {spec.study}: {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"budget     {_budget(spec)}",
         f"data       {data.get('data_name', '')}: rows {rows}{trained}",
         f"labels     {len(data['labels'])}: {labels}",
         f"model      {spec.objective.model}: {model['parameters']:,} parameters",

@@ -18,7 +18,7 @@ from sweep.redaction import redact_streams
 from sweep.selection.summary import StudySummary, summarise
 from sweep.spec.model import StudySpec
 
-_EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1}
+_EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1, StopCause.WORKERS: 1}
 
 
 def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:

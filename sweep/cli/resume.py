@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec
-from sweep.cli.run import AddressOption, HoursOption, TrialsOption, WorkersOption
+from sweep.cli.run import AddressOption, GpuHoursOption, HoursOption, TrialsOption, WorkersOption
 
 
 def resume(
     study: StudyArgument,
     trials: TrialsOption = None,
     hours: HoursOption = None,
+    gpu_hours: GpuHoursOption = None,
     workers: WorkersOption = None,
     address: AddressOption = None,
     disk_gb: Annotated[float | None, typer.Option("--disk-gb", help="Quota of the study's folder, in GB.")] = None,
@@ -34,7 +35,7 @@ def resume(
     """
     from sweep.cli.driving import drive_and_tell
 
-    budget = {"trials": trials, "hours": hours}
+    budget = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
     resources = {"workers": workers, "address": address}
     limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb, "evaluation_minutes": evaluation_minutes}
     spec = find_spec(

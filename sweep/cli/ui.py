@@ -120,10 +120,15 @@ def _wait_until_up(server: subprocess.Popen[bytes], address: str) -> None:
     until = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < until:
         if server.poll() is not None:
-            raise SweepError(f"the server ended with exit code {server.returncode}; its messages stand above.")
+            raise SweepError(
+                f"the server ended with exit code {server.returncode}; its messages stand above. Mend their cause."
+            )
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise SweepError(f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s.")
+    raise SweepError(
+        f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s. "
+        "Try again once the machine is less busy."
+    )

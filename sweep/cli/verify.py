@@ -43,7 +43,9 @@ def verify(
             mark = "ok     " if row["reproduced"] else "DIFFERS"
             typer.echo(f"{mark} {row['split']} {row['metric']}: recorded {row['recorded']:.6f}, now {row['now']:.6f}")
     if not reproduced:
-        raise VerificationError(f"{folder}: does not reproduce its recorded scores.")
+        raise VerificationError(
+            f"{folder}: does not reproduce its recorded scores. Do not deploy it; export the model again."
+        )
     if not as_json:
         typer.echo(f"{folder} reproduces its recorded scores; all files match their sha256.")
 

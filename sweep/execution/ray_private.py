@@ -79,6 +79,14 @@ def draining_nodes() -> frozenset[str]:
     return frozenset()
 
 
+def nodes_to_come() -> list[dict[str, float]]:
+    """Resources of each kind of node that the cluster may grow by; none where it cannot grow, or Ray cannot tell."""
+    with contextlib.suppress(Exception):  # whatever a changed or a remote Ray raises
+        config: Any = importlib.import_module("ray._private.state").state.get_cluster_config()
+        return [dict(group.resources) for group in config.node_group_configs if group.max_count]
+    return []
+
+
 def use_token() -> None:
     """Have Ray in this process, and in those it starts, use the token it finds; it ignores one when it joins."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -23,6 +23,7 @@ REPORT = "sweep:report:"
 SETBACK = "sweep:setback:"
 WORKER = "sweep:worker:"
 TEST = "sweep:test:"
+SPENT = "sweep:spent"
 
 # A diverged trial says that its region is bad, which Optuna's samplers learn from PRUNED and not from FAIL;
 # the samplers see it without its evaluations, which ranks it below every other trial.

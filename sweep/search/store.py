@@ -12,7 +12,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweep.domain import Attempt, AttemptEnd, HyperparameterValue, Report, Setback, Trial, TrialState
+from sweep.domain import Attempt, AttemptEnd, HyperparameterValue, Report, Setback, Spent, Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
@@ -58,6 +58,7 @@ class OptunaStore:
         self._lives: list[Life] = []
         self._seen: dict[int, Trial] = {}
         self._started: set[tuple[int, int]] = set()
+        self._spent = Spent()
         self._failure: str | None = None
 
     @classmethod
@@ -188,11 +189,6 @@ class OptunaStore:
         if report.step in life.evaluations:
             return
         self._unfinished(report.trial_number, "a report")
-        if self._rule.name not in report.metrics:
-            raise StudyStoreError(
-                f"trial {report.trial_number}, step {report.step}: the report has no metric "
-                f"{self._rule.name!r}, only {sorted(report.metrics)}. Set `metric.name` to one of them."
-            )
         self._store(life, report, value)
 
     def should_prune(self, trial_number: int) -> bool:
@@ -265,6 +261,17 @@ class OptunaStore:
         life.test = dict(metrics)
         self._seen.pop(trial_number, None)
 
+    @property
+    def spent(self) -> Spent:
+        """What the study has spent, as of the last :meth:`spend`."""
+        return self._spent
+
+    def spend(self, spent: Spent) -> None:
+        """Remember what the study has spent so far, over all its sessions."""
+        with self._writing():
+            self._history.storage.set_study_user_attr(self._study_id, lives.SPENT, asdict(spent))
+        self._spent = spent
+
     def reports(self, trial_number: int) -> Sequence[Report]:
         """All stored evaluations of a trial, by step."""
         return self._life(trial_number).reports
@@ -285,6 +292,8 @@ class OptunaStore:
     # Opening
 
     def _load(self) -> None:
+        spent = self._history.storage.get_study_user_attrs(self._study_id).get(lives.SPENT, {})
+        self._spent = Spent(seconds=spent.get("seconds", 0.0), gpu_seconds=spent.get("gpu_seconds", 0.0))
         for life, frozen in read_lives(self._history, self._study_id, self._space):
             self._memory.adopt(life)
             self._lives.append(life)
@@ -360,7 +369,9 @@ class OptunaStore:
     def _unfinished(self, trial_number: int, what: str) -> Life:
         life = self._life(trial_number)
         if life.state.is_finished:
-            raise StudyStoreError(f"trial {trial_number}: has ended as {life.state} and cannot take {what}.")
+            raise StudyStoreError(
+                f"trial {trial_number}: has ended as {life.state} and cannot take {what}. Ask for a new trial."
+            )
         return life
 
 

@@ -156,7 +156,17 @@ def storm(
                 broken.append(f"drivers ended with exit codes that mean something else: {driver.odd}")
             server.start()
             sync = subprocess.run(
-                [sys.executable, "-m", "sweep.cli.main", "sync", STUDY, "--storage", str(storage), "--timeout", "120"],
+                [
+                    sys.executable,
+                    "-m",
+                    "sweep.cli.main",
+                    "sync",
+                    STUDY,
+                    "--storage",
+                    str(storage),
+                    "--timeout",
+                    str(120 + 2 * trials),
+                ],
                 env=environment,
                 capture_output=True,
                 text=True,
