@@ -86,6 +86,8 @@ def report_at_the_end(
     is_unwanted: Callable[[], bool],
 ) -> None:
     """Write the report of a session that ends, and hand it to the record; a study is no worse without one."""
+    if is_unwanted():
+        return
     folder = report_folder(spec.layout)
     note("writing the report")
     try:

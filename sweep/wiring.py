@@ -368,7 +368,8 @@ def _drive_prepared(
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
         if result.cause is not StopCause.DISK:
-            report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is StopRequest.NOW)
+            # Whoever asked it to stop does not wait for a report.
+            report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is not StopRequest.NONE)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()

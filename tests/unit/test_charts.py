@@ -178,3 +178,14 @@ def test_a_hopeless_trial_does_not_squeeze_the_others(view: StudyView) -> None:
     assert 0.85 < low < 0.93
     assert high > max(spread)
     assert focus(dataclasses.replace(view, trials=tuple(trials[:-1]))) == {}
+
+
+def test_on_a_long_timeline_older_attempts_are_left_out_but_no_bad_one(
+    view: StudyView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.charts.course.MOST_SPANS", 5)
+    chart = charts(view)["timeline"]
+    drawn = {trace["name"]: len(trace["x"]) for trace in chart["data"]}
+    assert drawn["lost"] + drawn["failed"] == sum(span.is_bad for span in view.timeline)
+    assert sum(drawn.values()) == 5 + drawn["lost"] + drawn["failed"]
+    assert "of" in chart["layout"]["title"]["text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,10 @@ def spec(tmp_path: Path) -> StudySpec:
     return spec
 
 
-def ended(spec: StudySpec, *, is_unwanted: bool = False) -> tuple[list[str], list[object]]:
+def ended(spec: StudySpec, *, wishes: Sequence[bool] = ()) -> tuple[list[str], list[object]]:
     notes: list[str] = []
-    recorder = MemoryRecorder()
-    report_at_the_end(spec, recorder, SystemClock(), notes.append, lambda: is_unwanted)
+    recorder, left = MemoryRecorder(), list(wishes)
+    report_at_the_end(spec, recorder, SystemClock(), notes.append, lambda: left.pop(0) if left else False)
     return notes, list(recorder.records)
 
 
@@ -42,11 +43,12 @@ def test_the_report_of_a_session_is_recorded_and_what_a_killed_one_left_is_remov
 
 
 def test_a_report_that_is_given_up_is_told_and_not_recorded(spec: StudySpec) -> None:
-    notes, records = ended(spec, is_unwanted=True)
+    notes, records = ended(spec, wishes=[False, True])
     assert records == []
     assert "no report" in notes[-1]
     assert f"sweep report {spec.study}" in notes[-1]
     assert list(report_folder(spec.layout).glob("*")) == []
+    assert ended(spec, wishes=[True]) == ([], [])
 
 
 def test_a_report_that_takes_too_long_is_ended(spec: StudySpec, tmp_path: Path) -> None:
