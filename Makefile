@@ -46,6 +46,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/study_store.py
 	$(BIN)/python tests/benchmarks/execution_overhead.py
 	$(BIN)/python tests/benchmarks/recording.py
+	$(BIN)/python -m tests.benchmarks.verdict_simulation
 
 # Write the lock from what is installed now, after a deliberate upgrade.
 lock:

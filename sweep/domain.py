@@ -256,6 +256,21 @@ class RungLadder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A trial whose hyperparameters are given instead of drawn.
+
+    Attributes:
+        hyperparameters: All of them, each from the search space.
+        confirms: In a final, number of the searched study's trial that it trains anew.
+        seed_index: In a final, 0-based index of the fresh seed; all finalists have the same seed at the same index.
+    """
+
+    hyperparameters: Mapping[str, HyperparameterValue]
+    confirms: int | None = None
+    seed_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One configuration's whole life, as the study's history tells it.
 
@@ -276,6 +291,8 @@ class Trial:
         ended_at: Unix seconds of the tell.
         setbacks: Attempts that ended badly without ending it, in order.
         attempts: Attempts that a worker began, in order; an older history knows none.
+        confirms: In a final, number of the searched study's trial that it trains anew.
+        seed_index: In a final, index of the fresh seed.
     """
 
     number: int
@@ -294,6 +311,8 @@ class Trial:
     ended_at: float | None = None
     setbacks: tuple[Setback, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    confirms: int | None = None
+    seed_index: int | None = None
 
     @property
     def micro_batch_split(self) -> int:
@@ -335,6 +354,19 @@ def trial_seed(study_seed: int, trial_number: int) -> int:
     """Seed of a trial: stable across machines, versions and resumes; in [0, 2**31)."""
     digest = hashlib.sha256(f"{study_seed}/{trial_number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def confirmation_seed(study_seed: int, seed_index: int) -> int:
+    """Seed of all finalists at one index of a final; in [0, 2**31), and of no trial of the search but by chance."""
+    digest = hashlib.sha256(f"{study_seed}/confirm/{seed_index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def seed_of(study_seed: int, trial: Trial) -> int:
+    """Seed that a trial of a search or of a final is trained with."""
+    if trial.seed_index is not None:
+        return confirmation_seed(study_seed, trial.seed_index)
+    return trial_seed(study_seed, trial.number)
 
 
 def ranked(trials: Sequence[Trial], rule: MetricRule) -> list[Trial]:

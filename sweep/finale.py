@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,12 +13,13 @@ from typing import Any
 from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
-from sweep.domain import Trial, kept_numbers, ranked, trial_seed
+from sweep.domain import MetricRule, Trial, kept_numbers, ranked, seed_of
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
 from sweep.errors import StoppedEarlyError, SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
 from sweep.redaction import Redactor
+from sweep.selection.test_split import TestOpening, record_opening
 from sweep.spec.model import StudySpec
 
 
@@ -41,7 +42,7 @@ def lineage_of(
         trial_number=trial.number,
         run_id=run_id,
         step=trial.step or 0,
-        seed=trial_seed(spec.search.seed, trial.number),
+        seed=seed_of(spec.search.seed, trial),
         hyperparameters=dict(trial.hyperparameters),
         settings=settings,
         metric={"name": spec.rule.name, "direction": spec.rule.direction, "source": spec.rule.source},
@@ -79,7 +80,7 @@ class Finale:
         evaluate: Callable[[Path, Trial], Mapping[str, float]],
         note: Callable[[str], None],
     ) -> LoopResult:
-        """Open the test split when the study is complete, keep models, and close the record.
+        """Open the test split when the study is complete, unless its final has, keep models, and close the record.
 
         An evaluation that fails is told, and keeps the study from nothing else; a later session tries it again.
 
@@ -87,7 +88,7 @@ class Finale:
             How the session ended: PAUSED if it was stopped, or if the disk was too full to complete the study.
         """
         try:
-            if result.state == "COMPLETE":
+            if result.state == "COMPLETE" and self.spec.confirm is None:
                 note("evaluating the winner on the test split")
                 result = self._open_test(result, evaluate, note)
             if result.state == "COMPLETE":
@@ -101,15 +102,7 @@ class Finale:
         return result
 
     def _record_end(self, result: LoopResult) -> None:
-        trials = self.store.trials()
-        self.recorder.record(
-            StudyOver(
-                state=result.state,
-                ranking=[trial.number for trial in ranked(trials, self.spec.rule)],
-                counts=dict(Counter(trial.state.value for trial in trials)),
-                at=self.clock.now(),
-            )
-        )
+        self.recorder.record(study_over(result, self.store.trials(), self.spec.rule, self.clock.now()))
 
     def _open_test(
         self,
@@ -123,6 +116,10 @@ class Finale:
         order = ranked(self.store.trials(), self.spec.rule)
         opened = [trial for trial in order if trial is order[0] or trial.number == 0]
         unopened = [trial for trial in opened if trial.test is None and _has_model(trial)]
+        if not unopened:
+            return result
+        labels = [f"trial {trial.number}" for trial in unopened]
+        record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="winner", models=labels))
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(evaluate, _model(trial), trial) for trial in unopened]
         for trial, job in zip(unopened, jobs, strict=True):
@@ -148,28 +145,51 @@ class Finale:
         for trial in reversed(ranked(trials, self.spec.rule)):
             if trial.number not in kept or not _has_model(trial):
                 continue
-            folder = self.spec.layout.export(trial.number)
-            now = self.clock.now()
-            lineage = lineage_of(
+            keep_model(
                 self.spec,
                 trial,
                 data=self.data,
                 environment=self.environment,
-                run_id=None,
-                now=now,
                 redactor=self.redactor,
+                recorder=self.recorder,
+                now=self.clock.now(),
             )
-            export_model(_model(trial), lineage, folder, link=True)
-            self.recorder.record(
-                ModelKept(
-                    trial_number=trial.number,
-                    step=trial.step or 0,
-                    folder=str(folder),
-                    metrics=trial.metrics,
-                    test=trial.test,
-                    at=now,
-                )
-            )
+
+
+def study_over(result: LoopResult, trials: Sequence[Trial], rule: MetricRule, now: float) -> StudyOver:
+    """The last record of a driver's session."""
+    return StudyOver(
+        state=result.state,
+        ranking=[trial.number for trial in ranked(trials, rule)],
+        counts=dict(Counter(trial.state.value for trial in trials)),
+        at=now,
+    )
+
+
+def keep_model(
+    spec: StudySpec,
+    trial: Trial,
+    *,
+    data: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    redactor: Redactor,
+    recorder: Recorder,
+    now: float,
+) -> None:
+    """Export a trial's model within its study, and record that it is kept."""
+    folder = spec.layout.export(trial.number)
+    lineage = lineage_of(spec, trial, data=data, environment=environment, run_id=None, now=now, redactor=redactor)
+    export_model(_model(trial), lineage, folder, link=True)
+    recorder.record(
+        ModelKept(
+            trial_number=trial.number,
+            step=trial.step or 0,
+            folder=str(folder),
+            metrics=trial.metrics,
+            test=trial.test,
+            at=now,
+        )
+    )
 
 
 def _model(trial: Trial) -> Path:

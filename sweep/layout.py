@@ -6,6 +6,7 @@
       mlflow.db                    MLflow's store
       artifacts/                   MLflow's artifacts
       prepared/<key>/              tokenised data, keyed by content, shared between studies
+      studies/<study>.confirm/     the final of a study: a study of its own, with the folders of one
       studies/<study>/
         spec.yaml                  the resolved spec
         driver.lock                held by the running driver; names it
@@ -16,14 +17,19 @@
         checkpoints/trial-0000/step-00000012/
         artifacts/trial-0000/      files a trial shows
         exports/                   models made ready for deployment
+        verdict.json               what the final says of the finalists
         gc.jsonl                   what `sweep gc` removed
         gc.reserve                 room for its next lines, on a full disk
+        test_openings.jsonl        every look at the test split
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+CONFIRMATION_SUFFIX = ".confirm"
+"""The final is a study of its own, named after the searched one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +90,30 @@ class StudyLayout:
         return self.folder / "exports"
 
     @property
+    def verdict(self) -> Path:
+        """What the final says of the finalists."""
+        return self.folder / "verdict.json"
+
+    @property
+    def confirmation(self) -> StudyLayout:
+        """The study's final."""
+        return StudyLayout(self.storage, self.study + CONFIRMATION_SUFFIX)
+
+    @property
+    def searched(self) -> StudyLayout | None:
+        """The study whose final this is; None if it is a search."""
+        name = self.study.removesuffix(CONFIRMATION_SUFFIX)
+        return StudyLayout(self.storage, name) if name != self.study else None
+
+    @property
     def removals(self) -> Path:
         """What garbage collection removed, one JSON object a line."""
         return self.folder / "gc.jsonl"
+
+    @property
+    def test_openings(self) -> Path:
+        """Every opening of the test split, one JSON object a line."""
+        return self.folder / "test_openings.jsonl"
 
     @property
     def prepared(self) -> Path:

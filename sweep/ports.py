@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sweep.domain import (
     AttemptEnd,
     Decision,
     HyperparameterValue,
+    Planned,
     Report,
     Setback,
     Spent,
@@ -35,6 +36,8 @@ class Clock(Protocol):
 class Objective(Protocol):
     """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow.
 
+    One that can also tell its answers row by row is a :class:`PredictingObjective`.
+
     Attributes:
         progress: Set by whoever runs it; takes (step, total steps, training loss or None) as a sign of life between
             reports. Calling it is optional, but a study's ``limits.silence_minutes`` counts from the last one.
@@ -49,7 +52,9 @@ class Objective(Protocol):
         """Load, split and tokenise the data once for a study.
 
         Args:
-            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed.
+            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed. In a
+                final with fresh splits, ``data`` has a ``validation_seed`` as well: training and validation rows are
+                drawn by it, and the test rows stay as they are.
             folder: The storage's folder of prepared data; the objective writes one sub-folder, keyed by
                 content, and re-uses it when it is already there.
 
@@ -89,6 +94,35 @@ class Objective(Protocol):
 
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model (a folder transformers can load) on a split of the prepared data."""
+        ...
+
+
+Columns = Mapping[str, Sequence[Any]]
+"""Rows of a table by column, all of one length."""
+
+
+@runtime_checkable
+class PredictingObjective(Protocol):
+    """What an objective adds to tell its answers row by row: intervals, paired tests and flipped examples need them."""
+
+    def predict(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Columns:
+        """A saved model's answers on a split of the prepared data, as ``evaluate`` counts them.
+
+        Returns:
+            JSON-able columns, one entry a row, in the order of the data whatever the model: ``row`` (its index in the
+            split), ``text`` (a short form of the input), ``label`` (the right answer), ``prediction``,
+            ``probability`` (of the prediction, or None) and ``score`` (how good the answer is, more is better; 1 for
+            right and 0 for wrong where there is no more to it). Further columns of finite numbers hold what
+            ``metrics`` needs; those whose names begin with ``label`` belong to the right answer.
+        """
+        ...
+
+    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
+        """The metrics of ``evaluate`` for any choice of rows, repeated ones included.
+
+        Args:
+            rows: The columns of numbers that ``predict`` gave, as numpy arrays of one length, at least 1.
+        """
         ...
 
 
@@ -228,12 +262,11 @@ class Executor(Protocol):
 class StudyStore(Protocol):
     """The study's history and its sampler and pruner. One driver writes; each call is durable on return."""
 
-    def ask(self, hyperparameters: Mapping[str, HyperparameterValue] | None = None) -> Trial:
+    def ask(self, planned: Planned | None = None) -> Trial:
         """A new trial in state RUNNING, attempt 0.
 
         Args:
-            hyperparameters: All of them, each from the search space; None has them drawn. Trial 0 is the baseline
-                and has the spec's defaults in any case.
+            planned: Its hyperparameters; None has them drawn, or is the baseline with the spec's defaults for trial 0.
         """
         ...
 
@@ -303,6 +336,18 @@ class StudyStore(Protocol):
         ...
 
 
+class Agenda(Protocol):
+    """How many trials a study wants, and what the next new one trains."""
+
+    def wanted(self, trials: Iterable[Trial]) -> int:
+        """How many finished trials there shall be in all, as far as these let it be known."""
+        ...
+
+    def begin(self, store: StudyStore, trials: Iterable[Trial]) -> Trial | None:
+        """Ask for the next trial; None while it depends on how those that run end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyBegun:
     """First record of a driver's session on a study; repeated on resume.
@@ -326,6 +371,8 @@ class AttemptBegun:
 
     Attributes:
         micro_batch_split: Parts into which its micro-batches are cut; above 1 after it ran out of memory.
+        confirms: In a final, number of the searched study's trial that it trains anew.
+        seed_index: In a final, index of the fresh seed.
     """
 
     trial_number: int
@@ -335,6 +382,8 @@ class AttemptBegun:
     seed: int
     at: float
     micro_batch_split: int = 1
+    confirms: int | None = None
+    seed_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,6 +462,18 @@ class StudyFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictReached:
+    """The finalists were confirmed and judged.
+
+    Attributes:
+        verdict: As in the study's ``verdict.json``.
+    """
+
+    verdict: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOver:
     """Last record of a driver's session.
 
@@ -428,7 +489,18 @@ class StudyOver:
     at: float
 
 
-Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyFiles | StudyOver
+Record = (
+    StudyBegun
+    | AttemptBegun
+    | AttemptOver
+    | Report
+    | Superseded
+    | TrialOver
+    | ModelKept
+    | VerdictReached
+    | StudyFiles
+    | StudyOver
+)
 
 
 class Recorder(Protocol):

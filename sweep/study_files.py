@@ -49,7 +49,7 @@ def read_spec(
         stored = {**stored, "storage": str(layout.storage), "study": layout.study}
         spec_from_resolved(stored, needed=())
         data = with_secrets(stored, given.resolved() if given else None, os.environ, needed, _struck(layout))
-        changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
+        changed = {section: {**(data.get(section) or {}), **values} for section, values in changes.items()}
     except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError, InvalidSpecError) as err:
         reason = " ".join(str(err).split())
         raise SweepError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sweep.checkpoints import FolderKeeper, intact
@@ -15,7 +16,8 @@ from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_d
 from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
-from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
+from sweep.confirmation import Confirmation
+from sweep.domain import Assignment, TrainRequest, Trial, confirmation_seed, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.requests import Inbox
@@ -35,11 +37,14 @@ from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
-from sweep.ports import AttemptLimits, Executor, StudyBegun
+from sweep.layout import CONFIRMATION_SUFFIX
+from sweep.ports import AttemptLimits, Columns, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.reporting import report_at_the_end
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
+from sweep.selection.assessment import ModelOnSplit
+from sweep.selection.predictions import read_predictions
 from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import StudySpec
@@ -97,7 +102,9 @@ def objective_settings(spec: StudySpec) -> dict[str, Any]:
     return settings
 
 
-def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) -> dict[str, Any]:
+def prepare(
+    spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any], *, stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Prepare the study's data, or find it prepared; returns the objective's summary and the model."""
     result: dict[str, Any] = run_job(
         parent,
@@ -105,6 +112,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         "prepare",
         {"settings": settings, "folder": spec.layout.prepared},
         timeout_seconds=60 * spec.limits.preparation_minutes,
+        stop=stop,
     )
     return {**result, "model": settings["model"]}
 
@@ -233,6 +241,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         SweepError: If it breaks for another reason.
     """
     layout = spec.layout
+    if layout.searched is not None:
+        raise UserError(f"study {spec.study!r}: names ending in {CONFIRMATION_SUFFIX} are those of finals. Rename it.")
     signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
         # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.
@@ -354,6 +364,23 @@ def _drive_prepared(
             budget_raised=lambda trials: keep_budget(layout, stored, trials),
         )
         result = loop.run()
+        if result.state == "COMPLETE" and spec.confirm is not None:
+            final = Confirmation(
+                spec=spec,
+                trials=store.trials(),
+                data=data,
+                environment=environment,
+                redactor=redactor,
+                recorder=recorder,
+                clock=clock,
+                signals=signals,
+                requests=request_maker,
+                fresh_data=lambda index: _prepare_fresh(spec, parent, data, index, signals),
+                assess=lambda models: _assess_on_test(spec, parent, models, signals),
+                note=note,
+            )
+            patience = CLOSE_TIMEOUT_SECONDS
+            result = final.run(executor, observer, spent_before=store.spent, patience_seconds=patience)
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
@@ -394,6 +421,33 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
         return OptunaStore.create(spec, fence=fence)
 
 
+def _prepare_fresh(
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], seed_index: int, signals: StopSignals
+) -> dict[str, Any]:
+    """The study's data with training and validation rows drawn anew for a seed of the final."""
+    settings = {**spec.objective_settings(), "model": data["model"]}
+    seed = confirmation_seed(spec.search.seed, seed_index)
+    settings["data"] = {**settings["data"], "validation_seed": seed}
+    return prepare(spec, parent, settings, stop=lambda: signals.requested() is not StopRequest.NONE)
+
+
+def _assess_on_test(
+    spec: StudySpec, parent: WarmParent, models: Sequence[ModelOnSplit], signals: StopSignals
+) -> Mapping[str, Any]:
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        return assess_models(
+            parent,
+            models,
+            task=spec.objective.task,
+            split="test",
+            metric=spec.rule.name,
+            level=spec.confirm.level if spec.confirm else 0.05,
+            folder=Path(folder),
+            timeout_seconds=60 * spec.limits.evaluation_minutes,
+            stop=lambda: signals.requested() is not StopRequest.NONE,
+        )
+
+
 def _evaluator(
     spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
 ) -> Callable[[Path, Trial], Mapping[str, float]]:
@@ -432,6 +486,63 @@ def evaluate_model(
         task,
         "evaluate",
         {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
+        timeout_seconds=timeout_seconds,
+        stop=stop,
+    )
+    return result
+
+
+def predict_model(
+    parent: WarmParent, *, task: str, model: Path, prepared: str, split: str, settings: Mapping[str, Any]
+) -> Columns | None:
+    """A model's answers on a split, row by row; None if the objective does not tell them."""
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        file = Path(folder) / "answers.json"
+        arguments = {"model": model, "prepared": Path(prepared), "split": split, "settings": settings, "file": file}
+        can_tell = run_job(
+            parent,
+            task,
+            "sweep.selection.predictions:predict_to",
+            arguments,
+            timeout_seconds=JOB_TIMEOUT_SECONDS,
+        )
+        return read_predictions(file) if can_tell else None
+
+
+def assess_models(
+    parent: WarmParent,
+    models: Sequence[ModelOnSplit],
+    *,
+    task: str,
+    split: str,
+    metric: str,
+    level: float = 0.05,
+    folder: Path,
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
+) -> Mapping[str, Any]:
+    """Metrics, bootstrap intervals and the paired test of one or two models on a split, in a clean process.
+
+    Args:
+        parent: The warm parent to fork from.
+        models: One, or two to compare.
+        task: Name of their objective.
+        split: Split of the prepared data.
+        metric: The metric that intervals and test are about.
+        level: The intervals miss with this probability.
+        folder: Existing folder that the answers are written to.
+        timeout_seconds: Bound on all of it.
+        stop: Polled; whether to end at once.
+
+    Returns:
+        See :func:`sweep.selection.assessment.assess`.
+    """
+    rows = [{"model": str(one.model), "prepared": one.prepared, "settings": dict(one.settings)} for one in models]
+    result: Mapping[str, Any] = run_job(
+        parent,
+        task,
+        "sweep.selection.assessment:assess",
+        {"task": task, "models": rows, "split": split, "metric": metric, "level": level, "folder": folder},
         timeout_seconds=timeout_seconds,
         stop=stop,
     )

@@ -40,7 +40,7 @@ def draw(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Final:
-    """Attributes: what it ended with, and how many runs it took."""
+    """A final that was held, and the runs it took."""
 
     verdict: Verdict
     runs: int
@@ -74,6 +74,7 @@ class Tally:
         claimed_best: In how many of those the winner is truly the best.
         won_best: In how many the winner, claimed or not, is truly the best.
         tied_best: In how many the truly best is in the tied set.
+        dropped_best: In how many racing dropped the truly best.
         runs: Runs they took, of ``all_runs``.
     """
 
@@ -82,6 +83,7 @@ class Tally:
     claimed_best: int
     won_best: int
     tied_best: int
+    dropped_best: int
     runs: int
     all_runs: int
 
@@ -99,7 +101,7 @@ def tally(
     """Hold finals in which finalist i is better than the baseline by ``gains[i - 1]`` sd."""
     effects = np.array([0.0, *gains])
     best = f"trial {int(effects.argmax())}"
-    counts = dict.fromkeys(("claimed", "claimed_best", "won_best", "tied_best", "runs"), 0)
+    counts = dict.fromkeys(("claimed", "claimed_best", "won_best", "tied_best", "dropped_best", "runs"), 0)
     for _ in range(finals):
         scores = draw(generator, len(gains), seeds, noise=noise, correlation=correlation) + effects[:, None]
         final = hold(scores, racing=racing)
@@ -108,5 +110,6 @@ def tally(
         counts["claimed_best"] += verdict.is_significant and verdict.winner == best
         counts["won_best"] += verdict.winner == best
         counts["tied_best"] += best in verdict.tied
+        counts["dropped_best"] += verdict.finalist(best).dropped_after is not None
         counts["runs"] += final.runs
     return Tally(finals=finals, all_runs=finals * effects.size * seeds, **counts)

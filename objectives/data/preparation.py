@@ -68,6 +68,19 @@ class PreparedData:
         """Folder of the tokenizer."""
         return self.folder / TOKENIZER_FOLDER
 
+    def texts(self, split: str) -> Iterator[str]:
+        """The texts of a split, in the order of its rows.
+
+        Raises:
+            InvalidDataError: If they cannot be read.
+        """
+        file = self.folder / f"{split}.texts.jsonl"
+        try:
+            with file.open(encoding="utf-8", errors="surrogatepass") as stream:
+                yield from (json.loads(line)["text"] for line in stream)
+        except (OSError, ValueError) as err:
+            raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
+
     def rows(self, split: str) -> TokenRows:
         """Tokenised rows of a split, memory-mapped.
 
@@ -107,6 +120,8 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
         files = {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
     source = open_source(data)
     chosen = {name: data[name] for name in ("text", "label", "validation_fraction", "test_fraction", "split_seed")}
+    if "validation_seed" in data:
+        chosen["validation_seed"] = data["validation_seed"]
     identity = {
         "format": FORMAT,
         "data": source.digest,
@@ -169,7 +184,14 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
         if rows.dropped
     ]
     label_names(splits["train"])
-    for name, seed in (("test", data["split_seed"] + 1), ("validation", data["split_seed"])):
+    if "validation_seed" in data and "validation" in splits:
+        raise InvalidDataError(
+            f"{splits['validation'].origin}: the validation rows are given and cannot be drawn anew for each seed. "
+            "Set confirm.splits to same."
+        )
+    # A final may draw training and validation rows anew; the test rows stay.
+    seeds = (("test", data["split_seed"] + 1), ("validation", data.get("validation_seed", data["split_seed"])))
+    for name, seed in seeds:
         fraction = data[f"{name}_fraction"]
         if name in splits or not fraction:
             continue

@@ -68,6 +68,7 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "evaluate_at": list(spec.evaluate_at),
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
+        "confirm": _final(spec, data, findings),
         "warnings": [
             *data.get("warnings", []),
             *findings.get("warnings", []),
@@ -92,6 +93,19 @@ def _budget(spec: StudySpec) -> str:
     return f"{budget.trials} trials" + "".join(f", {limit}" for limit in hours + gpu_hours) + over
 
 
+def _final(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any] | None:
+    """What the final will take at most; None without one."""
+    if spec.confirm is None:
+        return None
+    runs = (spec.confirm.finalists + 1) * spec.confirm.seeds
+    settings = spec.settings(spec.defaults())
+    steps = spec.max_fidelity
+    if spec.fidelity_unit == "epochs":
+        rows = int(data.get("training_rows", data["rows"]["train"]))
+        steps *= rows / (int(settings["batch_size"]) * int(settings["accumulation"]))
+    return {"runs": runs, "minutes": runs * steps * float(findings["step_seconds"]) / 60}
+
+
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     data, model, disk = result["data"], result["model"], result["disk"]
     rows = ", ".join(f"{split} {count}" for split, count in data["rows"].items())
@@ -113,5 +127,8 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         f"speed      {duration(seconds) if seconds >= 1 else f'{seconds * 1000:.0f} ms'} per step",
         f"disk       about {size(disk['needed_bytes'])} needed, {size(disk['free_bytes'])} free in {disk['folder']}",
     ]
+    if result["confirm"] is not None:
+        runs, minutes = result["confirm"]["runs"], result["confirm"]["minutes"]
+        lines.append(f"final      {runs} full runs at most, about {duration(60 * minutes)} of one worker's training")
     lines += [f"warning    {warning}" for warning in result["warnings"]]
     return [*lines, "Ready."]

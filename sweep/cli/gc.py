@@ -117,5 +117,6 @@ def _prepared_in_use(layout: StudyLayout) -> set[str]:
     """Keys of the prepared data that studies of the storage name; the storage may have been moved since."""
     from sweep.study_files import read_facts
 
-    studies = Storages(layout.storage).studies()
-    return {Path(folder).name for known in studies if (folder := read_facts(known, "data").get("folder"))}
+    facts = [read_facts(known, "data") for known in Storages(layout.storage).studies()]
+    named = [folder for data in facts for folder in (data.get("folder"), *data.get("prepared", ())) if folder]
+    return {Path(folder).name for folder in named}

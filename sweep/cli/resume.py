@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec
-from sweep.cli.run import AddressOption, GpuHoursOption, HoursOption, TrialsOption, WorkersOption
+from sweep.cli.run import (
+    AddressOption,
+    ConfirmOption,
+    GpuHoursOption,
+    HoursOption,
+    TrialsOption,
+    WorkersOption,
+)
+from sweep.errors import UserError
 
 
 def resume(
@@ -24,12 +32,13 @@ def resume(
     evaluation_minutes: Annotated[
         float | None, typer.Option("--evaluation-minutes", help="Longest evaluation of a finished model.")
     ] = None,
+    confirm: ConfirmOption = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a study that was stopped or broke off, or give a finished one more trials.
 
-    Unfinished trials continue from their last checkpoint; nothing is trained twice.
+    Unfinished trials continue from their last checkpoint; nothing is trained twice. `--confirm` adds a final.
 
     Example: `sweep resume intents --trials 24`
     """
@@ -45,5 +54,9 @@ def resume(
         budget={key: value for key, value in budget.items() if value is not None},
         resources={key: value for key, value in resources.items() if value is not None},
         limits={key: value for key, value in limits.items() if value is not None},
+        **({"confirm": {}} if confirm else {}),
     )
+    if spec.layout.searched is not None:
+        name = spec.layout.searched.study
+        raise UserError(f"study {spec.study!r} is the final of {name!r}. Go on with `sweep resume {name}`.")
     drive_and_tell(spec, resuming=True, as_json=as_json)

@@ -23,6 +23,9 @@ WorkersOption = Annotated[int | None, typer.Option("--workers", help="Trials sid
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to join; default: Ray on this machine.")
 ]
+ConfirmOption = Annotated[
+    bool, typer.Option("--confirm", help="Train the best trials and the defaults anew on fresh seeds, and judge them.")
+]
 
 
 def overrides_of(
@@ -55,6 +58,7 @@ def run(
     gpu_hours: GpuHoursOption = None,
     workers: WorkersOption = None,
     address: AddressOption = None,
+    confirm: ConfirmOption = False,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,12 +70,15 @@ def run(
     """
     from sweep.cli.driving import drive_and_tell
     from sweep.spec import load_spec
+    from sweep.spec.model import ConfirmSpec
 
     overrides = overrides_of(set_, trials=trials, hours=hours, gpu_hours=gpu_hours, workers=workers, address=address)
     if spec_file is None:
         spec, resuming = _bundled(overrides)
     else:
         spec, resuming = load_spec(spec_file, overrides), False
+    if confirm and spec.confirm is None:
+        spec = spec.model_copy(update={"confirm": ConfirmSpec()})
     drive_and_tell(spec, resuming=resuming, as_json=as_json)
 
 

@@ -13,7 +13,7 @@ from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spe
 from sweep.cli.sync import set_aside_line
 from sweep.cli.text import counts, disk, number, settings
 from sweep.errors import SweepError, UserError
-from sweep.layout import StudyLayout
+from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -64,6 +64,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.redaction import redacted
     from sweep.search import read_trials
     from sweep.selection.summary import summarise
+    from sweep.selection.winner import read_verdict
     from sweep.study_files import tracking_uri
     from sweep.tracking import run_ids, set_aside, undelivered
 
@@ -74,7 +75,12 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     summary = summarise(trials, spec.rule)
     runs = run_ids(layout)
     refused, file = set_aside(layout)
-    state = "RUNNING" if holder is not None else "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
+    verdict = read_verdict(layout)
+    is_complete = finished >= spec.budget.trials and (spec.confirm is None or verdict is not None)
+    if layout.searched is not None:
+        # Whom the race dropped has no further runs: the verdict tells that a final is complete.
+        is_complete = layout.searched.verdict.exists()
+    state = "RUNNING" if holder is not None else "COMPLETE" if is_complete else "PAUSED"
     return {
         "study": spec.study,
         "state": state,
@@ -84,6 +90,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
         "best": row_of(summary.best, runs) if summary.best else None,
         "baseline": row_of(summary.baseline, runs) if summary.baseline else None,
         "gain": summary.gain,
+        "verdict": verdict.to_json() if verdict is not None else None,
         "driver": str(holder) if holder else None,
         "storage": str(layout.storage),
         "tracking_uri": redacted(tracking_uri(spec)),
@@ -112,6 +119,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
         )
     if baseline:
         lines.append(f"defaults   trial 0, {metric} {number(baseline['value'])}")
+    if state["verdict"]:
+        lines.append(f"verdict    {state['verdict']['sentence']}")
     if state["driver"]:
         lines.append(f"driver     {state['driver']}")
     if state["undelivered"]:
@@ -121,5 +130,5 @@ def _lines(state: dict[str, Any]) -> list[str]:
     lines.append(f"storage    {state['storage']}")
     lines.append(f"disk       {disk(state['disk'])}")
     if state["state"] == "PAUSED":
-        lines.append(f"Go on with `sweep resume {state['study']}`.")
+        lines.append(f"Go on with `sweep resume {state['study'].removesuffix(CONFIRMATION_SUFFIX)}`.")
     return lines

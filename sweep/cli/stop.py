@@ -33,6 +33,7 @@ def stop(
         _stop_trial(study, trial, storage)
         return
     layout = find_study(study, storage)
+    layout = layout.searched or layout  # one driver drives both
     if current_holder(layout.lock) is None:
         typer.echo(f"study {layout.study!r} is not running.")
         return

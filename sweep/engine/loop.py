@@ -14,13 +14,16 @@ from sweep.domain import (
     Assignment,
     AttemptEnd,
     Decision,
+    Planned,
     Report,
     Setback,
+    Spent,
     TrainRequest,
     Trial,
     TrialState,
-    trial_seed,
+    seed_of,
 )
+from sweep.engine.agenda import SearchAgenda
 from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
@@ -31,6 +34,7 @@ from sweep.engine.standings import Standings
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
 from sweep.errors import NoWorkersError, SweepError, is_disk_full
 from sweep.ports import (
+    Agenda,
     CheckpointKeeper,
     Clock,
     Ended,
@@ -87,6 +91,8 @@ class StudyLoop:
         space: Polled; says why nothing more may be written, or None.
         inbox: What people ask for while it runs; None where nobody can.
         budget_raised: Stores a larger budget, in trials, for later sessions.
+        agenda: What is to be trained; None is the search that the spec describes.
+        spent_before: What the budget has been spent on besides: by the search, before its final.
     """
 
     spec: StudySpec
@@ -103,23 +109,27 @@ class StudyLoop:
     space: Callable[[], str | None] = lambda: None
     inbox: Inbox | None = None
     budget_raised: Callable[[int], None] = lambda trials: None
+    agenda: Agenda | None = None
+    spent_before: Spent = field(default_factory=Spent)
     _trials: Standings = field(init=False)
     _live: dict[int, _Live] = field(default_factory=dict)
     _unhandled: Sequence[Event] = ()
     _waiting: deque[Trial] = field(default_factory=deque)
     _redo: dict[int, int] = field(default_factory=dict)
-    _wanted: deque[tuple[Path, Enqueue]] = field(default_factory=deque)
+    _wishes: deque[tuple[Path, Enqueue]] = field(default_factory=deque)
     _failures: FailureStreak = field(default_factory=FailureStreak)
     _stop: StopRequest = StopRequest.NONE
     _cause: StopCause = StopCause.REQUEST
     _reason: str = "stopped on request"
     _began: float = 0.0
     _records: TrialRecords = field(init=False)
+    _agenda: Agenda = field(init=False)
     _spending: Spending = field(init=False)
 
     def __post_init__(self) -> None:
+        self._agenda = self.agenda or SearchAgenda(self.spec.budget.trials)
         self._trials = Standings(self.spec.rule, self.spec.keep)
-        self._spending = Spending(spec=self.spec, store=self.store, clock=self.clock)
+        self._spending = Spending(spec=self.spec, store=self.store, clock=self.clock, before=self.spent_before)
         self._records = TrialRecords(
             spec=self.spec,
             recorder=self.recorder,
@@ -153,7 +163,7 @@ class StudyLoop:
         self.observer.tick(self.snapshot())
         if self._stop is not StopRequest.NONE and self._cause is StopCause.FAILURES:
             return LoopResult(state="FAILED", cause=self._cause, reason=self._reason)
-        if self._trials.finished >= self.spec.budget.trials:
+        if self._trials.finished >= self._wanted():
             return LoopResult(state="COMPLETE")
         return LoopResult(state="PAUSED", cause=self._cause, reason=self._reason)
 
@@ -166,7 +176,7 @@ class StudyLoop:
             self._heed_requests()
             if self._stop is StopRequest.NONE:
                 self._fill()
-            is_done = self._stop is not StopRequest.NONE or self._trials.finished >= self.spec.budget.trials
+            is_done = self._stop is not StopRequest.NONE or self._trials.finished >= self._wanted()
             if not self._live and is_done:
                 return
             events, self._unhandled = self._unhandled or self.executor.wait(WAIT_SECONDS), ()
@@ -180,7 +190,7 @@ class StudyLoop:
         baseline = self._trials.get(0)
         return StudySnapshot(
             counts=self._trials.counts,
-            budget=self.spec.budget.trials,
+            budget=self._wanted(),
             running=tuple(live.view for _, live in sorted(self._live.items())),
             best=self._trials.best,
             baseline=baseline.value if baseline else None,
@@ -216,34 +226,39 @@ class StudyLoop:
             self._failures.add(trial)
         trim_models(self._trials, self.keeper)
 
+    def _wanted(self) -> int:
+        return self._agenda.wanted(self._trials)
+
     def _fill(self) -> None:
         # What runs will finish; trials waiting beyond the budget stay paused, for a larger one.
-        while self.executor.free_slots > 0 and self._trials.finished + len(self._live) < self.spec.budget.trials:
+        while self.executor.free_slots > 0 and self._trials.finished + len(self._live) < self._wanted():
             if self._waiting:
                 self._assign(self._waiting.popleft())
-            else:
-                trial = self._next()
-                self._trials.put(trial)
-                self._assign(trial)
+                continue
+            trial = self._begin()
+            if trial is None:
+                return
+            self._trials.put(trial)
+            self._assign(trial)
 
-    def _next(self) -> Trial:
-        """A new trial, as somebody wanted it or as it is drawn; the baseline comes before all wishes."""
-        while self._trials.get(0) and self._wanted and self.inbox is not None:
-            file, wanted = self._wanted.popleft()
+    def _begin(self) -> Trial | None:
+        """A new trial, as somebody wished it or as the agenda has it; the baseline comes before all wishes."""
+        while self._trials.get(0) and self._wishes and self.inbox is not None:
+            file, wish = self._wishes.popleft()
             # A wish that a crash left behind, or that was made twice, is not trained twice.
-            is_new = all(wanted.hyperparameters != trial.hyperparameters for trial in self._trials)
-            trial = self.store.ask(wanted.hyperparameters) if is_new else None
+            is_new = all(wish.hyperparameters != trial.hyperparameters for trial in self._trials)
+            trial = self.store.ask(Planned(hyperparameters=wish.hyperparameters)) if is_new else None
             self.inbox.done(file)
             if trial is not None:
                 return trial
-        return self.store.ask()
+        return self._agenda.begin(self.store, self._trials)
 
     def _assign(self, trial: Trial) -> None:
         start_from = self._reading(lambda: self.keeper.newest(trial.number, self._redo.get(trial.number)))
         if not self.executor.free_slots:  # any more
             self._waiting.appendleft(trial)
             return
-        seed = trial_seed(self.spec.search.seed, trial.number)
+        seed = seed_of(self.spec.search.seed, trial)
         # Recorded before it is stored: a crash between the two begins the same attempt again.
         self._records.attempt_begun(trial, trial.attempt + 1, seed)
         attempt = self.store.begin_attempt(trial.number)
@@ -436,17 +451,18 @@ class StudyLoop:
     def _heed_requests(self) -> None:
         if self.inbox is None:
             return
-        self._wanted.clear()
+        self._wishes.clear()
         for file, request in self.inbox.waiting():
             match request:
                 case Enqueue():
-                    self._wanted.append((file, request))
+                    self._wishes.append((file, request))
                     continue
                 case CancelTrial(trial_number=number):
                     self._cancel(number)
                 case RaiseBudget(trials=trials) if trials > self.spec.budget.trials:
                     budget = self.spec.budget.model_copy(update={"trials": trials})
                     self.spec = self.spec.model_copy(update={"budget": budget})
+                    self._agenda = self.agenda or SearchAgenda(trials)
                     self.budget_raised(trials)
             self.inbox.done(file)
 

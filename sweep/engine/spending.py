@@ -18,11 +18,13 @@ class Spending:
     Attributes:
         spec: Its ``budget`` is the limit.
         store: Is told every half minute: a driver that is killed forgets no more than that.
+        before: What the budget has been spent on besides.
     """
 
     spec: StudySpec
     store: StudyStore
     clock: Clock
+    before: Spent = field(default_factory=Spent)
     _spent: Spent = field(init=False)
     _counted_at: float = field(init=False)
     _kept_at: float = field(init=False)
@@ -49,8 +51,8 @@ class Spending:
         """Why the study may spend no more, if it may not."""
         budget = self.spec.budget
         for name, limit, seconds in (
-            ("hours", budget.hours, self._spent.seconds),
-            ("gpu_hours", budget.gpu_hours, self._spent.gpu_seconds),
+            ("hours", budget.hours, self.before.seconds + self._spent.seconds),
+            ("gpu_hours", budget.gpu_hours, self.before.gpu_seconds + self._spent.gpu_seconds),
         ):
             if limit is not None and seconds >= 3600 * limit:
                 words, option = name.replace("_", " ").replace("gpu", "GPU"), name.replace("_", "-")

@@ -15,6 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import Any
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
@@ -54,7 +55,10 @@ def train(connection: socket.socket) -> int:
 
 
 def call(connection: socket.socket) -> int:
-    """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``."""
+    """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``.
+
+    In place of a method, ``module:function`` names a function that takes the objective first.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     channel = MessageChannel(connection)
     order = channel.receive()
@@ -62,12 +66,20 @@ def call(connection: socket.socket) -> int:
         return _DRIVER_GONE
     try:
         objective = _load(channel, order["loader"], order["objective"])
-        method = getattr(objective, order["method"])
+        method = _method(objective, order["method"])
         result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
         _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
         _say(channel, {"error": _redactor_for(order).values(_described(error))})
     return 0
+
+
+def _method(objective: Objective, name: str) -> Callable[..., Any]:
+    module, colon, function = name.partition(":")
+    if colon:
+        return partial(getattr(importlib.import_module(module), function), objective)
+    method: Callable[..., Any] = getattr(objective, name)
+    return method
 
 
 _told_to_leave: list[int] = []

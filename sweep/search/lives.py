@@ -23,6 +23,7 @@ REPORT = "sweep:report:"
 SETBACK = "sweep:setback:"
 WORKER = "sweep:worker:"
 TEST = "sweep:test:"
+PLANNED = "sweep:planned"
 SPENT = "sweep:spent"
 
 # A diverged trial says that its region is bad, which Optuna's samplers learn from PRUNED and not from FAIL;
@@ -117,6 +118,8 @@ class Life:
     test: Mapping[str, float] | None = None
     setbacks: tuple[Setback, ...] = ()
     attempts: dict[int, Attempt] = field(default_factory=dict)
+    confirms: int | None = None
+    seed_index: int | None = None
 
     @classmethod
     def of(cls, frozen: FrozenTrial, space: SearchSpace, study_attrs: Mapping[str, Any]) -> Life:
@@ -131,6 +134,7 @@ class Life:
             state=_state(frozen),
             attempt=attrs.get(ATTEMPT, 0),
             test=study_attrs.get(f"{TEST}{frozen.number}"),
+            **attrs.get(PLANNED, {}),
         )
         for key, record in attrs.items():
             if key.startswith(REPORT):
@@ -187,6 +191,8 @@ class Life:
             ended_at=self.ended_at,
             setbacks=self.setbacks,
             attempts=tuple(self._attempts()),
+            confirms=self.confirms,
+            seed_index=self.seed_index,
         )
 
     def _attempts(self) -> Iterator[Attempt]:

@@ -12,7 +12,17 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweep.domain import Attempt, AttemptEnd, HyperparameterValue, Report, Setback, Spent, Trial, TrialState
+from sweep.domain import (
+    Attempt,
+    AttemptEnd,
+    HyperparameterValue,
+    Planned,
+    Report,
+    Setback,
+    Spent,
+    Trial,
+    TrialState,
+)
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
@@ -57,8 +67,8 @@ class OptunaStore:
         self._memory = SearchMemory(spec, self._space)
         self._lives: list[Life] = []
         self._seen: dict[int, Trial] = {}
-        self._started: set[tuple[int, int]] = set()
         self._spent = Spent()
+        self._started: set[tuple[int, int]] = set()
         self._failure: str | None = None
 
     @classmethod
@@ -137,18 +147,20 @@ class OptunaStore:
         """Look at a study while its driver writes."""
         return StudyReader(spec)
 
-    def ask(self, hyperparameters: Mapping[str, HyperparameterValue] | None = None) -> Trial:
-        """A new trial in state RUNNING; trial 0 has the spec's defaults, exactly, others may be given theirs.
+    def ask(self, planned: Planned | None = None) -> Trial:
+        """A new trial in state RUNNING; without a plan, trial 0 has the spec's defaults, exactly, others are drawn.
 
         Raises:
             StudyStoreError: If the trial cannot be stored, or the search space has changed.
         """
         self._check_usable()
         number = len(self._lives)
-        given = self._spec.defaults() if number == 0 else hyperparameters
+        given = planned.hyperparameters if planned else self._spec.defaults() if number == 0 else None
         hyperparameters = self._draw() if given is None else dict(given)
         started_at = self._now()
         attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
+        if planned:
+            attrs[lives.PLANNED] = {"confirms": planned.confirms, "seed_index": planned.seed_index}
         params = self._space.encode(self._space.nearest(hyperparameters))
         if self._space.decode(params) != hyperparameters:  # a default that lies outside of the space
             attrs[lives.HYPERPARAMETERS] = dict(hyperparameters)
@@ -156,7 +168,14 @@ class OptunaStore:
         with self._writing(in_batch=False):
             # One record: a crash leaves a trial with all its hyperparameters or none.
             trial_id = self._history.storage.create_new_trial(self._study_id, template)
-        life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at)
+        life = Life(
+            number=number,
+            trial_id=trial_id,
+            hyperparameters=hyperparameters,
+            started_at=started_at,
+            confirms=planned.confirms if planned else None,
+            seed_index=planned.seed_index if planned else None,
+        )
         if given is not None:
             self._memory.adopt(life)
         self._lives.append(life)

@@ -71,7 +71,7 @@ def judge(finalists: Sequence[Finalist], rule: MetricRule, *, seeds: int | None 
     return replace(verdict, sentence=sentence_of(verdict))
 
 
-def versus(first: Finalist, second: Finalist, sign: float, level: float) -> PairedTest | None:
+def _versus(first: Finalist, second: Finalist, sign: float, level: float) -> PairedTest | None:
     """Paired test of "the first is better" over the seeds that both have; None without one.
 
     Args:
@@ -129,7 +129,7 @@ def _effects(finalists: Sequence[Finalist], sign: float) -> list[float | None]:
 
 def _place(finalist: Finalist, effect: float | None) -> tuple[bool, bool, float, bool, float]:
     """Sort key: can win, has a score, mean, the baseline before its equals, spread."""
-    spread = mean_spread(finalist.scores)
+    spread = _spread(finalist.scores)
     # Means that differ by rounding alone are equal.
     mean = 0.0 if effect is None else -float(f"{effect:.12g}")
     return (
@@ -141,7 +141,7 @@ def _place(finalist: Finalist, effect: float | None) -> tuple[bool, bool, float,
     )
 
 
-def mean_spread(scores: Mapping[int, float]) -> float | None:
+def _spread(scores: Mapping[int, float]) -> float | None:
     """Sample standard deviation; None below two scores."""
     values = list(scores.values())
     if len(values) < 2:
@@ -154,7 +154,7 @@ def _gains(finalists: Sequence[Finalist], baseline: Finalist | None, sign: float
     if baseline is None:
         return {}
     rivals = [one for one in finalists if one.kind != "baseline"]
-    tests = [versus(one, baseline, sign, level) for one in rivals]
+    tests = [_versus(one, baseline, sign, level) for one in rivals]
     # Who has no p-value counts all the same: it was in the race for the best.
     corrected = holm([1.0 if test is None or test.p_value is None else test.p_value for test in tests])
     return {
@@ -178,7 +178,7 @@ def _described(finalist: Finalist, gain: Gain | None, rank: int, sign: float, le
     return replace(
         finalist,
         mean=mean,
-        spread=mean_spread(finalist.scores),
+        spread=_spread(finalist.scores),
         interval=mean_interval(scores, level),
         rank=rank,
         gain=gain,
@@ -194,7 +194,7 @@ def _chosen(judged: Sequence[Finalist], sign: float, level: float) -> tuple[list
     best, *others = able
     tied, close = [best], [best]
     for one in others:
-        test = versus(best, one, sign, level)
+        test = _versus(best, one, sign, level)
         if test is not None and test.p_value is not None and _is_beaten(best, one, test.p_value, len(judged), level):
             continue
         tied.append(one)

@@ -283,6 +283,24 @@ class OnSpec(Part):
     lost: LostPolicy = Field(default_factory=LostPolicy)
 
 
+class ConfirmSpec(Part):
+    """The final: the best trials and trial 0 are trained anew on fresh seeds, and the winner is judged by those.
+
+    Attributes:
+        finalists: Best trials of the search that enter, besides trial 0.
+        seeds: Fresh seeds, the same for each finalist.
+        splits: ``fresh`` draws training and validation rows anew for each seed as well; the test split stays.
+        level: Bound on the probability that a winner is called significant when no finalist beats the defaults.
+        racing: Whether finalists that are clearly behind get no further seeds.
+    """
+
+    finalists: int = Field(default=3, ge=1, le=100)
+    seeds: int = Field(default=5, ge=2, le=1000)
+    splits: Literal["same", "fresh"] = "same"
+    level: float = Field(default=0.05, gt=0, lt=1)
+    racing: bool = True
+
+
 class TrackingSpec(Part):
     """Where the record goes.
 

@@ -58,6 +58,12 @@ budget:
   trials: 12                        # finished trials
   hours: null                       # wall hours, over all sessions; null is unlimited
   gpu_hours: null                   # of all attempts: wall hours times gpus_per_trial; likewise
+confirm: null                       # a mapping: train the best and the defaults anew, and judge
+#  finalists: 3                     # best trials that enter, beside the defaults
+#  seeds: 5                         # fresh seeds for each of them
+#  splits: same                     # fresh draws training and validation rows anew for each seed
+#  level: 0.05                      # how often a winner may be called better by chance
+#  racing: true                     # no further seeds for finalists that are clearly behind
 resources:
   cpus_per_trial: 1                 # compute threads of a trial
   gpus_per_trial: 0                 # 0.5 lets two trials share one

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from sweep.checkpoints import STATE_PREFIX, committing, intact, model_folder, read_manifest, step_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import CheckpointError
-from sweep.ports import DivergedError, LeftEarly
+from sweep.ports import Columns, DivergedError, LeftEarly
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class _Course:
 
 
 class QuickObjective:
-    """See :class:`sweep.ports.Objective` for the methods' contract.
+    """See :class:`sweep.ports.Objective` and :class:`sweep.ports.PredictingObjective` for the methods' contract.
 
     Settings: ``learning_rate``, ``weight_decay``, ``batch_size``, ``steps`` or ``epochs``, and of its own
     ``sleep_seconds`` (after each step; 0).
@@ -68,6 +68,8 @@ class QuickObjective:
         """Draw three clouds of points."""
         seed = int(settings["data"]["split_seed"])
         splits = _clouds(seed)
+        if "validation_seed" in settings["data"]:
+            splits = _drawn_anew(splits, int(settings["data"]["validation_seed"]))
         digest = hashlib.sha256(b"".join(array.tobytes() for array in splits.values())).hexdigest()
         target = folder / f"quick-{digest[:16]}"
         if not intact(target):
@@ -129,6 +131,25 @@ class QuickObjective:
         """Metrics of saved weights on a split."""
         return _metrics(_load(model / _WEIGHTS)["weights"], prepared, split)
 
+    def predict(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Columns:
+        """The answers that ``evaluate`` counts."""
+        rows, labels = _split(prepared, split)
+        chances = _chances(_load(model / _WEIGHTS)["weights"], rows)
+        predicted = chances.argmax(axis=1)
+        return {
+            "row": list(range(len(rows))),
+            "text": [" ".join(f"{value:.1f}" for value in row[:-1]) for row in rows],
+            "label": [str(label) for label in labels],
+            "prediction": [str(label) for label in predicted],
+            "probability": chances.max(axis=1).tolist(),
+            "score": (predicted == labels).astype(float).tolist(),
+            "loss": [_loss(chances[[i]], labels[[i]]) for i in range(len(rows))],
+        }
+
+    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
+        """Accuracy and loss of any choice of rows."""
+        return {"accuracy": float(np.mean(rows["score"])), "loss": float(np.mean(rows["loss"]))}
+
 
 def _clouds(seed: int) -> dict[str, Array]:
     generator = np.random.default_rng(seed)
@@ -139,6 +160,11 @@ def _clouds(seed: int) -> dict[str, Array]:
         points = centres[labels] + _NOISE * generator.normal(size=(count, _FEATURES))
         splits[name] = np.column_stack([points, np.ones(count), labels])
     return splits
+
+
+def _drawn_anew(splits: dict[str, Array], seed: int) -> dict[str, Array]:
+    rows = np.random.default_rng(seed).permutation(np.concatenate([splits["train"], splits["validation"]]))
+    return {**splits, "train": rows[: _ROWS["train"]], "validation": rows[_ROWS["train"] :]}
 
 
 def _split(prepared: Path, split: str) -> tuple[Array, NDArray[np.int64]]:

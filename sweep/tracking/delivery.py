@@ -22,6 +22,7 @@ from sweep.ports import (
     StudyOver,
     Superseded,
     TrialOver,
+    VerdictReached,
 )
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
@@ -34,7 +35,7 @@ from sweep.tracking.ranks import Ranks
 from sweep.tracking.reconcile import reconcile
 from sweep.tracking.rejected import Rejected
 from sweep.tracking.spool import Entry
-from sweep.tracking.summary import describe_study, end_study
+from sweep.tracking.summary import describe_study, end_study, tell_verdict
 from sweep.tracking.tracker import Tracker
 
 NOTE_SECONDS = 5.0
@@ -151,7 +152,7 @@ class Delivery:
             item.done = True
             return
         match record:
-            case StudyBegun() | StudyFiles() | StudyOver():
+            case StudyBegun() | VerdictReached() | StudyFiles() | StudyOver():
                 self._flush_all()
             case _:
                 self._flush(record.trial_number)
@@ -209,6 +210,8 @@ class Delivery:
                 self._model_kept(record)
             case StudyFiles():
                 log_folder(self._tracker, record)
+            case VerdictReached():
+                tell_verdict(self._tracker, record)
             case StudyOver():
                 self._tracker.survey()
                 self._attempt(record, self._ranks.update_all)
@@ -245,6 +248,7 @@ class Delivery:
     def _attempt_begun(self, record: AttemptBegun) -> None:
         run_id, is_new = self._tracker.child(record.trial_number, record.at)
         parameters = {**record.hyperparameters, "seed": record.seed}
+        places = {words.CONFIRMS: record.confirms, words.SEED_INDEX: record.seed_index}
         self._tracker.log(
             run_id,
             params={key: words.text(value) for key, value in parameters.items()},
@@ -252,6 +256,7 @@ class Delivery:
                 words.ATTEMPT: str(record.attempt),
                 words.STATE: TrialState.RUNNING.value,
                 words.SPLIT: str(record.micro_batch_split),
+                **{key: str(value) for key, value in places.items() if value is not None},
             },
         )
         if not is_new:

@@ -20,6 +20,7 @@ from sweep.ports import (
     StudyOver,
     Superseded,
     TrialOver,
+    VerdictReached,
 )
 
 VERSION = 1
@@ -33,6 +34,7 @@ KINDS: Mapping[str, type[Any]] = {
     "trial_over": TrialOver,
     "model_kept": ModelKept,
     "study_files": StudyFiles,
+    "verdict_reached": VerdictReached,
     "study_over": StudyOver,
 }
 

@@ -18,7 +18,8 @@ from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_
 from sweep.checkpoints import STATE_PREFIX, intact, model_folder, read_manifest
 from sweep.domain import Assignment, MetricRule, Report, TrainRequest
 from sweep.errors import CheckpointError, ModelError, UserError
-from sweep.ports import DivergedError
+from sweep.ports import DivergedError, PredictingObjective
+from sweep.selection.predictions import check_columns, numbers
 
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
 
@@ -305,6 +306,24 @@ def test_saved_model_is_evaluated_on_any_split(request_: TrainRequest) -> None:
     assert test.keys() == validation.keys()
     with pytest.raises(UserError, match="no split 'tset'"):
         TextClassification().evaluate(folder, data, "tset", request_.settings)
+
+
+def test_answers_row_by_row_give_the_metrics_of_the_evaluation(request_: TrainRequest) -> None:
+    objective = TextClassification()
+    assert isinstance(objective, PredictingObjective)
+    report = _train(_with(request_, epochs=0.5))[-1]
+    folder, data = model_folder(Path(str(report.checkpoint))), Path(request_.prepared)
+    columns = objective.predict(folder, data, "test", request_.settings)
+    check_columns(columns)
+    evaluated = objective.evaluate(folder, data, "test", request_.settings)
+    assert 0 < evaluated["accuracy"] < 1
+    assert objective.metrics(numbers(columns)) == pytest.approx(evaluated)
+    rows = [json.loads(line) for line in (data / "test.texts.jsonl").read_text().splitlines()]
+    assert columns["text"] == [row["text"] for row in rows]
+    assert columns["label"] == [row["label"] for row in rows]
+    assert all(1 / 3 <= sure <= 1 for sure in columns["probability"])
+    twice = {name: values[[0, 0, 1]] for name, values in numbers(columns).items()}
+    assert objective.metrics(twice)["accuracy"] == pytest.approx((2 * columns["score"][0] + columns["score"][1]) / 3)
 
 
 def test_model_of_other_classes_is_not_evaluated(

@@ -62,6 +62,12 @@ def test_racing_saves_runs_and_keeps_the_best() -> None:
     assert raced.claimed >= 0.98 * plain.claimed
 
 
+@pytest.mark.parametrize(("noise", "rate"), [("normal", 0.05), ("unequal", 0.10)])
+def test_racing_drops_the_truly_best_no_more_often_than_it_says(noise: str, rate: float) -> None:
+    found = tally(np.random.default_rng(5), FINALS, [0.02, 0.01, 0.0, 0.0], 6, noise=noise, racing=True)
+    assert found.dropped_best <= most(rate)
+
+
 def racers(*rows: list[float], dropped: int | None = None) -> list[Finalist]:
     return [
         Finalist(
