@@ -27,7 +27,7 @@ export function showVerdict(box, verdict) {
   box.hidden = !verdict;
   if (!verdict) return;
   const finalists = [...verdict.finalists].sort((a, b) => (a.rank ?? 99) - (b.rank ?? 99));
-  const values = finalists.flatMap((each) => [...(each.interval ?? []), ...Object.values(each.scores ?? {}), each.mean]).filter((value) => value !== null);
+  const values = finalists.flatMap((each) => [...(each.interval ?? []), ...Object.values(each.scores ?? {}), each.mean]).filter((value) => Number.isFinite(value));
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const tied = new Set(verdict.tied ?? []);
   const rows = finalists.map((each) => {
@@ -36,13 +36,14 @@ export function showVerdict(box, verdict) {
     if (each.kind === "baseline") label.append(element("span", { class: "tag" }, "defaults"));
     if (isWinner) label.append(element("span", { class: "tag win" }, verdict.is_significant ? "winner" : "leads"));
     else if (tied.has(each.label)) label.append(element("span", { class: "tag" }, "tied"));
+    if (each.dropped_after) label.append(element("span", { class: "tag" }, `dropped after ${each.dropped_after} seeds`));
     const gain = each.gain ? `${signed(each.gain.mean)} (${interval(each.gain.interval)})` : "–";
     return element(
       "tr",
       {},
       label,
       element("td", {}, score(each.mean)),
-      element("td", {}, bar(each, low, high, isWinner ? "var(--best)" : tied.has(each.label) ? "var(--accent)" : "var(--soft)")),
+      element("td", {}, each.mean === null || each.mean === undefined ? "–" : bar(each, low, high, isWinner ? "var(--best)" : tied.has(each.label) ? "var(--accent)" : "var(--soft)")),
       element("td", {}, gain),
       element("td", {}, each.gain?.probability_better === undefined || each.gain === null ? "–" : percent(each.gain.probability_better)),
       element("td", {}, each.search_score === null || each.search_score === undefined ? "–" : `${score(each.search_score)}${each.optimism ? ` (${signed(each.optimism)})` : ""}`),
@@ -63,5 +64,6 @@ function opened(test, verdict) {
   const metric = verdict.metric.name;
   const one = (side) => `${score(side.metrics?.[metric])} (${interval(side.interval)})`;
   const again = test.opened_at.length > 1 ? ` It was opened ${test.opened_at.length} times, so it is no longer quite fresh.` : "";
-  return `On the test split: winner ${one(test.winner)}${test.baseline ? `, defaults ${one(test.baseline)}` : ""}.${again}`;
+  const apart = test.difference ? `; difference ${signed(test.difference.mean)} (${interval(test.difference.interval)}), p = ${score(test.difference.p_value)}` : "";
+  return `On the test split: winner ${one(test.winner)}${test.baseline ? `, defaults ${one(test.baseline)}` : ""}${apart}.${again}`;
 }

@@ -32,6 +32,7 @@ def test_a_study_is_understood_from_its_page_and_every_chart_is_drawn(page: Page
     assert "sweep resume quick" in page.text("#actions")
     assert "Trial 3 beats the defaults" in page.text("#verdict")
     assert "Cannot be told apart at this many seeds: trial 3, trial 5." in page.text("#verdict")
+    assert "difference +0.0700 (0.0100 to 0.1200), p = 0.0100" in page.text("#verdict")
     assert "QuickObjective" in page.text("#data-facts")
     page.drawn()
     for chart in ("curves", "hyperparameters", "parallel", "importance", "timeline"):
