@@ -15,7 +15,8 @@
     ├── ExecutionError             workers cannot be started or reached
     ├── RecordingError             records cannot be spooled or delivered
     ├── StoppedEarlyError          exit code 130: somebody stopped a study before its first trial
-    └── VerificationError          an export does not reproduce its recorded score
+    ├── VerificationError          an export does not reproduce its recorded score
+    └── PromotionRefusedError      the gate before an alias of the registry stays shut
 
 Every message names the place, the value, the rule and the remedy.
 """
@@ -94,6 +95,10 @@ class StoppedEarlyError(SweepError):
 
 class VerificationError(SweepError):
     """An export does not reproduce its recorded score."""
+
+
+class PromotionRefusedError(SweepError):
+    """A model is not shown to be better than the one in use, or cannot be compared with it."""
 
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

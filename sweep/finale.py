@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Any
 from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
+from sweep.deployment.search_summary import search_summary
 from sweep.domain import Trial, kept_numbers, ranked, trial_seed
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
@@ -31,8 +32,20 @@ def lineage_of(
     run_id: str | None,
     now: float,
     redactor: Redactor,
+    trials: Sequence[Trial],
 ) -> Lineage:
-    """The origin of a finished trial's model, as everybody may read it."""
+    """The origin of a finished trial's model, as everybody may read it.
+
+    Args:
+        spec: The study that trained it.
+        trial: The trial.
+        data: Summary of the prepared data.
+        environment: Versions and machine.
+        run_id: MLflow's run, if known.
+        now: Unix seconds.
+        redactor: Strikes out secrets.
+        trials: All trials of the search.
+    """
     settings = redactor.values(spec.settings(trial.hyperparameters, as_written=True))
     objective = spec.objective_settings(as_written=True)
     return Lineage(
@@ -57,6 +70,7 @@ def lineage_of(
         environment={k: v for k, v in environment.items() if k != "packages"},
         files={},
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        search=search_summary(spec, trials),
     )
 
 
@@ -137,6 +151,7 @@ class Finale:
                 run_id=None,
                 now=now,
                 redactor=self.redactor,
+                trials=trials,
             )
             export_model(_model(trial), lineage, folder, link=True)
             self.recorder.record(

@@ -16,6 +16,7 @@
         checkpoints/trial-0000/step-00000012/
         artifacts/trial-0000/      files a trial shows
         exports/                   models made ready for deployment
+        verdict.json               what the final says of the finalists
         gc.jsonl                   what `sweep gc` removed
 """
 
@@ -81,6 +82,11 @@ class StudyLayout:
     def exports(self) -> Path:
         """Folder of exported models."""
         return self.folder / "exports"
+
+    @property
+    def verdict(self) -> Path:
+        """What the final says of the finalists."""
+        return self.folder / "verdict.json"
 
     @property
     def removals(self) -> Path:

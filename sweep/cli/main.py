@@ -9,7 +9,23 @@ from typing import Annotated
 import typer
 
 import sweep
-from sweep.cli import best, check, export, gc, init, list_studies, resume, run, status, stop, sync, ui, verify
+from sweep.cli import (
+    best,
+    check,
+    export,
+    gc,
+    init,
+    list_studies,
+    promote,
+    resume,
+    rollback,
+    run,
+    status,
+    stop,
+    sync,
+    ui,
+    verify,
+)
 from sweep.errors import SweepError, is_disk_full
 from sweep.redaction import Redactor, redact_streams
 
@@ -38,6 +54,8 @@ app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
 app.command("best", rich_help_panel=_RESULTS)(best.best)
 app.command("export", rich_help_panel=_RESULTS)(export.export)
 app.command("verify", rich_help_panel=_RESULTS)(verify.verify)
+app.command("promote", rich_help_panel=_RESULTS)(promote.promote)
+app.command("rollback", rich_help_panel=_RESULTS)(rollback.rollback)
 app.command("ui", rich_help_panel=_RESULTS)(ui.ui)
 app.command("sync", rich_help_panel=_RESULTS)(sync.sync)
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False) -> None:
+def hashes_of(folder: Path) -> dict[str, str]:
+    """sha256 of each file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def export_model(
+    model: Path,
+    lineage: Lineage,
+    to: Path,
+    *,
+    link: bool = False,
+    add: Callable[[Path, Lineage], Lineage] | None = None,
+) -> Lineage:
     """Write a self-contained model folder; it appears whole or not at all.
 
     Args:
@@ -28,6 +43,10 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
         lineage: Origin; its ``files`` are filled in here.
         to: Target; must not exist, or be an empty folder or an earlier export without other files.
         link: Share the weights' bytes with ``model`` where the file system can (for folders nobody edits).
+        add: Puts further files into the folder, before they are hashed, and says so in the lineage.
+
+    Returns:
+        The origin, complete.
 
     Raises:
         UserError: If the target holds something else.
@@ -40,8 +59,9 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
         temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
         try:
             shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=_link if link else shutil.copy2)
-            files = {str(f.relative_to(temporary)): sha256_of(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
-            complete = replace(lineage, files=files)
+            if add is not None:
+                lineage = add(temporary, lineage)
+            complete = replace(lineage, files=hashes_of(temporary))
             (temporary / "README.md").write_text(model_card(complete), encoding="utf-8")
             complete.write(temporary)
             _sync(temporary)
@@ -49,6 +69,7 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
             if to.exists():
                 shutil.rmtree(to)
             temporary.rename(to)
+            return complete
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as err:

@@ -62,7 +62,9 @@ def call(connection: socket.socket) -> int:
         return _DRIVER_GONE
     try:
         objective = _load(channel, order["loader"], order["objective"])
-        method = getattr(objective, order["method"])
+        method = getattr(objective, order["method"], None)
+        if method is None:
+            raise UserError(f"{order['objective']}: the objective has no method {order['method']!r}. Add it.")
         result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
         _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver

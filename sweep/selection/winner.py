@@ -1,0 +1,102 @@
+"""Which model of a study is the one to deploy: the verdict's, or the best trial's while there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.domain import Trial, ranked, trial_seed
+from sweep.errors import SweepError, UserError
+from sweep.layout import StudyLayout
+from sweep.selection.verdict import Verdict
+from sweep.spec.model import StudySpec
+
+CONFIRMATION_SUFFIX = ".confirm"
+"""The final is a study of its own, named after the searched one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """The model to deploy.
+
+    Attributes:
+        study: The study that trained it: the searched one, or its final.
+        model: Folder that transformers can load.
+        trial_number: Of the searched study; None for a soup.
+        run: Number of the trial that trained it, in ``study``; None for a soup.
+        seed: Seed it was trained with; None for a soup.
+        step: Optimizer step of its weights.
+        score: Objective value on the validation split.
+        verdict: Of the final, if there was one.
+    """
+
+    study: str
+    model: Path
+    trial_number: int | None
+    run: int | None
+    seed: int | None
+    step: int | None
+    score: float | None
+    verdict: Verdict | None = None
+
+
+def read_verdict(layout: StudyLayout) -> Verdict | None:
+    """The verdict on a study's finalists; None while there is none.
+
+    Raises:
+        SweepError: If it cannot be read.
+    """
+    try:
+        return Verdict.from_json(json.loads(layout.verdict.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as err:
+        raise SweepError(f"{layout.verdict}: cannot be read ({err}). Confirm the finalists again.") from err
+
+
+def winner(spec: StudySpec, trials: Sequence[Trial], model_of: Callable[[Path], Path]) -> Winner:
+    """The model that a study's verdict names; without a verdict, the best trial's.
+
+    Args:
+        spec: The searched study.
+        trials: Its trials.
+        model_of: The part of a checkpoint that transformers can load.
+
+    Raises:
+        UserError: If no trial is complete, or the model was not kept.
+        SweepError: If the verdict cannot be read.
+    """
+    verdict = read_verdict(spec.layout)
+    if verdict is not None and verdict.deploy is not None and verdict.winner is not None:
+        deploy = verdict.deploy
+        return Winner(
+            study=spec.study + CONFIRMATION_SUFFIX,
+            model=Path(deploy["model"]),
+            trial_number=verdict.finalist(verdict.winner).trial_number,
+            run=deploy.get("run"),
+            seed=deploy.get("seed"),
+            step=deploy.get("step"),
+            score=deploy.get("score"),
+            verdict=verdict,
+        )
+    order = ranked(trials, spec.rule)
+    if not order:
+        raise UserError(f"study {spec.study!r} has no complete trial yet. See `sweep status {spec.study}`.")
+    best = order[0]
+    if best.checkpoint is None or not Path(best.checkpoint).is_dir():
+        raise UserError(
+            f"trial {best.number} of {spec.study!r}: its model is not there any more "
+            f"({best.checkpoint or 'it was not kept'}). Restore it, or export another: `sweep best {spec.study}`."
+        )
+    return Winner(
+        study=spec.study,
+        model=model_of(Path(best.checkpoint)),
+        trial_number=best.number,
+        run=best.number,
+        seed=trial_seed(spec.search.seed, best.number),
+        step=best.step,
+        score=best.value,
+        verdict=verdict,
+    )
