@@ -18,6 +18,7 @@
         exports/                   models made ready for deployment
         verdict.json               what the final says of the finalists
         gc.jsonl                   what `sweep gc` removed
+        test_openings.jsonl        every look at the test split
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ class StudyLayout:
     def removals(self) -> Path:
         """What garbage collection removed, one JSON object a line."""
         return self.folder / "gc.jsonl"
+
+    @property
+    def test_openings(self) -> Path:
+        """Every opening of the test split, one JSON object a line."""
+        return self.folder / "test_openings.jsonl"
 
     @property
     def prepared(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sweep.domain import (
     AttemptEnd,
@@ -115,6 +115,35 @@ class Deployable(Protocol):
 
         Raises:
             VerificationError: If the two disagree, or the architecture cannot be written.
+        """
+        ...
+
+
+Columns = Mapping[str, Sequence[Any]]
+"""Rows of a table by column, all of one length."""
+
+
+@runtime_checkable
+class PredictingObjective(Protocol):
+    """What an objective adds to tell its answers row by row: intervals, paired tests and flipped examples need them."""
+
+    def predict(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Columns:
+        """A saved model's answers on a split of the prepared data, as ``evaluate`` counts them.
+
+        Returns:
+            JSON-able columns, one entry a row, in the order of the data whatever the model: ``row`` (its index in the
+            split), ``text`` (a short form of the input), ``label`` (the right answer), ``prediction``,
+            ``probability`` (of the prediction, or None) and ``score`` (how good the answer is, more is better; 1 for
+            right and 0 for wrong where there is no more to it). Further columns of finite numbers hold what
+            ``metrics`` needs.
+        """
+        ...
+
+    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
+        """The metrics of ``evaluate`` for any choice of rows, repeated ones included.
+
+        Args:
+            rows: The columns of numbers that ``predict`` gave, as numpy arrays of one length, at least 1.
         """
         ...
 

@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from sweep import wiring
+from sweep.clock import SystemClock
 from sweep.deployable import deployable
 from sweep.deployment import alias_history
 from sweep.deployment.card import card_text
 from sweep.deployment.export import export_model, hashes_of, verify_files
-from sweep.deployment.gate import Comparison, Decision, decide
+from sweep.deployment.gate import LEVEL, Comparison, Decision, decide
 from sweep.deployment.lineage import Lineage, content_of, read_lineage
 from sweep.deployment.scores import ScoreCheck
 from sweep.errors import PromotionRefusedError, SweepError, UserError, VerificationError
 from sweep.execution.jobs import run_job
+from sweep.selection.test_split import TestOpening, record_opening, said
 from sweep.selection.winner import Winner
 from sweep.spec.model import StudySpec
 from sweep.tracking.pyfunc import make_servable
@@ -188,7 +190,7 @@ def _gate(
         if objection is not None:
             return Decision(passes=False, kind="incomparable", reason=objection)
         note(f"evaluating the champion, version {champion.number}, on the test split of {spec.study!r}")
-        return decide(_compare(examiner, spec, chosen, lineage, folder, theirs), if_better=if_better)
+        return decide(_compare(examiner, spec, chosen, lineage, champion, folder, theirs, note), if_better=if_better)
 
 
 def _incomparable(ours: Lineage, theirs: Lineage) -> str | None:
@@ -204,7 +206,14 @@ def _incomparable(ours: Lineage, theirs: Lineage) -> str | None:
 
 
 def _compare(
-    examiner: Examiner, spec: StudySpec, chosen: Winner, lineage: Lineage, folder: Path, theirs: Lineage
+    examiner: Examiner,
+    spec: StudySpec,
+    chosen: Winner,
+    lineage: Lineage,
+    champion: Version,
+    folder: Path,
+    theirs: Lineage,
+    note: Callable[[str], None],
 ) -> Comparison:
     name, rows = spec.rule.name, int(lineage.data["rows"]["test"])
     prepared = examiner.prepared(lineage)
@@ -215,29 +224,31 @@ def _compare(
     if own["data_hash"] != lineage.data["data_hash"]:
         raise VerificationError(f"{spec.study}: its data has changed since. Restore it, then promote again.")
 
-    def score(model: Path, data: str, origin: Lineage) -> float:
-        metrics = wiring.evaluate_model(
-            examiner.parent,
-            task=origin.task,
-            model=model,
-            prepared=data,
-            split="test",
-            settings=examiner.settings(origin),
+    opened = TestOpening(
+        at=SystemClock().now(), reason="promotion", models=(f"trial {chosen.trial_number}", champion.uri)
+    )
+    note(f"the test split is {said(record_opening(spec.layout, opened))}: for this comparison")
+    pair = [
+        wiring.ModelOnSplit(model=model, prepared=str(data), settings=examiner.settings(origin))
+        for model, data, origin in ((chosen.model, prepared, lineage), (folder, own["folder"], theirs))
+    ]
+    with tempfile.TemporaryDirectory(prefix="sweep-") as answers:
+        found = wiring.assess_models(
+            examiner.parent, pair, task=lineage.task, split="test", metric=name, level=LEVEL, folder=Path(answers)
         )
-        return metrics[name]
-
-    challenger = score(chosen.model, str(prepared), lineage)
-    champion = score(folder, str(own["folder"]), theirs)
+    challenger, holder = (one["metrics"][name] for one in found["models"])
     sign = 1.0 if spec.rule.direction == "maximize" else -1.0
+    difference = found["difference"]
     return Comparison(
         metric=name,
         direction=spec.rule.direction,
         rows=rows,
         challenger=challenger,
-        champion=champion,
-        gain=sign * (challenger - champion),
-        interval=None,
-        p_value=None,
+        champion=holder,
+        gain=sign * (challenger - holder),
+        interval=None if difference is None else sorted(sign * bound for bound in difference["interval"]),
+        p_value=None if difference is None else difference["p_value"],
+        note=found["note"],
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sweep.checkpoints import FolderKeeper, intact
@@ -29,10 +30,11 @@ from sweep.execution.jobs import run_job
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
-from sweep.ports import AttemptLimits, Executor, StudyBegun
+from sweep.ports import AttemptLimits, Columns, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
+from sweep.selection.predictions import read_predictions
 from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import StudySpec
@@ -371,6 +373,73 @@ def evaluate_model(
         task,
         "evaluate",
         {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
+        timeout_seconds=JOB_TIMEOUT_SECONDS,
+    )
+    return result
+
+
+def predict_model(
+    parent: WarmParent, *, task: str, model: Path, prepared: str, split: str, settings: Mapping[str, Any]
+) -> Columns | None:
+    """A model's answers on a split, row by row; None if the objective does not tell them."""
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        file = Path(folder) / "answers.json"
+        arguments = {"model": model, "prepared": Path(prepared), "split": split, "settings": settings, "file": file}
+        can_tell = run_job(
+            parent,
+            task,
+            "sweep.selection.predictions:predict_to",
+            arguments,
+            timeout_seconds=JOB_TIMEOUT_SECONDS,
+        )
+        return read_predictions(file) if can_tell else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOnSplit:
+    """A model to assess.
+
+    Attributes:
+        model: A folder transformers can load.
+        prepared: Folder of the prepared data.
+        settings: Training settings it was made with.
+    """
+
+    model: Path
+    prepared: str
+    settings: Mapping[str, Any]
+
+
+def assess_models(
+    parent: WarmParent,
+    models: Sequence[ModelOnSplit],
+    *,
+    task: str,
+    split: str,
+    metric: str,
+    level: float = 0.05,
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Metrics, bootstrap intervals and the paired test of one or two models on a split, in a clean process.
+
+    Args:
+        parent: The warm parent to fork from.
+        models: One, or two to compare.
+        task: Name of their objective.
+        split: Split of the prepared data.
+        metric: The metric that intervals and test are about.
+        level: The intervals miss with this probability.
+        folder: Existing folder that the answers are written to.
+
+    Returns:
+        See :func:`sweep.selection.assessment.assess`.
+    """
+    rows = [{"model": str(one.model), "prepared": one.prepared, "settings": dict(one.settings)} for one in models]
+    result: Mapping[str, Any] = run_job(
+        parent,
+        task,
+        "sweep.selection.assessment:assess",
+        {"task": task, "models": rows, "split": split, "metric": metric, "level": level, "folder": folder},
         timeout_seconds=JOB_TIMEOUT_SECONDS,
     )
     return result

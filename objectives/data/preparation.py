@@ -68,6 +68,19 @@ class PreparedData:
         """Folder of the tokenizer."""
         return self.folder / TOKENIZER_FOLDER
 
+    def texts(self, split: str) -> Iterator[str]:
+        """The texts of a split, in the order of its rows.
+
+        Raises:
+            InvalidDataError: If they cannot be read.
+        """
+        file = self.folder / f"{split}.texts.jsonl"
+        try:
+            with file.open(encoding="utf-8", errors="surrogatepass") as stream:
+                yield from (json.loads(line)["text"] for line in stream)
+        except (OSError, ValueError) as err:
+            raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
+
     def rows(self, split: str) -> TokenRows:
         """Tokenised rows of a split, memory-mapped.
 

@@ -13,6 +13,7 @@ from sweep.errors import InvalidDataError
 _LABELS_ALWAYS_FINE = 10
 _LONGEST_LABEL = 256
 _LONGEST_SHOWN = 60
+_LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,12 @@ def shown(value: Any) -> str:
         return "{…}" if isinstance(value, dict) else "[…]"
     text = repr(value[: _LONGEST_SHOWN + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
+def shortened(text: str) -> str:
+    """A text for a person to recognise it by: on one line, cut where it is long, without half characters."""
+    line = " ".join(text[: 4 * _LONGEST_TEXT].split()).encode("utf-8", "replace").decode("utf-8")
+    return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"
 
 
 def label_names(train: Rows) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from objectives.data.batching import TokenRows, padded, sorted_batches
@@ -20,10 +21,16 @@ class Examination:
     Attributes:
         confusion: Counts ``[true class, predicted class]``.
         loss: Mean cross-entropy, without label smoothing.
+        predicted: Predicted class of each row, ``[rows]``, int64.
+        probability: Probability given to it, ``[rows]``, float64.
+        losses: Cross-entropy of each row, ``[rows]``, float64.
     """
 
     confusion: Confusion
     loss: float
+    predicted: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float64]
+    losses: npt.NDArray[np.float64]
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -65,14 +72,24 @@ def examine(
     """
     model.eval()
     predicted = np.empty(len(rows), dtype=np.int64)
+    probability, losses = np.empty(len(rows)), np.empty(len(rows))
     loss = 0.0
     truth = np.asarray(rows.labels)
     with torch.inference_mode():
         for batch in sorted_batches(rows.lengths(max_length), batch_size):
             logits = logits_of(model, rows, batch, max_length, pad_id, device).double()
             targets = torch.from_numpy(truth[batch]).to(device)
-            loss += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+            lost = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            loss += float(lost.sum())
+            losses[batch] = lost.cpu().numpy()
             predicted[batch] = logits.argmax(-1).cpu().numpy()
+            probability[batch] = logits.softmax(-1).amax(-1).cpu().numpy()
             if alive is not None:
                 alive()
-    return Examination(confusion=confusion_matrix(truth, predicted, classes), loss=loss / len(rows))
+    return Examination(
+        confusion=confusion_matrix(truth, predicted, classes),
+        loss=loss / len(rows),
+        predicted=predicted,
+        probability=probability,
+        losses=losses,
+    )

@@ -13,6 +13,7 @@ import torch
 
 from objectives.data.batching import Indices, TokenRows, epoch_batches, grouped, sorted_batches
 from objectives.data.preparation import PreparedData, prepare_data
+from objectives.data.rows import shortened
 from objectives.data.splits import draw_rows
 from objectives.finetune.artifacts import write_confusion
 from objectives.finetune.device import choose_device, system_metrics
@@ -29,6 +30,7 @@ from objectives.finetune.precision import choose_precision
 from objectives.finetune.prediction import Examination, examine, logits_of
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.schedule import Plan, plan_run
+from objectives.finetune.scores import confusion_matrix, scores
 from objectives.finetune.session import Session, check_metric
 from objectives.finetune.state import checkpoint_bytes
 from objectives.serving.offer import text_classifier_offer
@@ -36,7 +38,7 @@ from objectives.serving.onnx_file import write_onnx
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
-from sweep.ports import DivergedError
+from sweep.ports import Columns, DivergedError
 
 
 class Classification:
@@ -128,7 +130,7 @@ class Classification:
 
 
 class TextClassification:
-    """The objective; see :class:`sweep.ports.Objective` for its methods' contract.
+    """The objective; see :class:`sweep.ports.Objective` and :class:`sweep.ports.PredictingObjective`.
 
     Attributes:
         progress: Told of progress while training, at most twice a second.
@@ -214,7 +216,32 @@ class TextClassification:
 
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model on a split, in fp32 on the CPU."""
+        return self._answers(model, PreparedData.open(prepared), split, settings).metrics
+
+    def predict(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Columns:
+        """The answers that ``evaluate`` counts; see :class:`sweep.ports.PredictingObjective`."""
         data = PreparedData.open(prepared)
+        answers = self._answers(model, data, split, settings)
+        truth = np.asarray(data.rows(split).labels)
+        return {
+            "row": list(range(len(truth))),
+            "text": [shortened(text) for text in data.texts(split)],
+            "label": [data.labels[i] for i in truth],
+            "prediction": [data.labels[i] for i in answers.predicted],
+            "probability": answers.probability.tolist(),
+            "score": (answers.predicted == truth).astype(float).tolist(),
+            "loss": answers.losses.tolist(),
+            "label_id": truth.tolist(),
+            "prediction_id": answers.predicted.tolist(),
+        }
+
+    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
+        """Accuracy, macro F1, MCC and loss of any choice of rows."""
+        truth, predicted = np.asarray(rows["label_id"]), np.asarray(rows["prediction_id"])
+        classes = 1 + int(max(truth.max(), predicted.max()))
+        return scores(confusion_matrix(truth, predicted, classes)) | {"loss": float(np.mean(rows["loss"]))}
+
+    def _answers(self, model: Path, data: PreparedData, split: str, settings: Mapping[str, Any]) -> Examination:
         classifier = _own_model(model, data, settings)
         return examine(
             classifier,
@@ -224,7 +251,7 @@ class TextClassification:
             batch_size=int(settings["evaluation_batch_size"]),
             pad_id=data.pad_id,
             device=torch.device("cpu"),
-        ).metrics
+        )
 
     def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """How a registry serves a trained model; see :class:`sweep.ports.Deployable`."""

@@ -1,7 +1,7 @@
 """The gate before an alias: a model takes the champion's place only if held-out data says that it is better.
 
-By default the gain must be *shown*: the interval of the paired difference on the challenger's test split lies wholly on
-the better side. With ``--if-better`` a better score is enough, which noise alone grants to every second equal model.
+By default the gain must be *shown*: the bootstrap interval of the paired difference on the challenger's test split lies
+wholly on the better side (:mod:`sweep.selection.bootstrap`). With ``--if-better`` a better score is enough, which noise alone grants to every second equal model.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+
+LEVEL = 0.05
+"""The interval misses the true gain with this probability, half of it on each side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,8 @@ class Comparison:
         champion: Score of the one in use.
         gain: By how much the challenger is better, in the metric's unit; negative if it is worse.
         interval: Of the gain, two-sided 95 %; None if it could not be had.
-        p_value: One-sided p-value of "not better"; None likewise.
+        p_value: Two-sided p-value of "it makes no difference which of the two answers"; None likewise.
+        note: Why there is no interval, or None.
     """
 
     metric: str
@@ -34,6 +39,7 @@ class Comparison:
     gain: float
     interval: Sequence[float] | None
     p_value: float | None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Jobs of an objective besides training: prepare, check, evaluate, each in a clean process."""
+"""Jobs of an objective besides training: prepare, check, evaluate, predict, each in a clean process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_job(
     Args:
         parent: The warm parent to fork from.
         objective: Name of the objective, as the loader knows it.
-        method: ``prepare``, ``check`` or ``evaluate``.
+        method: ``prepare``, ``check``, ``evaluate`` …, or ``module:function`` that takes the objective first.
         arguments: Its arguments by name: JSON-able, paths or train requests.
         log: File the job's output is appended to.
         timeout_seconds: Bound on the whole job.

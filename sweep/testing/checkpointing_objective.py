@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from sweep.checkpoints import STATE_PREFIX, committing, intact, model_folder, read_manifest, step_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import CheckpointError
-from sweep.ports import DivergedError, LeftEarly
+from sweep.ports import Columns, DivergedError, LeftEarly
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class _Course:
 
 
 class QuickObjective:
-    """See :class:`sweep.ports.Objective` for the methods' contract.
+    """See :class:`sweep.ports.Objective` and :class:`sweep.ports.PredictingObjective` for the methods' contract.
 
     Settings: ``learning_rate``, ``weight_decay``, ``batch_size``, ``steps`` or ``epochs``, and of its own
     ``sleep_seconds`` (after each step; 0).
@@ -128,6 +128,25 @@ class QuickObjective:
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of saved weights on a split."""
         return _metrics(_load(model / _WEIGHTS)["weights"], prepared, split)
+
+    def predict(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Columns:
+        """The answers that ``evaluate`` counts."""
+        rows, labels = _split(prepared, split)
+        chances = _chances(_load(model / _WEIGHTS)["weights"], rows)
+        predicted = chances.argmax(axis=1)
+        return {
+            "row": list(range(len(rows))),
+            "text": [" ".join(f"{value:.1f}" for value in row[:-1]) for row in rows],
+            "label": [str(label) for label in labels],
+            "prediction": [str(label) for label in predicted],
+            "probability": chances.max(axis=1).tolist(),
+            "score": (predicted == labels).astype(float).tolist(),
+            "loss": [_loss(chances[[i]], labels[[i]]) for i in range(len(rows))],
+        }
+
+    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
+        """Accuracy and loss of any choice of rows."""
+        return {"accuracy": float(np.mean(rows["score"])), "loss": float(np.mean(rows["loss"]))}
 
 
 def _clouds(seed: int) -> dict[str, Array]:
