@@ -237,6 +237,21 @@ class RungLadder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A trial of a final: a finalist trained anew on a fresh seed.
+
+    Attributes:
+        confirms: Number of the finalist in the searched study.
+        seed_index: 0-based; all finalists have the same seed at the same index.
+        hyperparameters: The finalist's.
+    """
+
+    confirms: int
+    seed_index: int
+    hyperparameters: Mapping[str, HyperparameterValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One configuration's whole life, as the study's history tells it.
 
@@ -256,6 +271,8 @@ class Trial:
         started_at: Unix seconds of the ask.
         ended_at: Unix seconds of the tell.
         setbacks: Attempts that ended badly without ending it, in order.
+        confirms: In a final, number of the searched study's trial that it trains anew.
+        seed_index: In a final, index of the fresh seed.
     """
 
     number: int
@@ -273,6 +290,8 @@ class Trial:
     started_at: float | None = None
     ended_at: float | None = None
     setbacks: tuple[Setback, ...] = ()
+    confirms: int | None = None
+    seed_index: int | None = None
 
     @property
     def micro_batch_split(self) -> int:
@@ -301,6 +320,19 @@ def trial_seed(study_seed: int, trial_number: int) -> int:
     """Seed of a trial: stable across machines, versions and resumes; in [0, 2**31)."""
     digest = hashlib.sha256(f"{study_seed}/{trial_number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def confirmation_seed(study_seed: int, seed_index: int) -> int:
+    """Seed of all finalists at one index of a final; in [0, 2**31), and of no trial of the search but by chance."""
+    digest = hashlib.sha256(f"{study_seed}/confirm/{seed_index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def seed_of(study_seed: int, trial: Trial) -> int:
+    """Seed that a trial of a search or of a final is trained with."""
+    if trial.seed_index is not None:
+        return confirmation_seed(study_seed, trial.seed_index)
+    return trial_seed(study_seed, trial.number)
 
 
 def ranked(trials: Sequence[Trial], rule: MetricRule) -> list[Trial]:

@@ -14,7 +14,7 @@
     ├── StudyStoreError            the study's history cannot be read or written
     ├── ExecutionError             workers cannot be started or reached
     ├── RecordingError             records cannot be spooled or delivered
-    ├── StoppedEarlyError          exit code 130: somebody stopped a study before its first trial
+    ├── StoppedEarlyError          exit code 130: somebody stopped something that leaves nothing to go on from
     ├── VerificationError          an export does not reproduce its recorded score
     └── PromotionRefusedError      the gate before an alias of the registry stays shut
 
@@ -88,7 +88,7 @@ class RecordingError(SweepError):
 
 
 class StoppedEarlyError(SweepError):
-    """Somebody stopped a study before its first trial."""
+    """Somebody stopped something that leaves nothing to go on from: a study before its first trial, a job."""
 
     exit_code = 130
 

@@ -17,7 +17,7 @@ from sweep.deployment.search_summary import search_summary
 from sweep.domain import Trial, kept_numbers, ranked, trial_seed
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
-from sweep.errors import SweepError, is_disk_full
+from sweep.errors import StoppedEarlyError, SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
 from sweep.redaction import Redactor
 from sweep.spec.model import StudySpec
@@ -95,13 +95,16 @@ class Finale:
     ) -> LoopResult:
         """Open the test split when the study is complete, keep models, and close the record.
 
+        An evaluation that fails is told, and keeps the study from nothing else; a later session tries it again.
+
         Returns:
-            How the session ended: PAUSED if the disk was too full to complete the study.
+            How the session ended: PAUSED if it was stopped, or if the disk was too full to complete the study.
         """
         try:
             if result.state == "COMPLETE":
                 note("evaluating the winner on the test split")
-                self._open_test(evaluate)
+                result = self._open_test(result, evaluate, note)
+            if result.state == "COMPLETE":
                 self._keep_models()
             self._record_end(result)
         except (SweepError, OSError) as err:
@@ -122,17 +125,35 @@ class Finale:
             )
         )
 
-    def _open_test(self, evaluate: Callable[[Path, Trial], Mapping[str, float]]) -> None:
+    def _open_test(
+        self,
+        result: LoopResult,
+        evaluate: Callable[[Path, Trial], Mapping[str, float]],
+        note: Callable[[str], None],
+    ) -> LoopResult:
         """For the winner and the baseline alone: the test split must not choose."""
         if not dict(self.data.get("rows", {})).get("test"):
-            return
+            return result
         order = ranked(self.store.trials(), self.spec.rule)
         opened = [trial for trial in order if trial is order[0] or trial.number == 0]
         unopened = [trial for trial in opened if trial.test is None and _has_model(trial)]
         with ThreadPoolExecutor(2) as pool:
-            metrics = pool.map(lambda trial: evaluate(_model(trial), trial), unopened)
-            for trial, values in zip(unopened, metrics, strict=True):
-                self.store.keep_test(trial.number, values)
+            jobs = [pool.submit(evaluate, _model(trial), trial) for trial in unopened]
+        for trial, job in zip(unopened, jobs, strict=True):
+            match job.exception():
+                case None:
+                    self.store.keep_test(trial.number, job.result())
+                case StoppedEarlyError():
+                    reason = "stopped on request, before its winner was evaluated on the test split"
+                    result = LoopResult(state="PAUSED", cause=StopCause.REQUEST, reason=reason)
+                case SweepError() as err if not is_disk_full(err):
+                    note(
+                        f"warning: trial {trial.number} has no score on the test split: {str(err).splitlines()[0]}. "
+                        f"`sweep resume {self.spec.study}` tries again; `--evaluation-minutes` gives it longer."
+                    )
+                case err:
+                    raise err
+        return result
 
     def _keep_models(self) -> None:
         trials = self.store.trials()

@@ -6,6 +6,7 @@
       mlflow.db                    MLflow's store
       artifacts/                   MLflow's artifacts
       prepared/<key>/              tokenised data, keyed by content, shared between studies
+      studies/<study>.confirm/     the final of a study: a study of its own, with the folders of one
       studies/<study>/
         spec.yaml                  the resolved spec
         driver.lock                held by the running driver; names it
@@ -25,6 +26,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+
+CONFIRMATION_SUFFIX = ".confirm"
+"""The final is a study of its own, named after the searched one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,17 @@ class StudyLayout:
     def verdict(self) -> Path:
         """What the final says of the finalists."""
         return self.folder / "verdict.json"
+
+    @property
+    def confirmation(self) -> StudyLayout:
+        """The study's final."""
+        return StudyLayout(self.storage, self.study + CONFIRMATION_SUFFIX)
+
+    @property
+    def searched(self) -> StudyLayout | None:
+        """The study whose final this is; None if it is a search."""
+        name = self.study.removesuffix(CONFIRMATION_SUFFIX)
+        return StudyLayout(self.storage, name) if name != self.study else None
 
     @property
     def removals(self) -> Path:

@@ -11,6 +11,7 @@ from sweep.domain import (
     AttemptEnd,
     Decision,
     HyperparameterValue,
+    Planned,
     Report,
     Setback,
     TrainRequest,
@@ -279,8 +280,8 @@ class Executor(Protocol):
 class StudyStore(Protocol):
     """The study's history and its sampler and pruner. One driver writes; each call is durable on return."""
 
-    def ask(self) -> Trial:
-        """A new trial in state RUNNING, attempt 0, with its hyperparameters drawn."""
+    def ask(self, planned: Planned | None = None) -> Trial:
+        """A new trial in state RUNNING, attempt 0, with its hyperparameters drawn, or as planned."""
         ...
 
     def begin_attempt(self, trial_number: int) -> int:
@@ -336,6 +337,18 @@ class StudyStore(Protocol):
         ...
 
 
+class Agenda(Protocol):
+    """How many trials a study wants, and what the next new one trains."""
+
+    def wanted(self, trials: Sequence[Trial]) -> int:
+        """How many finished trials there shall be in all, as far as these let it be known."""
+        ...
+
+    def begin(self, store: StudyStore, trials: Sequence[Trial]) -> Trial | None:
+        """Ask for the next trial; None while it depends on how those that run end."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyBegun:
     """First record of a driver's session on a study; repeated on resume.
@@ -359,6 +372,8 @@ class AttemptBegun:
 
     Attributes:
         micro_batch_split: Parts into which its micro-batches are cut; above 1 after it ran out of memory.
+        confirms: In a final, number of the searched study's trial that it trains anew.
+        seed_index: In a final, index of the fresh seed.
     """
 
     trial_number: int
@@ -368,6 +383,8 @@ class AttemptBegun:
     seed: int
     at: float
     micro_batch_split: int = 1
+    confirms: int | None = None
+    seed_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,6 +449,18 @@ class ModelKept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictReached:
+    """The finalists were confirmed and judged.
+
+    Attributes:
+        verdict: As in the study's ``verdict.json``.
+    """
+
+    verdict: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyOver:
     """Last record of a driver's session.
 
@@ -447,7 +476,9 @@ class StudyOver:
     at: float
 
 
-Record = StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | StudyOver
+Record = (
+    StudyBegun | AttemptBegun | AttemptOver | Report | Superseded | TrialOver | ModelKept | VerdictReached | StudyOver
+)
 
 
 class Recorder(Protocol):

@@ -20,6 +20,7 @@ from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
 from sweep.environment import describe_environment
 from sweep.errors import (
+    ExecutionError,
     InvalidDataError,
     StoppedEarlyError,
     StudyExistsError,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from sweep.tracking.registry import Registry
 
 JOB_TIMEOUT_SECONDS = 3600.0
-"""Preparing a large data set takes long; a hung one must end all the same."""
+"""What a job may take where no spec says it."""
 
 CLOSE_TIMEOUT_SECONDS = 25.0
 """How long an ending driver waits for the tracker; what is left stays in the spool."""
@@ -96,7 +97,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         spec.objective.task,
         "prepare",
         {"settings": settings, "folder": spec.layout.prepared},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=60 * spec.limits.preparation_minutes,
     )
     return {**result, "model": settings["model"]}
 
@@ -130,7 +131,11 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
     )
     request = request_maker(spec, data)(assignment)
     result: dict[str, Any] = run_job(
-        parent, spec.objective.task, "check", {"request": request}, timeout_seconds=JOB_TIMEOUT_SECONDS
+        parent,
+        spec.objective.task,
+        "check",
+        {"request": request},
+        timeout_seconds=60 * spec.limits.evaluation_minutes,
     )
     return result
 
@@ -297,7 +302,7 @@ def _drive_prepared(
             environment=environment,
             redactor=redactor,
         )
-        result = finale.run(result, evaluate=_evaluator(spec, parent, data), note=note)
+        result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
@@ -349,23 +354,36 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
 
 
 def _evaluator(
-    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
 ) -> Callable[[Path, Trial], Mapping[str, float]]:
     def evaluate(model: Path, trial: Trial) -> Mapping[str, float]:
-        return evaluate_model(
+        metrics = evaluate_model(
             parent,
             task=spec.objective.task,
             model=model,
             prepared=str(data["folder"]),
             split="test",
             settings=spec.settings(trial.hyperparameters),
+            timeout_seconds=60 * spec.limits.evaluation_minutes,
+            stop=lambda: signals.requested() is not StopRequest.NONE,
         )
+        if not isinstance(metrics, Mapping) or spec.rule.name not in metrics:
+            raise ExecutionError(f"evaluate of {spec.objective.task} gave {metrics!r}, without {spec.rule.name!r}")
+        return metrics
 
     return evaluate
 
 
 def evaluate_model(
-    parent: WarmParent, *, task: str, model: Path, prepared: str, split: str, settings: Mapping[str, Any]
+    parent: WarmParent,
+    *,
+    task: str,
+    model: Path,
+    prepared: str,
+    split: str,
+    settings: Mapping[str, Any],
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, float]:
     """Metrics of a model folder on a split of prepared data, computed in a clean process."""
     result: Mapping[str, float] = run_job(
@@ -373,7 +391,8 @@ def evaluate_model(
         task,
         "evaluate",
         {"model": model, "prepared": Path(prepared), "split": split, "settings": settings},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=timeout_seconds,
+        stop=stop,
     )
     return result
 

@@ -20,6 +20,9 @@ def resume(
     free_disk_gb: Annotated[
         float | None, typer.Option("--free-disk-gb", help="What must stay free on the disk, in GB.")
     ] = None,
+    evaluation_minutes: Annotated[
+        float | None, typer.Option("--evaluation-minutes", help="Longest evaluation of a finished model.")
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,7 +36,7 @@ def resume(
 
     budget = {"trials": trials, "hours": hours}
     resources = {"workers": workers, "address": address}
-    limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb}
+    limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb, "evaluation_minutes": evaluation_minutes}
     spec = find_spec(
         study,
         storage,

@@ -18,8 +18,9 @@ from sweep.domain import (
     TrialState,
     kept_numbers,
     ranked,
-    trial_seed,
+    seed_of,
 )
+from sweep.engine.agenda import SearchAgenda
 from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
@@ -27,6 +28,7 @@ from sweep.engine.retention import trim_models
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
 from sweep.errors import SweepError, is_disk_full
 from sweep.ports import (
+    Agenda,
     CheckpointKeeper,
     Clock,
     Ended,
@@ -78,6 +80,8 @@ class StudyLoop:
         artifacts_of: A trial's folder of files to show.
         stop_requested: Polled; says how urgently to stop.
         space: Polled; says why nothing more may be written, or None.
+        agenda: What is to be trained; None is the search that the spec describes.
+        seconds_before: Seconds that this session has spent already, for the budget of hours.
     """
 
     spec: StudySpec
@@ -92,6 +96,8 @@ class StudyLoop:
     artifacts_of: Callable[[int], Path]
     stop_requested: Callable[[], StopRequest]
     space: Callable[[], str | None] = lambda: None
+    agenda: Agenda | None = None
+    seconds_before: float = 0.0
     _trials: dict[int, Trial] = field(default_factory=dict)
     _live: dict[int, _Live] = field(default_factory=dict)
     _waiting: deque[Trial] = field(default_factory=deque)
@@ -102,8 +108,10 @@ class StudyLoop:
     _reason: str = "stopped on request"
     _began: float = 0.0
     _records: TrialRecords = field(init=False)
+    _agenda: Agenda = field(init=False)
 
     def __post_init__(self) -> None:
+        self._agenda = self.agenda or SearchAgenda(self.spec.budget.trials)
         self._records = TrialRecords(
             spec=self.spec,
             recorder=self.recorder,
@@ -132,7 +140,7 @@ class StudyLoop:
         self.observer.tick(self.snapshot())
         if self._stop is not StopRequest.NONE and self._cause is StopCause.FAILURES:
             return LoopResult(state="FAILED", cause=self._cause, reason=self._reason)
-        if self._finished() >= self.spec.budget.trials:
+        if self._finished() >= self._wanted():
             return LoopResult(state="COMPLETE")
         return LoopResult(state="PAUSED", cause=self._cause, reason=self._reason)
 
@@ -144,7 +152,7 @@ class StudyLoop:
                 return
             if self._stop is StopRequest.NONE:
                 self._fill()
-            is_done = self._stop is not StopRequest.NONE or self._finished() >= self.spec.budget.trials
+            is_done = self._stop is not StopRequest.NONE or self._finished() >= self._wanted()
             if not self._live and is_done:
                 return
             for event in self.executor.wait(WAIT_SECONDS):
@@ -157,7 +165,7 @@ class StudyLoop:
         baseline = self._trials.get(0)
         return StudySnapshot(
             counts=self.counts(),
-            budget=self.spec.budget.trials,
+            budget=self._wanted(),
             running=tuple(live.view for _, live in sorted(self._live.items())),
             best=best[0] if best else None,
             baseline=baseline.value if baseline else None,
@@ -187,21 +195,26 @@ class StudyLoop:
             self._failures.add(trial)
         self._trim_models()
 
+    def _wanted(self) -> int:
+        return self._agenda.wanted(list(self._trials.values()))
+
     def _finished(self) -> int:
         return sum(trial.state.is_finished for trial in self._trials.values())
 
     def _fill(self) -> None:
         # What runs will finish; trials waiting beyond the budget stay paused, for a larger one.
-        while self.executor.free_slots > 0 and self._finished() + len(self._live) < self.spec.budget.trials:
+        while self.executor.free_slots > 0 and self._finished() + len(self._live) < self._wanted():
             if self._waiting:
                 self._assign(self._waiting.popleft())
-            else:
-                trial = self.store.ask()
-                self._trials[trial.number] = trial
-                self._assign(trial)
+                continue
+            trial = self._agenda.begin(self.store, list(self._trials.values()))
+            if trial is None:
+                return
+            self._trials[trial.number] = trial
+            self._assign(trial)
 
     def _assign(self, trial: Trial) -> None:
-        seed = trial_seed(self.spec.search.seed, trial.number)
+        seed = seed_of(self.spec.search.seed, trial)
         # Recorded before it is stored: a crash between the two begins the same attempt again.
         self._records.attempt_begun(trial, trial.attempt + 1, seed)
         attempt = self.store.begin_attempt(trial.number)
@@ -390,10 +403,13 @@ class StudyLoop:
         if requested is not StopRequest.NONE:
             self._stop_because(StopCause.REQUEST, "stopped on request", requested)
         hours = self.spec.budget.hours
-        if hours is not None and self.clock.monotonic() - self._began >= hours * 3600:
+        if hours is not None and self._seconds() >= hours * 3600:
             self._stop_because(StopCause.HOURS, f"the budget of {hours:g} hours is spent")
         if self._stop is StopRequest.NONE and (complaint := self.space()) is not None:
             self._stop_because(StopCause.DISK, complaint)
+
+    def _seconds(self) -> float:
+        return self.seconds_before + self.clock.monotonic() - self._began
 
     def _stop_because(self, cause: StopCause, reason: str, urgency: StopRequest = StopRequest.DRAIN) -> None:
         """Start nothing new, and have what runs commit and leave; the first cause is the one that is told."""

@@ -37,6 +37,8 @@ class TrialRecords:
                 seed=seed,
                 at=self.clock.now(),
                 micro_batch_split=trial.micro_batch_split,
+                confirms=trial.confirms,
+                seed_index=trial.seed_index,
             )
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import errors
-from sweep.errors import ExecutionError, SweepError
+from sweep.errors import ExecutionError, StoppedEarlyError, SweepError
 from sweep.execution.child import TrialProcess
 from sweep.execution.messages import argument_to_json
 from sweep.execution.warm_client import TRIAL_MODULE, WarmParent
@@ -17,6 +17,9 @@ from sweep.execution.warm_client import TRIAL_MODULE, WarmParent
 LOADER = "objectives.loading:load_objective"
 _TRIES = 3
 """A job whose process was killed is run again: jobs leave nothing half done."""
+
+_LOOK_SECONDS = 0.2
+"""How long a job runs on before it is seen that it shall stop."""
 
 
 def run_job(
@@ -27,6 +30,7 @@ def run_job(
     *,
     log: Path | None = None,
     timeout_seconds: float = 3600.0,
+    stop: Callable[[], bool] = lambda: False,
     loader: str = LOADER,
     env: Mapping[str, str] | None = None,
     on_progress: Callable[[Mapping[str, Any]], None] | None = None,
@@ -40,6 +44,7 @@ def run_job(
         arguments: Its arguments by name: JSON-able, paths or train requests.
         log: File the job's output is appended to.
         timeout_seconds: Bound on the whole job.
+        stop: Polled; whether to end the job at once.
         loader: ``module:function`` that gives the objective of a name.
         env: Variables set in the process.
         on_progress: Called with each sign of life.
@@ -50,6 +55,7 @@ def run_job(
     Raises:
         SweepError: The error the objective raised, as the same class.
         ExecutionError: If the job raised anything else, died, or took too long.
+        StoppedEarlyError: If it was to stop.
     """
     order = {
         "objective": objective,
@@ -61,7 +67,7 @@ def run_job(
     for _ in range(_TRIES):
         process = parent.spawn(f"{TRIAL_MODULE}:call", order, log, env or {})
         try:
-            answer = _answer(process, f"{method} of {objective}", timeout_seconds, on_progress)
+            answer = _answer(process, f"{method} of {objective}", timeout_seconds, stop, on_progress)
         finally:
             process.kill()
         if answer is not None:
@@ -77,11 +83,14 @@ def _answer(
     process: TrialProcess,
     job: str,
     timeout_seconds: float,
+    stop: Callable[[], bool],
     on_progress: Callable[[Mapping[str, Any]], None] | None,
 ) -> Mapping[str, Any] | None:
     """What the job says in the end; None if its process was killed."""
     deadline = time.monotonic() + timeout_seconds
     while True:
+        if stop():
+            raise StoppedEarlyError(f"{job} was ended before it was done: it was to stop")
         has_ended = process.poll()
         for message in process.messages.drain():
             if "progress" not in message:
@@ -98,7 +107,7 @@ def _answer(
         waiting = select.poll()
         for descriptor in process.filenos():
             waiting.register(descriptor, select.POLLIN)
-        waiting.poll(remaining * 1000)
+        waiting.poll(min(remaining, _LOOK_SECONDS) * 1000)
 
 
 def _error(job: str, description: Mapping[str, Any]) -> SweepError:

@@ -22,6 +22,7 @@ END = "sweep:end"
 REPORT = "sweep:report:"
 SETBACK = "sweep:setback:"
 TEST = "sweep:test:"
+PLANNED = "sweep:planned"
 
 # A diverged trial says that its region is bad, which Optuna's samplers learn from PRUNED and not from FAIL;
 # the samplers see it without its evaluations, which ranks it below every other trial.
@@ -103,6 +104,8 @@ class Life:
     ended_at: float | None = None
     test: Mapping[str, float] | None = None
     setbacks: tuple[Setback, ...] = ()
+    confirms: int | None = None
+    seed_index: int | None = None
 
     @classmethod
     def of(cls, frozen: FrozenTrial, space: SearchSpace, study_attrs: Mapping[str, Any]) -> Life:
@@ -117,6 +120,7 @@ class Life:
             state=_state(frozen),
             attempt=attrs.get(ATTEMPT, 0),
             test=study_attrs.get(f"{TEST}{frozen.number}"),
+            **attrs.get(PLANNED, {}),
         )
         for key, record in attrs.items():
             if key.startswith(REPORT):
@@ -170,6 +174,8 @@ class Life:
             started_at=self.started_at,
             ended_at=self.ended_at,
             setbacks=self.setbacks,
+            confirms=self.confirms,
+            seed_index=self.seed_index,
         )
 
 

@@ -12,7 +12,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweep.domain import HyperparameterValue, Report, Setback, Trial, TrialState
+from sweep.domain import HyperparameterValue, Planned, Report, Setback, Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
@@ -135,17 +135,21 @@ class OptunaStore:
         """Look at a study while its driver writes."""
         return StudyReader(spec)
 
-    def ask(self) -> Trial:
-        """A new trial in state RUNNING; trial 0 has the spec's defaults, exactly.
+    def ask(self, planned: Planned | None = None) -> Trial:
+        """A new trial in state RUNNING; trial 0 of a search has the spec's defaults, exactly.
 
         Raises:
             StudyStoreError: If the trial cannot be stored, or the search space has changed.
         """
         self._check_usable()
         number = len(self._lives)
-        hyperparameters = self._spec.defaults() if number == 0 else self._draw()
+        given = planned.hyperparameters if planned else self._spec.defaults() if number == 0 else None
+        hyperparameters = self._draw() if given is None else dict(given)
+        place = {"confirms": planned.confirms, "seed_index": planned.seed_index} if planned else {}
         started_at = self._now()
         attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
+        if place:
+            attrs[lives.PLANNED] = place
         params = self._space.encode(self._space.nearest(hyperparameters))
         if self._space.decode(params) != hyperparameters:  # a default that lies outside of the space
             attrs[lives.HYPERPARAMETERS] = dict(hyperparameters)
@@ -153,8 +157,8 @@ class OptunaStore:
         with self._writing(in_batch=False):
             # One record: a crash leaves a trial with all its hyperparameters or none.
             trial_id = self._history.storage.create_new_trial(self._study_id, template)
-        life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at)
-        if number == 0:
+        life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at, **place)
+        if given is not None:
             self._memory.adopt(life)
         self._lives.append(life)
         return life.trial(self._rule)

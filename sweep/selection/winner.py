@@ -9,12 +9,9 @@ from pathlib import Path
 
 from sweep.domain import Trial, ranked, trial_seed
 from sweep.errors import SweepError, UserError
-from sweep.layout import StudyLayout
+from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 from sweep.selection.verdict import Verdict
 from sweep.spec.model import StudySpec
-
-CONFIRMATION_SUFFIX = ".confirm"
-"""The final is a study of its own, named after the searched one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

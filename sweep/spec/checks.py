@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep.layout import StudyLayout
+from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 from sweep.spec import fidelity, rules
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
@@ -69,6 +69,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
         reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
     _metric(found.setdefault("metric", {}), task, reader)
+    _confirm(found, reader)
     _stores(found, reader, around)
 
 
@@ -244,6 +245,17 @@ def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:
         reader.blame("metric.direction", BrokenRule(rule, f"Use {natural}, or leave direction out"))
     elif natural is not None:
         metric.setdefault("direction", natural)
+
+
+def _confirm(found: dict[str, Any], reader: Reader) -> None:
+    confirm, data = found.get("confirm") or {}, found.get("objective", {}).get("data") or {}
+    if confirm.get("splits") == "fresh" and data.get("validation"):
+        rule = "cannot draw validation rows anew: objective.data.validation is a file of its own"
+        reader.blame("confirm.splits", BrokenRule(rule, "Write same, or leave the validation file out"))
+    room = 64 - len(CONFIRMATION_SUFFIX)
+    if found.get("confirm") is not None and len(found.get("study", "").removesuffix(CONFIRMATION_SUFFIX)) > room:
+        rule = f"is too long for a study with a final, which is called <study>{CONFIRMATION_SUFFIX}"
+        reader.blame("study", BrokenRule(rule, f"Take at most {room} characters"))
 
 
 def _stores(found: dict[str, Any], reader: Reader, around: Surroundings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import get_args
 
 from pydantic import BaseModel
 
@@ -56,8 +57,9 @@ def _homes() -> dict[str, str]:
                 continue
             key = info.serialization_alias or name
             homes.setdefault(key, []).append(path)
-            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                walk(info.annotation, f"{path}.{key}" if path else key)
+            for kind in (info.annotation, *get_args(info.annotation)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    walk(kind, f"{path}.{key}" if path else key)
 
     walk(StudySpec, "")
     return {key: paths[0] for key, paths in homes.items() if len(paths) == 1}

@@ -14,6 +14,7 @@ from sweep.spec.credentials import is_spared
 from sweep.spec.keys import SHORTHANDS
 from sweep.spec.model import (
     BudgetSpec,
+    ConfirmSpec,
     DataSpec,
     LimitsSpec,
     MetricSpec,
@@ -194,6 +195,7 @@ def _built(found: dict[str, Any]) -> StudySpec:
         ),
         metric=MetricSpec(**found["metric"]),
         budget=BudgetSpec(**found.get("budget", {})),
+        confirm=None if found.get("confirm") is None else ConfirmSpec(**found["confirm"]),
         resources=ResourcesSpec(**found.get("resources", {})),
         limits=LimitsSpec(**found.get("limits", {})),
         on=_policies(found.get("on", {})),

@@ -15,6 +15,7 @@ from sweep.spec.references import Keys
 from sweep.spec.resolved import plain, plain_training, resolved
 from sweep.spec.sections import (
     BudgetSpec,
+    ConfirmSpec,
     DataSpec,
     LimitsSpec,
     MetricSpec,
@@ -32,6 +33,7 @@ from sweep.spec.space import Choices, Distribution, bounds, top, within
 
 __all__ = [
     "BudgetSpec",
+    "ConfirmSpec",
     "DataSpec",
     "LimitsSpec",
     "MetricSpec",
@@ -53,6 +55,7 @@ class StudySpec(Part):
     """One study: search space, objective, metric, budget.
 
     Attributes:
+        confirm: The final that follows the search; None goes without.
         storage: Storage root; absolute once loaded.
         history: Optuna storage URL (``postgresql://…``); None is a journal file in the storage.
         keep: Models of the best trials that stay on disk and become LoggedModels (trial 0 stays too).
@@ -64,6 +67,7 @@ class StudySpec(Part):
     search: SearchSpec
     metric: MetricSpec = Field(default_factory=MetricSpec)
     budget: BudgetSpec = Field(default_factory=BudgetSpec)
+    confirm: ConfirmSpec | None = None
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
     on: OnSpec = Field(default_factory=OnSpec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -89,8 +89,10 @@ class Reader:
                 continue
             name, info = fields[key]
             shape = shape_of(info.annotation)
-            if shape.kind == "part" and isinstance(info.annotation, type):
-                found[name] = self._part(info.annotation, child, below)
+            if shape.kind == "part" and shape.optional and isinstance(child, Scalar) and child.is_null:
+                continue
+            if shape.kind == "part":
+                found[name] = self._part(part_of(info.annotation), child, below)
             else:
                 self.nodes[below] = child
                 self._value(found, name, child, below, shape, info.metadata)
@@ -165,6 +167,12 @@ class Reader:
             self.blame(path, broken, node)
         except Told:
             self.failed.add(path)
+
+
+def part_of(annotation: Any) -> type[BaseModel]:
+    """The section that a field holds, or may hold."""
+    kinds = [annotation, *get_args(annotation)]
+    return next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
 def _perhaps_searched(node: Node, shape: Shape, path: str) -> BrokenRule | None:

@@ -57,6 +57,7 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
         },
         "metric": plain(spec.metric),
         "budget": plain(spec.budget),
+        "confirm": plain(spec.confirm) if spec.confirm else None,
         "resources": plain(spec.resources),
         "limits": plain(spec.limits),
         "on": {name: plain(getattr(spec.on, name)) for name in type(spec.on).model_fields},

@@ -202,6 +202,9 @@ class LimitsSpec(Part):
         disk_gb: Quota of the study's own folder, in 10⁹ bytes; the study pauses before it is exceeded.
         free_disk_gb: What must stay free on the storage's disk, in 10⁹ bytes; likewise.
         log_mb: Largest log of a trial, in 10⁶ bytes; its middle is cut out.
+        preparation_minutes: Longest time in which the data is prepared; then the study cannot begin.
+        evaluation_minutes: Longest time of an evaluation of a finished model, on the test split or of the first
+            batch; a study goes without it then.
     """
 
     silence_minutes: float | None = Field(default=30.0, gt=0, le=1_000_000)
@@ -211,6 +214,8 @@ class LimitsSpec(Part):
     disk_gb: float | None = Field(default=None, gt=0, le=1_000_000_000)
     free_disk_gb: float = Field(default=0.5, ge=0, le=1_000_000_000)
     log_mb: float = Field(default=20.0, gt=0, le=1_000_000)
+    preparation_minutes: float = Field(default=240.0, gt=0, le=1_000_000)
+    evaluation_minutes: float = Field(default=60.0, gt=0, le=1_000_000)
 
 
 class OomPolicy(Part):
@@ -274,6 +279,26 @@ class OnSpec(Part):
     timeout: TimeoutPolicy = Field(default_factory=TimeoutPolicy)
     failed: FailedPolicy = Field(default_factory=FailedPolicy)
     lost: LostPolicy = Field(default_factory=LostPolicy)
+
+
+class ConfirmSpec(Part):
+    """The final: the best trials and trial 0 are trained anew on fresh seeds, and the winner is judged by those.
+
+    Attributes:
+        finalists: Best trials of the search that enter, besides trial 0.
+        seeds: Fresh seeds, the same for each finalist.
+        splits: ``fresh`` draws training and validation rows anew for each seed as well; the test split stays.
+        level: Bound on the probability that a winner is called significant when no finalist beats the defaults.
+        racing: Whether finalists that are clearly behind get no further seeds.
+        soup: Whether averages of the finalists' weights enter as well, at no cost of training.
+    """
+
+    finalists: int = Field(default=3, ge=1, le=100)
+    seeds: int = Field(default=5, ge=2, le=1000)
+    splits: Literal["same", "fresh"] = "same"
+    level: float = Field(default=0.05, gt=0, lt=1)
+    racing: bool = True
+    soup: bool = False
 
 
 class TrackingSpec(Part):

@@ -58,6 +58,13 @@ metric:
 budget:
   trials: 12                        # finished trials
   hours: null                       # wall hours; null is unlimited
+confirm: null                       # a mapping: train the best and the defaults anew, and judge
+#  finalists: 3                     # best trials that enter, beside the defaults
+#  seeds: 5                         # fresh seeds for each of them
+#  splits: same                     # fresh draws training and validation rows anew for each seed
+#  level: 0.05                      # how often a winner may be called better by chance
+#  racing: true                     # no further seeds for finalists that are clearly behind
+#  soup: false                      # averages of the finalists' weights enter as well
 resources:
   cpus_per_trial: 1                 # compute threads of a trial
   gpus_per_trial: 0                 # 0.5 lets two trials share one
@@ -71,6 +78,8 @@ limits:                             # a trial beyond them is ended, a study beyo
   disk_gb: null                     # of the study's folder; the study pauses before
   free_disk_gb: 0.5                 # to stay free on the disk; likewise
   log_mb: 20                        # of a trial's log
+  preparation_minutes: 240          # to load, split and tokenise the data in
+  evaluation_minutes: 60            # to evaluate a finished model in; a study ends without it
 on:                                 # when an attempt ends badly
   oom: {{halvings: 3}}                # halve the micro-batch, same rows a step; then the trial is OOM
   diverged: {{told: bad}}             # to the sampler; or nothing

@@ -11,7 +11,17 @@ from pathlib import Path
 from mlflow.entities import DatasetInput, Metric
 
 from sweep.domain import Report, TrialState
-from sweep.ports import AttemptBegun, AttemptOver, ModelKept, Record, StudyBegun, StudyOver, Superseded, TrialOver
+from sweep.ports import (
+    AttemptBegun,
+    AttemptOver,
+    ModelKept,
+    Record,
+    StudyBegun,
+    StudyOver,
+    Superseded,
+    TrialOver,
+    VerdictReached,
+)
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.artifacts import log_study_files, log_trial_files
@@ -22,7 +32,7 @@ from sweep.tracking.ranks import Ranks
 from sweep.tracking.reconcile import reconcile
 from sweep.tracking.rejected import Rejected
 from sweep.tracking.spool import Entry
-from sweep.tracking.summary import describe_study, end_study
+from sweep.tracking.summary import describe_study, end_study, tell_verdict
 from sweep.tracking.tracker import Tracker
 
 NOTE_SECONDS = 5.0
@@ -131,7 +141,7 @@ class Delivery:
             item.done = True
             return
         match record:
-            case StudyBegun() | StudyOver():
+            case StudyBegun() | VerdictReached() | StudyOver():
                 self._flush_all()
             case _:
                 self._flush(record.trial_number)
@@ -186,6 +196,8 @@ class Delivery:
                 self._trial_over(record)
             case ModelKept():
                 self._model_kept(record)
+            case VerdictReached():
+                tell_verdict(self._tracker, record)
             case StudyOver():
                 self._tracker.survey()
                 self._attempt(record, self._ranks.update_all)
@@ -216,6 +228,7 @@ class Delivery:
     def _attempt_begun(self, record: AttemptBegun) -> None:
         run_id, is_new = self._tracker.child(record.trial_number, record.at)
         parameters = {**record.hyperparameters, "seed": record.seed}
+        places = {words.CONFIRMS: record.confirms, words.SEED_INDEX: record.seed_index}
         self._tracker.log(
             run_id,
             params={key: words.text(value) for key, value in parameters.items()},
@@ -223,6 +236,7 @@ class Delivery:
                 words.ATTEMPT: str(record.attempt),
                 words.STATE: TrialState.RUNNING.value,
                 words.SPLIT: str(record.micro_batch_split),
+                **{key: str(value) for key, value in places.items() if value is not None},
             },
         )
         if not is_new:

@@ -19,6 +19,7 @@ from sweep.ports import (
     StudyOver,
     Superseded,
     TrialOver,
+    VerdictReached,
 )
 
 VERSION = 1
@@ -31,6 +32,7 @@ KINDS: Mapping[str, type[Any]] = {
     "superseded": Superseded,
     "trial_over": TrialOver,
     "model_kept": ModelKept,
+    "verdict_reached": VerdictReached,
     "study_over": StudyOver,
 }
 

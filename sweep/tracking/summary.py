@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from mlflow.entities import Metric
 
-from sweep.ports import StudyBegun, StudyOver
+from sweep.ports import StudyBegun, StudyOver, VerdictReached
 from sweep.redaction import redacted_values
 from sweep.tracking import words
 from sweep.tracking.artifacts import write_json
@@ -68,6 +68,20 @@ def end_study(tracker: Tracker, memory: StudyMemory, record: StudyOver) -> None:
         tracker.client.update_run(parent, status=status)
     else:
         tracker.client.set_terminated(parent, status, end_time=at)
+
+
+def tell_verdict(tracker: Tracker, record: VerdictReached) -> None:
+    """``verdict.json`` and the verdict in short on the parent run."""
+    parent, verdict = tracker.parent(), record.verdict
+    tags = {
+        words.WINNER: verdict.get("winner"),
+        words.IS_SIGNIFICANT: verdict.get("is_significant"),
+        words.VERDICT: str(verdict.get("sentence", ""))[:4000],
+    }
+    tracker.log(parent, tags={key: words.text(value) for key, value in tags.items()})
+    with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
+        write_json(Path(scratch) / "verdict.json", verdict)
+        tracker.client.log_artifacts(parent, scratch)
 
 
 def _numbers(memory: StudyMemory, record: StudyOver) -> dict[str, float]:

@@ -22,6 +22,11 @@ STEP = "sweep.step"
 SPLIT = "sweep.micro_batch_split"
 SUPERSEDED = "sweep.superseded"
 ERROR = "sweep.error"
+CONFIRMS = "sweep.confirms"
+SEED_INDEX = "sweep.seed_index"
+WINNER = "sweep.winner"
+IS_SIGNIFICANT = "sweep.is_significant"
+VERDICT = "sweep.verdict"
 
 OBJECTIVE_VALUE = "objective_value"
 

@@ -1,0 +1,31 @@
+"""``python -m tests.local_sweep VERB …``: the real command line, its trials run by processes of this host without Ray.
+
+Everything else is the product's: history, spool, tracker, signals, finale. It saves the seconds that Ray and torch
+take to start, so it fits objectives that need neither.
+"""
+
+from __future__ import annotations
+
+from sweep import wiring
+from sweep.cli.main import main
+from sweep.execution.local import LocalExecutor
+from sweep.execution.warm_client import WarmParent
+from sweep.ports import Executor
+from sweep.spec.model import StudySpec
+
+
+def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
+    """As many slots as the spec asks for, on this host."""
+    limits = wiring.attempt_limits(spec)
+    return LocalExecutor(spec.resources.workers or 2, parent, spec.objective.task, limits=limits)
+
+
+def warm_parent() -> WarmParent:
+    """A parent that imports what the quick objective needs."""
+    return WarmParent(("sweep.testing.checkpointing_objective", "objectives.loading"))
+
+
+if __name__ == "__main__":
+    wiring.start_executor = start_executor
+    wiring.WarmParent = warm_parent  # type: ignore[misc, assignment]
+    main()
