@@ -27,7 +27,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-
 CONFIRMATION_SUFFIX = ".confirm"
 """The final is a study of its own, named after the searched one."""
 

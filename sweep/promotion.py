@@ -116,23 +116,27 @@ def promote(
         )
         if dry_run or not decision.passes:
             return result
-        history = alias_history.settled(registry.history(name, alias), champion.number if champion else None)
-        if decision.kind == "already" and champion is not None:
+        if champion is not None and decision.kind == "already":
             return replace(result, version=champion)
-        version = registry.version_of(name, content)
-        if version is None:
-            note("registering it")
-            arguments = {"settings": examiner.settings(lineage)}
-            offer = run_job(parent, lineage.task, "serving", arguments)
-            version = _publish(registry, spec, chosen, lineage, offer, name=name, content=content)
-        if registry.champion(name, alias) != champion:
-            raise PromotionRefusedError(
-                f"{name}@{alias}: somebody else moved it meanwhile. Run the same command again."
-            )
-        why = f"study {spec.study}: {decision.reason}"
-        moved = alias_history.moved(history, "promote", version.number, at=_now(), by=_who(), why=why)
-        registry.move_alias(name, alias, version.number, moved)
+        note("registering it")
+        offer = run_job(parent, lineage.task, "serving", {"settings": examiner.settings(lineage)})
+        version = register(registry, spec.layout.storage, chosen, lineage, offer, name=name, content=content)
+        move(registry, version, alias, champion, why=f"study {spec.study}: {decision.reason}")
         return replace(result, version=version)
+
+
+def move(registry: Registry, version: Version, alias: str, champion: Version | None, *, why: str) -> None:
+    """Give an alias to a version, if the champion that was compared with still has it.
+
+    Raises:
+        PromotionRefusedError: If somebody else moved it meanwhile.
+    """
+    name = version.name
+    if registry.champion(name, alias) != champion:
+        raise PromotionRefusedError(f"{name}@{alias}: somebody else moved it meanwhile. Run the same command again.")
+    history = alias_history.settled(registry.history(name, alias), champion.number if champion else None)
+    moved = alias_history.moved(history, "promote", version.number, at=_now(), by=_who(), why=why)
+    registry.move_alias(name, alias, version.number, moved)
 
 
 def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[Version, Version]:
@@ -252,9 +256,9 @@ def _compare(
     )
 
 
-def _publish(
+def register(
     registry: Registry,
-    spec: StudySpec,
+    storage: Path,
     chosen: Winner,
     lineage: Lineage,
     offer: Mapping[str, Any],
@@ -262,16 +266,31 @@ def _publish(
     name: str,
     content: str,
 ) -> Version:
+    """Make a model servable and register it, unless a version has this content already.
+
+    Args:
+        registry: Where to.
+        storage: For scratch files: weights are linked where they lie on the same disk.
+        chosen: The model.
+        lineage: Its origin.
+        offer: How it is served; see :meth:`sweep.ports.Deployable.serving`.
+        name: The registered model.
+        content: Hash of its weights, tokenizer and config.
+    """
+    known = registry.version_of(name, content)
+    if known is not None:
+        return known
+
     def add(folder: Path, origin: Lineage) -> Lineage:
         make_servable(folder, offer, created_at=origin.created_at)
         return origin
 
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=spec.layout.storage) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=storage) as scratch:
         package = Path(scratch) / "model"
         complete = export_model(chosen.model, lineage, package, link=True, add=add)
         metric = complete.metric["name"]
         tags = {
-            "sweep.study": spec.study,
+            "sweep.study": lineage.study,
             "sweep.trial_number": str(chosen.trial_number),
             "sweep.step": str(chosen.step),
             "sweep.seed": str(chosen.seed),

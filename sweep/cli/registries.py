@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import find_spec, named_storages
-from sweep.errors import StudyNotFoundError, UserError
+from sweep.cli.options import named_storages
+from sweep.errors import UserError
+from sweep.storages import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from sweep.tracking.registry import Registry
@@ -30,13 +31,15 @@ def find_registry(model: str | None, tracking: str | None, storage: Path | None)
     Raises:
         UserError: If there is no study to tell where.
     """
+    from sweep.study_files import read_spec
     from sweep.wiring import registry_at, registry_of
 
     if tracking is not None:
         return registry_at(tracking)
-    needed = ("tracking.uri",)
-    names = {layout.study for layout in named_storages(storage).studies()}
-    try:
-        return registry_of(find_spec(model if model in names else None, storage, needed=needed))
-    except StudyNotFoundError as err:
-        raise UserError(f"{err} Or name MLflow's address with --tracking.") from err
+    studies = named_storages(storage).studies()
+    if not studies:
+        raise UserError("no study tells where the registry is. Name --storage, or MLflow's address with --tracking.")
+    here = Path(DEFAULT_STORAGE).absolute()
+    # Of its name before others, here before elsewhere, newer before older.
+    chosen = max(studies, key=lambda layout: (layout.study == model, layout.storage == here))
+    return registry_of(read_spec(chosen, needed=("tracking.uri",)))

@@ -1,7 +1,8 @@
 """The gate before an alias: a model takes the champion's place only if held-out data says that it is better.
 
 By default the gain must be *shown*: the bootstrap interval of the paired difference on the challenger's test split lies
-wholly on the better side (:mod:`sweep.selection.bootstrap`). With ``--if-better`` a better score is enough, which noise alone grants to every second equal model.
+wholly on the better side (:mod:`sweep.selection.bootstrap`). With ``--if-better`` a better score is enough, which noise
+alone grants to every second equal model.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
 
 LEVEL = 0.05
 """The interval misses the true gain with this probability, half of it on each side."""

@@ -7,6 +7,7 @@ or null}``. Messages of ``call``: ``{"progress": …}`` and, last, ``{"result": 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
@@ -62,14 +63,23 @@ def call(connection: socket.socket) -> int:
         return _DRIVER_GONE
     try:
         objective = _load(channel, order["loader"], order["objective"])
-        method = getattr(objective, order["method"], None)
-        if method is None:
-            raise UserError(f"{order['objective']}: the objective has no method {order['method']!r}. Add it.")
+        method = _method(objective, order["objective"], order["method"])
         result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
         _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
         _say(channel, {"error": _redactor_for(order).values(_described(error))})
     return 0
+
+
+def _method(objective: Objective, task: str, name: str) -> Callable[..., Any]:
+    """A method of the objective, or a function that takes the objective first (``module:function``)."""
+    module, colon, function = name.partition(":")
+    if colon:
+        return functools.partial(getattr(importlib.import_module(module), function), objective)
+    method: Callable[..., Any] | None = getattr(objective, name, None)
+    if method is None:
+        raise UserError(f"task: {task}: the objective has no method {name!r}. Add it (sweep.ports).")
+    return method
 
 
 _told_to_leave: list[int] = []
