@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,11 @@ def make_servable(folder: Path, offer: Mapping[str, Any], *, created_at: str) ->
 
     quiet_mlflow()
     import mlflow
-    import mlflow.pyfunc
-    from mlflow.models import Model, ModelSignature
+
+    with warnings.catch_warnings():
+        # MLflow warns of its own type hints.
+        warnings.simplefilter("ignore")
+        from mlflow.models import Model, ModelSignature
 
     code = Path(offer["code"])
     # Two models in one process may bring different code of the same name: a name of its own for each content.
@@ -56,11 +60,12 @@ def make_servable(folder: Path, offer: Mapping[str, Any], *, created_at: str) ->
         "type": "dataframe",
         "pandas_orient": "split",
     }
-    mlflow.pyfunc.add_to_model(
-        model,
+    model.add_flavor(
+        "python_function",
         loader_module=module,
+        python_version=platform.python_version(),
         code=_CODE_FOLDER,
-        model_config=dict(offer["config"]),
-        python_env="python_env.yaml",
+        config=dict(offer["config"]),
+        env={"virtualenv": "python_env.yaml"},
     )
     model.save(str(folder / MLMODEL))
