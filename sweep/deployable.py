@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.checkpoints import MANIFEST_NAME, model_folder, read_manifest
-from sweep.deployment.lineage import Lineage
+from sweep.deployment.export import verify_files
+from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
 from sweep.deployment.search_summary import search_summary
 from sweep.domain import Trial, ranked, trial_seed
 from sweep.errors import CheckpointError, UserError
@@ -64,6 +65,8 @@ def _check_files(model: Path) -> None:
     checkpoint = model.parent
     if (checkpoint / MANIFEST_NAME).exists():
         read_manifest(checkpoint)
+    elif (model / LINEAGE_FILE).exists():
+        verify_files(model, read_lineage(model))
     elif not (model / "config.json").is_file():
         raise CheckpointError(f"{model}: no model is there any more. Restore it, or choose another trial.")
 
@@ -87,6 +90,11 @@ def _origin(spec: StudySpec, trials: Sequence[Trial], chosen: Winner) -> Lineage
         redactor=redactor_for(spec),
         trials=trials,
     )
+    kept = None if chosen.run is None else source.layout.export(chosen.run)
+    if source is not spec and kept is not None and (kept / LINEAGE_FILE).exists():
+        # A run of the final may have had a split of its own.
+        theirs_own = read_lineage(kept)
+        lineage = replace(lineage, data=theirs_own.data, objective=theirs_own.objective)
     verdict = None
     if chosen.verdict is not None:
         verdict = {key: value for key, value in chosen.verdict.to_json().items() if key != "deploy"}

@@ -24,7 +24,7 @@ from sweep.clock import SystemClock
 from sweep.deployable import deployable
 from sweep.deployment import alias_history
 from sweep.deployment.card import card_text
-from sweep.deployment.export import export_model, hashes_of, verify_files
+from sweep.deployment.export import content_of_model, export_model, hashes_of, verify_files
 from sweep.deployment.gate import LEVEL, Comparison, Decision, decide
 from sweep.deployment.lineage import Lineage, content_of, read_lineage
 from sweep.deployment.scores import ScoreCheck
@@ -102,7 +102,7 @@ def promote(
                     f"{chosen.model}: {check.split} {check.metric} was recorded as {check.recorded:.6f} and is "
                     f"{check.now:.6f} now, so it is not promoted. See what changed: data, packages, machine."
                 )
-        content = content_of(hashes_of(chosen.model))
+        content = content_of_model(chosen.model)
         champion = registry.champion(name, alias)
         decision = _gate(examiner, registry, spec, chosen, lineage, content, champion, if_better=if_better, note=note)
         result = Promotion(
@@ -132,7 +132,8 @@ def move(registry: Registry, version: Version, alias: str, champion: Version | N
         PromotionRefusedError: If somebody else moved it meanwhile.
     """
     name = version.name
-    if registry.champion(name, alias) != champion:
+    found = registry.champion(name, alias)
+    if (found and found.number) != (champion and champion.number):
         raise PromotionRefusedError(f"{name}@{alias}: somebody else moved it meanwhile. Run the same command again.")
     history = alias_history.settled(registry.history(name, alias), champion.number if champion else None)
     moved = alias_history.moved(history, "promote", version.number, at=_now(), by=_who(), why=why)

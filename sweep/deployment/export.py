@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.deployment.card import model_card
-from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
+from sweep.deployment.lineage import LINEAGE_FILE, Lineage, content_of, read_lineage
 from sweep.errors import SweepError, UserError, VerificationError
+
+_ABOUT = (LINEAGE_FILE, "README.md")
 
 
 def sha256_of(path: Path) -> str:
@@ -26,6 +28,11 @@ def hashes_of(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def content_of_model(folder: Path) -> str:
+    """One hash of a model's weights, tokenizer and config, whatever is said about them beside."""
+    return content_of({name: digest for name, digest in hashes_of(folder).items() if name not in _ABOUT})
 
 
 def export_model(
@@ -58,7 +65,10 @@ def export_model(
         to.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
         try:
-            shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=_link if link else shutil.copy2)
+            copy = _link if link else shutil.copy2
+            # An export's own card and lineage are written anew.
+            ignored = shutil.ignore_patterns(*_ABOUT)
+            shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=copy, ignore=ignored)
             if add is not None:
                 lineage = add(temporary, lineage)
             complete = replace(lineage, files=hashes_of(temporary))
@@ -86,7 +96,7 @@ def _is_replaceable(to: Path) -> bool:
     if LINEAGE_FILE not in found:
         return not found
     try:
-        return found <= {*read_lineage(to).files, LINEAGE_FILE, "README.md"}
+        return found <= {*read_lineage(to).files, *_ABOUT}
     except VerificationError:
         return False
 

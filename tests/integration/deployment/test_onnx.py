@@ -24,9 +24,7 @@ from sweep.spec.model import StudySpec
 from sweep.verification import exported
 
 
-def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length_and_is_part_of_the_record(
-    good: StudySpec, tmp_path: Path
-) -> None:
+def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length(good: StudySpec, tmp_path: Path) -> None:
     chosen, lineage = deployable(good)
     export_with_onnx(chosen.model, lineage, tmp_path / "out", trust_remote_code=False)
     exported(tmp_path / "out")

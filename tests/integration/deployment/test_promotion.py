@@ -17,8 +17,7 @@ import pytest
 
 from sweep import wiring
 from sweep.deployable import deployable
-from sweep.deployment.export import hashes_of
-from sweep.deployment.lineage import content_of
+from sweep.deployment.export import content_of_model
 from sweep.errors import CheckpointError, RecordingError, UserError, VerificationError
 from sweep.promotion import Promotion, move, register, roll_back
 from sweep.selection.test_split import openings
@@ -174,7 +173,7 @@ def test_a_promotion_killed_at_any_step_is_finished_by_the_next_and_nothing_is_t
 ) -> None:
     name = f"killed-{step}"
     chosen, lineage = deployable(good)
-    content = content_of(hashes_of(chosen.model))
+    content = content_of_model(chosen.model)
     offer = serving_offer(lineage)
 
     def act(client: Registry) -> None:
