@@ -50,5 +50,5 @@ def load_objective(name: str) -> Objective:
     if not callable(found):
         near = difflib.get_close_matches(class_name, dir(module), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"task: {name!r}: {module_name} has no class {class_name!r}.{hint}")
+        raise UserError(f"task: {name!r}: {module_name} has no class {class_name!r}.{hint} Name a class of it.")
     return cast(Objective, found())

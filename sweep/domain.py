@@ -300,6 +300,19 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a study has spent so far, over all its sessions.
+
+    Attributes:
+        seconds: Wall seconds of its drivers.
+        gpu_seconds: Wall seconds of its attempts times their share of GPUs.
+    """
+
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """The driver that holds a study.
 

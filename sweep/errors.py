@@ -13,6 +13,7 @@
     ├── CheckpointError            a checkpoint without a valid manifest, or whose files differ from it
     ├── StudyStoreError            the study's history cannot be read or written
     ├── ExecutionError             workers cannot be started or reached
+    │   └── NoWorkersError         none is left that could run a trial; the study pauses
     ├── RecordingError             records cannot be spooled or delivered
     ├── StoppedEarlyError          exit code 130: somebody stopped something that leaves nothing to go on from
     ├── VerificationError          an export does not reproduce its recorded score
@@ -83,6 +84,10 @@ class ExecutionError(SweepError):
     """Workers cannot be started or reached."""
 
 
+class NoWorkersError(ExecutionError):
+    """No worker is left that could run a trial, and none has come; the study pauses, and can go on."""
+
+
 class RecordingError(SweepError):
     """Records cannot be spooled or delivered."""
 
@@ -102,17 +107,34 @@ class PromotionRefusedError(SweepError):
 
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_RUST_ENDINGS = tuple(f"(os error {number})" for number in _NO_SPACE)
+_TORCH_STREAM_ERROR = "basic_ios::clear: iostream error"  # all that torch.save says, whatever the disk said
+_SQLITE_FULL = 13
+_POSTGRESQL_FULL = "53100"
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error comes from a disk or a quota that is full, by its chain of causes."""
+    """Whether an error comes from a disk or a quota that is full, by its chain of causes.
+
+    Numbers tell, not words: anybody may write "No space left" into an error of their own.
+    """
     seen = set[int]()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        text = str(error)
-        # Writers in Rust and C, and SQLite, tell a full disk by text only.
-        told = any(words in text for words in ("os error 28", "No space left on device", "database or disk is full"))
-        if told or (isinstance(error, OSError) and error.errno in _NO_SPACE):
+        if _tells_of_a_full_disk(error):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _tells_of_a_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    # Writers in Rust raise no OSError: safetensors its own kind, tokenizers a bare Exception, with the number last.
+    if type(error) is Exception or type(error).__name__ == "SafetensorError":
+        return str(error).endswith(_RUST_ENDINGS)
+    if type(error) is RuntimeError and str(error) == _TORCH_STREAM_ERROR:
+        return True
+    if getattr(error, "sqlite_errorcode", None) == _SQLITE_FULL:
+        return True
+    return getattr(error, "sqlstate", None) == _POSTGRESQL_FULL

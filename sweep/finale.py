@@ -14,12 +14,13 @@ from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
 from sweep.deployment.search_summary import search_summary
-from sweep.domain import Trial, kept_numbers, ranked, trial_seed
+from sweep.domain import MetricRule, Trial, kept_numbers, ranked, seed_of
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
 from sweep.errors import StoppedEarlyError, SweepError, is_disk_full
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
 from sweep.redaction import Redactor
+from sweep.selection.test_split import TestOpening, record_opening
 from sweep.spec.model import StudySpec
 
 
@@ -32,7 +33,7 @@ def lineage_of(
     run_id: str | None,
     now: float,
     redactor: Redactor,
-    trials: Sequence[Trial],
+    trials: Sequence[Trial] = (),
 ) -> Lineage:
     """The origin of a finished trial's model, as everybody may read it.
 
@@ -44,7 +45,7 @@ def lineage_of(
         run_id: MLflow's run, if known.
         now: Unix seconds.
         redactor: Strikes out secrets.
-        trials: All trials of the search.
+        trials: All trials of the search, for the card.
     """
     settings = redactor.values(spec.settings(trial.hyperparameters, as_written=True))
     objective = spec.objective_settings(as_written=True)
@@ -54,7 +55,7 @@ def lineage_of(
         trial_number=trial.number,
         run_id=run_id,
         step=trial.step or 0,
-        seed=trial_seed(spec.search.seed, trial.number),
+        seed=seed_of(spec.search.seed, trial),
         hyperparameters=dict(trial.hyperparameters),
         settings=settings,
         metric={"name": spec.rule.name, "direction": spec.rule.direction, "source": spec.rule.source},
@@ -70,7 +71,7 @@ def lineage_of(
         environment={k: v for k, v in environment.items() if k != "packages"},
         files={},
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
-        search=search_summary(spec, trials),
+        search=search_summary(spec, trials) if trials else {},
     )
 
 
@@ -93,7 +94,7 @@ class Finale:
         evaluate: Callable[[Path, Trial], Mapping[str, float]],
         note: Callable[[str], None],
     ) -> LoopResult:
-        """Open the test split when the study is complete, keep models, and close the record.
+        """Open the test split when the study is complete, unless its final has, keep models, and close the record.
 
         An evaluation that fails is told, and keeps the study from nothing else; a later session tries it again.
 
@@ -101,7 +102,7 @@ class Finale:
             How the session ended: PAUSED if it was stopped, or if the disk was too full to complete the study.
         """
         try:
-            if result.state == "COMPLETE":
+            if result.state == "COMPLETE" and self.spec.confirm is None:
                 note("evaluating the winner on the test split")
                 result = self._open_test(result, evaluate, note)
             if result.state == "COMPLETE":
@@ -115,15 +116,7 @@ class Finale:
         return result
 
     def _record_end(self, result: LoopResult) -> None:
-        trials = self.store.trials()
-        self.recorder.record(
-            StudyOver(
-                state=result.state,
-                ranking=[trial.number for trial in ranked(trials, self.spec.rule)],
-                counts=dict(Counter(trial.state.value for trial in trials)),
-                at=self.clock.now(),
-            )
-        )
+        self.recorder.record(study_over(result, self.store.trials(), self.spec.rule, self.clock.now()))
 
     def _open_test(
         self,
@@ -137,6 +130,10 @@ class Finale:
         order = ranked(self.store.trials(), self.spec.rule)
         opened = [trial for trial in order if trial is order[0] or trial.number == 0]
         unopened = [trial for trial in opened if trial.test is None and _has_model(trial)]
+        if not unopened:
+            return result
+        labels = [f"trial {trial.number}" for trial in unopened]
+        record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="winner", models=labels))
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(evaluate, _model(trial), trial) for trial in unopened]
         for trial, job in zip(unopened, jobs, strict=True):
@@ -162,29 +159,55 @@ class Finale:
         for trial in reversed(ranked(trials, self.spec.rule)):
             if trial.number not in kept or not _has_model(trial):
                 continue
-            folder = self.spec.layout.export(trial.number)
-            now = self.clock.now()
-            lineage = lineage_of(
+            keep_model(
                 self.spec,
                 trial,
                 data=self.data,
                 environment=self.environment,
-                run_id=None,
-                now=now,
                 redactor=self.redactor,
                 trials=trials,
+                recorder=self.recorder,
+                now=self.clock.now(),
             )
-            export_model(_model(trial), lineage, folder, link=True)
-            self.recorder.record(
-                ModelKept(
-                    trial_number=trial.number,
-                    step=trial.step or 0,
-                    folder=str(folder),
-                    metrics=trial.metrics,
-                    test=trial.test,
-                    at=now,
-                )
-            )
+
+
+def study_over(result: LoopResult, trials: Sequence[Trial], rule: MetricRule, now: float) -> StudyOver:
+    """The last record of a driver's session."""
+    return StudyOver(
+        state=result.state,
+        ranking=[trial.number for trial in ranked(trials, rule)],
+        counts=dict(Counter(trial.state.value for trial in trials)),
+        at=now,
+    )
+
+
+def keep_model(
+    spec: StudySpec,
+    trial: Trial,
+    *,
+    data: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    redactor: Redactor,
+    recorder: Recorder,
+    now: float,
+    trials: Sequence[Trial] = (),
+) -> None:
+    """Export a trial's model within its study, and record that it is kept."""
+    folder = spec.layout.export(trial.number)
+    lineage = lineage_of(
+        spec, trial, data=data, environment=environment, run_id=None, now=now, redactor=redactor, trials=trials
+    )
+    export_model(_model(trial), lineage, folder, link=True)
+    recorder.record(
+        ModelKept(
+            trial_number=trial.number,
+            step=trial.step or 0,
+            folder=str(folder),
+            metrics=trial.metrics,
+            test=trial.test,
+            at=now,
+        )
+    )
 
 
 def _model(trial: Trial) -> Path:

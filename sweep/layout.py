@@ -19,6 +19,7 @@
         exports/                   models made ready for deployment
         verdict.json               what the final says of the finalists
         gc.jsonl                   what `sweep gc` removed
+        gc.reserve                 room for its next lines, on a full disk
         test_openings.jsonl        every look at the test split
 """
 

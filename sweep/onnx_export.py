@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep import wiring
+from sweep.checkpoints.prepared import in_use
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
 from sweep.execution.jobs import run_job
@@ -30,7 +31,7 @@ def export_with_onnx(model: Path, lineage: Lineage, to: Path, *, trust_remote_co
         UserError: If a package is missing, or the objective writes no ONNX.
         VerificationError: If file and weights disagree.
     """
-    with wiring.warm_parent() as parent:
+    with in_use(Path(lineage.data["folder"]).parent), wiring.warm_parent() as parent:
         examiner = Examiner(parent=parent, trust_remote_code=trust_remote_code)
 
         def add(folder: Path, origin: Lineage) -> Lineage:

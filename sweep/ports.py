@@ -14,6 +14,7 @@ from sweep.domain import (
     Planned,
     Report,
     Setback,
+    Spent,
     TrainRequest,
     Trial,
     TrialState,
@@ -36,20 +37,22 @@ class Objective(Protocol):
     """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow.
 
     Attributes:
-        progress: Set by whoever runs it; takes (step, total steps, training loss) as a sign of life between
+        progress: Set by whoever runs it; takes (step, total steps, training loss or None) as a sign of life between
             reports. Calling it is optional, but a study's ``limits.silence_minutes`` counts from the last one.
         leaving: Set by whoever runs it; asked between optimizer steps, it says whether to commit a checkpoint and
             end now. Asking it is optional: who does not loses what was trained since the last checkpoint.
     """
 
-    progress: Callable[[int, int, float], None] | None
+    progress: Callable[[int, int, float | None], None] | None
     leaving: Callable[[], bool] | None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Load, split and tokenise the data once for a study.
 
         Args:
-            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed.
+            settings: ``StudySpec.objective_settings()``: model, data, training, space bounds, metric, seed. In a
+                final with fresh splits, ``data`` has a ``validation_seed`` as well: training and validation rows are
+                drawn by it, and the test rows stay as they are.
             folder: The storage's folder of prepared data; the objective writes one sub-folder, keyed by
                 content, and re-uses it when it is already there.
 
@@ -67,7 +70,7 @@ class Objective(Protocol):
 
         Returns:
             JSON-able findings with at least ``metrics`` (names an evaluation reports), ``step_seconds``,
-            ``parameters``.
+            ``parameters``; ``warnings`` is optional.
 
         Raises:
             UserError: If the model, a setting or the metric cannot be used.
@@ -237,7 +240,7 @@ class Executor(Protocol):
 
     @property
     def free_slots(self) -> int:
-        """How many attempts could start now; at least one while nothing runs (or ``ExecutionError``)."""
+        """How many attempts could start now, as of the last ``wait``; a pure read."""
         ...
 
     @property
@@ -254,7 +257,12 @@ class Executor(Protocol):
         ...
 
     def wait(self, timeout_seconds: float) -> Sequence[Event]:
-        """Events since the last call, in the order they came; empty after the timeout, or once a slot is free."""
+        """Events since the last call, in the order they came; empty after the timeout, or once a slot is free.
+
+        Raises:
+            NoWorkersError: If none has come up for too long, or none can run a trial.
+            ExecutionError: If the workers cannot be reached for another reason.
+        """
         ...
 
     def decide(self, trial_number: int, attempt: int, decision: Decision) -> None:
@@ -322,6 +330,15 @@ class StudyStore(Protocol):
 
     def keep_test(self, trial_number: int, metrics: Mapping[str, float]) -> None:
         """Store the metrics of a finished trial on the test split."""
+        ...
+
+    @property
+    def spent(self) -> Spent:
+        """What the study has spent, as of the last :meth:`spend`."""
+        ...
+
+    def spend(self, spent: Spent) -> None:
+        """Remember what the study has spent so far, over all its sessions."""
         ...
 
     def reports(self, trial_number: int) -> Sequence[Report]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import wiring
+from sweep.checkpoints.prepared import in_use
 from sweep.clock import SystemClock
 from sweep.deployable import deployable
 from sweep.deployment import alias_history
@@ -91,7 +92,8 @@ def promote(
     """
     # An MLflow that does not answer is told before anything is computed.
     registry.names()
-    with _turn(spec.layout.storage, note), wiring.warm_parent() as parent:
+    layout = spec.layout
+    with _turn(layout.storage, note), in_use(layout.prepared), wiring.warm_parent() as parent:
         chosen, lineage = deployable(spec)
         note("evaluating the winner again")
         examiner = Examiner(parent=parent, trust_remote_code=spec.objective.trust_remote_code)

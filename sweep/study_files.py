@@ -48,8 +48,8 @@ def read_spec(
         stored = yaml.load(layout.spec.read_text(encoding="utf-8"), BoundedLoader)
         stored = {**stored, "storage": str(layout.storage), "study": layout.study}
         spec_from_resolved(stored, needed=())
-        data = with_secrets(stored, given.resolved() if given else None, os.environ, needed)
-        changed = {section: {**data.get(section, {}), **values} for section, values in changes.items()}
+        data = with_secrets(stored, given.resolved() if given else None, os.environ, needed, _struck(layout))
+        changed = {section: {**(data.get(section) or {}), **values} for section, values in changes.items()}
     except (OSError, yaml.YAMLError, TypeError, AttributeError, KeyError, ValueError, InvalidSpecError) as err:
         reason = " ".join(str(err).split())
         raise SweepError(
@@ -59,12 +59,17 @@ def read_spec(
 
 
 def read_facts(layout: StudyLayout, name: str) -> dict[str, Any]:
-    """``data`` or ``environment`` of a study, as written when it began; empty if it has not."""
+    """``data``, ``environment`` or ``struck`` of a study, as written when it began; empty if it has not."""
     try:
         facts: dict[str, Any] = json.loads((layout.folder / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return facts
+
+
+def _struck(layout: StudyLayout) -> list[str] | None:
+    keys = read_facts(layout, "struck").get("keys")
+    return None if keys is None else [str(key) for key in keys]
 
 
 def redactor_for(spec: StudySpec) -> Redactor:
@@ -83,7 +88,11 @@ def tracking_uri(spec: StudySpec) -> str:
 
 
 def write_facts(
-    layout: StudyLayout, spec: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any]
+    layout: StudyLayout,
+    spec: Mapping[str, Any],
+    data: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    struck: Collection[str] | None = None,
 ) -> None:
     """Write what a study began with; it exists from then on.
 
@@ -92,6 +101,7 @@ def write_facts(
         spec: The resolved spec, as it may be stored.
         data: Summary of the prepared data.
         environment: Versions and machine.
+        struck: Keys of the spec whose values may not be stored, if that is known.
 
     Raises:
         SweepError: If it cannot be written.
@@ -100,6 +110,8 @@ def write_facts(
     # The spec comes last: a study exists once its spec does.
     write_atomically(layout.folder / "data.json", json.dumps(data, indent=2))
     write_atomically(layout.folder / "environment.json", json.dumps(environment, indent=2))
+    if struck is not None:
+        write_atomically(layout.folder / "struck.json", json.dumps({"keys": sorted(struck)}))
     write_atomically(layout.spec, spec_text(spec))
 
 

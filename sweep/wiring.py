@@ -12,9 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
+from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
 from sweep.clock import SystemClock
-from sweep.domain import Assignment, TrainRequest, Trial, trial_seed
+from sweep.confirmation import Confirmation
+from sweep.domain import Assignment, TrainRequest, Trial, confirmation_seed, trial_seed
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
@@ -26,15 +29,19 @@ from sweep.errors import (
     StudyExistsError,
     StudyNotFoundError,
     SweepError,
+    UserError,
 )
 from sweep.execution.jobs import run_job
+from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
+from sweep.layout import CONFIRMATION_SUFFIX
 from sweep.ports import AttemptLimits, Columns, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.room import allowance, refuse_without_room
 from sweep.search import OptunaStore
+from sweep.selection.assessment import ModelOnSplit
 from sweep.selection.predictions import read_predictions
 from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
@@ -90,7 +97,9 @@ def objective_settings(spec: StudySpec) -> dict[str, Any]:
     return settings
 
 
-def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) -> dict[str, Any]:
+def prepare(
+    spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any], *, stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """Prepare the study's data, or find it prepared; returns the objective's summary and the model."""
     result: dict[str, Any] = run_job(
         parent,
@@ -98,6 +107,7 @@ def prepare(spec: StudySpec, parent: WarmParent, settings: Mapping[str, Any]) ->
         "prepare",
         {"settings": settings, "folder": spec.layout.prepared},
         timeout_seconds=60 * spec.limits.preparation_minutes,
+        stop=stop,
     )
     return {**result, "model": settings["model"]}
 
@@ -140,7 +150,50 @@ def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[
     return result
 
 
-def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
+def expected_slots(spec: StudySpec) -> int:
+    """Trials side by side on this host; 1 where GPUs or a cluster will tell how many fit."""
+    resources = spec.resources
+    if resources.workers is not None:
+        return resources.workers
+    if resources.address is not None or resources.gpus_per_trial:
+        return 1
+    return max(1, int(usable_cpus() // resources.cpus_per_trial))
+
+
+def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[str]:
+    """Why a new study would be refused, though its spec, data and model are in order.
+
+    Args:
+        spec: The study.
+        checkpoint_bytes: One resumable checkpoint.
+        running: Trials side by side.
+    """
+    told = []
+    try:
+        if spec.layout.spec.exists():
+            raise already_exists(spec)
+        if _has_history(spec):
+            OptunaStore.check_is_new(spec)
+    except SweepError as err:
+        told.append(str(err))
+    try:
+        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+    except UserError as err:
+        told.append(str(err))
+    return told
+
+
+def _has_history(spec: StudySpec) -> bool:
+    """Whether there is a database to look into; a file is not made by looking."""
+    from sweep.search.claims import database_file
+
+    if spec.history is None:
+        return False
+    file = database_file(spec.history)
+    return file is None or file.exists()
+
+
+def start_executor(spec: StudySpec, parent: WarmParent, note: Callable[[str], None]) -> Executor:
     """Ray workers for a study; call it from the main thread."""
     resources = spec.resources
     return RayExecutor.open(
@@ -151,6 +204,8 @@ def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
         gpus_per_trial=resources.gpus_per_trial,
         address=resources.address,
         limits=attempt_limits(spec),
+        patience_seconds=60 * spec.limits.no_worker_minutes,
+        note=note,
     )
 
 
@@ -181,6 +236,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         SweepError: If it breaks for another reason.
     """
     layout = spec.layout
+    if layout.searched is not None:
+        raise UserError(f"study {spec.study!r}: names ending in {CONFIRMATION_SUFFIX} are those of finals. Rename it.")
     signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
         # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.
@@ -192,12 +249,14 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
             raise already_exists(spec)
         refuse_without_room(spec)
         note("starting workers, preparing data")
+        unnamed = stack.enter_context(ExitStack())
+        unnamed.enter_context(in_use(layout.prepared))  # until the study says what it uses
         # The parent closes before the pool does: that ends a job still running when something else fails.
         pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="prepare"))
         parent = stack.enter_context(warm_parent())
         # Ray must start in the main thread (the kernel ties its daemons to it), so the data is prepared beside it.
         preparing = pool.submit(_prepare_again if resuming else _prepare_and_check, spec, parent)
-        executor = start_executor(spec, parent)
+        executor = start_executor(spec, parent, note)
         stack.callback(executor.close)
         data = _awaited(preparing, signals, spec.study)
         for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
@@ -209,7 +268,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
                 raise already_exists(spec)
             OptunaStore.check_is_new(spec)
             signals.clear()
-        return _drive_prepared(spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence)
+        return _drive_prepared(
+            spec, data, parent, executor, observer, note, signals, resuming=resuming, fence=fence, named=unnamed.close
+        )
 
 
 def _awaited(preparing: Future[dict[str, Any]], signals: StopSignals, study: str) -> dict[str, Any]:
@@ -230,8 +291,8 @@ def already_exists(spec: StudySpec) -> StudyExistsError:
 
 def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     data = prepare(spec, parent, objective_settings(spec))
-    check(spec, parent, data)
-    return data
+    found = check(spec, parent, data)
+    return {**data, "warnings": [*data.get("warnings", []), *found.get("warnings", [])]}
 
 
 def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
@@ -262,18 +323,24 @@ def _drive_prepared(
     *,
     resuming: bool,
     fence: Callable[[], None],
+    named: Callable[[], None],
 ) -> StudyResult:
     layout, clock = spec.layout, SystemClock()
     environment = describe_environment()
     redactor = redactor_for(spec)
-    stored, _ = stored_spec(spec, redactor)
+    stored, struck = stored_spec(spec, redactor)
     data = _shown(data, redactor)
-    write_facts(layout, stored, data, redactor.values(environment))
+    for leftover in (*of_dead_drivers(layout), *of_dead_preparers(layout)):
+        leftover.remove()
+    write_facts(layout, stored, data, redactor.values(environment), struck)
+    keep_room_for_notes(layout.removals)
+    named()
     remember(layout.storage)
     with ExitStack() as stack:
         store = open_store(spec, fence, resuming=resuming)
         stack.callback(store.close)
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
+        stack.callback(recorder.close, 0.0)
         recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
         loop = StudyLoop(
             spec=spec,
@@ -290,6 +357,23 @@ def _drive_prepared(
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
         )
         result = loop.run()
+        if result.state == "COMPLETE" and spec.confirm is not None:
+            final = Confirmation(
+                spec=spec,
+                trials=store.trials(),
+                data=data,
+                environment=environment,
+                redactor=redactor,
+                recorder=recorder,
+                clock=clock,
+                signals=signals,
+                requests=request_maker,
+                fresh_data=lambda index: _prepare_fresh(spec, parent, data, index, signals),
+                assess=lambda models: _assess_on_test(spec, parent, models, signals),
+                note=note,
+            )
+            patience = CLOSE_TIMEOUT_SECONDS
+            result = final.run(executor, observer, spent_before=store.spent, patience_seconds=patience)
         # The workers are idle from here on: give their cores to the evaluation of the winner.
         closing = threading.Thread(target=executor.close)
         closing.start()
@@ -353,6 +437,33 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
         return OptunaStore.create(spec, fence=fence)
 
 
+def _prepare_fresh(
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], seed_index: int, signals: StopSignals
+) -> dict[str, Any]:
+    """The study's data with training and validation rows drawn anew for a seed of the final."""
+    settings = {**spec.objective_settings(), "model": data["model"]}
+    seed = confirmation_seed(spec.search.seed, seed_index)
+    settings["data"] = {**settings["data"], "validation_seed": seed}
+    return prepare(spec, parent, settings, stop=lambda: signals.requested() is not StopRequest.NONE)
+
+
+def _assess_on_test(
+    spec: StudySpec, parent: WarmParent, models: Sequence[ModelOnSplit], signals: StopSignals
+) -> Mapping[str, Any]:
+    with TemporaryDirectory(prefix="sweep-") as folder:
+        return assess_models(
+            parent,
+            models,
+            task=spec.objective.task,
+            split="test",
+            metric=spec.rule.name,
+            level=spec.confirm.level if spec.confirm else 0.05,
+            folder=Path(folder),
+            timeout_seconds=60 * spec.limits.evaluation_minutes,
+            stop=lambda: signals.requested() is not StopRequest.NONE,
+        )
+
+
 def _evaluator(
     spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], signals: StopSignals
 ) -> Callable[[Path, Trial], Mapping[str, float]]:
@@ -414,21 +525,6 @@ def predict_model(
         return read_predictions(file) if can_tell else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOnSplit:
-    """A model to assess.
-
-    Attributes:
-        model: A folder transformers can load.
-        prepared: Folder of the prepared data.
-        settings: Training settings it was made with.
-    """
-
-    model: Path
-    prepared: str
-    settings: Mapping[str, Any]
-
-
 def assess_models(
     parent: WarmParent,
     models: Sequence[ModelOnSplit],
@@ -438,6 +534,8 @@ def assess_models(
     metric: str,
     level: float = 0.05,
     folder: Path,
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, Any]:
     """Metrics, bootstrap intervals and the paired test of one or two models on a split, in a clean process.
 
@@ -449,6 +547,8 @@ def assess_models(
         metric: The metric that intervals and test are about.
         level: The intervals miss with this probability.
         folder: Existing folder that the answers are written to.
+        timeout_seconds: Bound on all of it.
+        stop: Polled; whether to end at once.
 
     Returns:
         See :func:`sweep.selection.assessment.assess`.
@@ -459,7 +559,8 @@ def assess_models(
         task,
         "sweep.selection.assessment:assess",
         {"task": task, "models": rows, "split": split, "metric": metric, "level": level, "folder": folder},
-        timeout_seconds=JOB_TIMEOUT_SECONDS,
+        timeout_seconds=timeout_seconds,
+        stop=stop,
     )
     return result
 

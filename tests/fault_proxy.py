@@ -25,6 +25,7 @@ class Faults:
         lied: Share passed on, whose answer is replaced by a 500.
         stalled: Share passed on, whose answer never comes.
         cut: Share passed on, whose connection ends half way through the answer.
+        hated: Whatever has this in its body is answered 500, always.
     """
 
     latency_seconds: float = 0.0
@@ -32,6 +33,7 @@ class Faults:
     lied: float = 0.0
     stalled: float = 0.0
     cut: float = 0.0
+    hated: bytes | None = None
 
 
 class FaultProxy:
@@ -79,7 +81,11 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def _fate(self) -> str:
+    def _fate(self, body: bytes) -> str:
+        if self.faults.hated is not None and self.faults.hated in body:
+            with self._lock:
+                self.counts["hated"] += 1
+            return "hated"
         shares = {name: getattr(self.faults, name) for name in ("refused", "lied", "stalled", "cut")}
         with self._lock:
             (fate,) = self._random.choices([*shares, "passed"], [*shares.values(), 1 - sum(shares.values())])
@@ -89,8 +95,8 @@ class FaultProxy:
     def _handle(self, client: BaseHTTPRequestHandler) -> None:
         body = _body_of(client)
         self._closing.wait(self.faults.latency_seconds)
-        fate = self._fate()
-        if fate == "refused":
+        fate = self._fate(body)
+        if fate in ("refused", "hated"):
             _answer(client, 500, {}, b'{"error_code": "INTERNAL_ERROR", "message": "injected"}')
             return
         status, headers, answer = self._pass_on(client, body)

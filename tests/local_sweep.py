@@ -6,6 +6,8 @@ take to start, so it fits objectives that need neither.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sweep import wiring
 from sweep.cli.main import main
 from sweep.execution.local import LocalExecutor
@@ -14,7 +16,7 @@ from sweep.ports import Executor
 from sweep.spec.model import StudySpec
 
 
-def start_executor(spec: StudySpec, parent: WarmParent) -> Executor:
+def start_executor(spec: StudySpec, parent: WarmParent, note: Callable[[str], None]) -> Executor:
     """As many slots as the spec asks for, on this host."""
     limits = wiring.attempt_limits(spec)
     return LocalExecutor(spec.resources.workers or 2, parent, spec.objective.task, limits=limits)

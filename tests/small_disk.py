@@ -30,9 +30,22 @@ class SmallDisk:
             while (free := self.free_bytes) > leave:
                 file.write(bytes(max(_BLOCK, free - leave)) if leave == 0 else bytes(free - leave))
 
+    def take_away(self, count: int) -> None:
+        """Take so many bytes of ballast away."""
+        os.truncate(self._ballast, max(0, self._ballast.stat().st_size - count))
+
     def empty(self) -> None:
         """Take the ballast away."""
         self._ballast.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nobody may write, root no more than others."""
+        subprocess.run(["mount", "-o", "remount,ro", str(self.root)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["mount", "-o", "remount,rw", str(self.root)], check=True)
 
     @property
     def is_full(self) -> bool:

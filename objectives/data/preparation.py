@@ -88,7 +88,9 @@ class PreparedData:
             InvalidDataError: If there is no such split.
         """
         if split not in self.meta["rows"]:
-            raise InvalidDataError(f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}.")
+            raise InvalidDataError(
+                f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}. Name one."
+            )
         parts = {
             name: np.load(self.folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in _PARTS
         }
@@ -118,6 +120,8 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
         files = {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
     source = open_source(data)
     chosen = {name: data[name] for name in ("text", "label", "validation_fraction", "test_fraction", "split_seed")}
+    if "validation_seed" in data:
+        chosen["validation_seed"] = data["validation_seed"]
     identity = {
         "format": FORMAT,
         "data": source.digest,
@@ -180,7 +184,14 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
         if rows.dropped
     ]
     label_names(splits["train"])
-    for name, seed in (("test", data["split_seed"] + 1), ("validation", data["split_seed"])):
+    if "validation_seed" in data and "validation" in splits:
+        raise InvalidDataError(
+            f"{splits['validation'].origin}: the validation rows are given and cannot be drawn anew for each seed. "
+            "Set confirm.splits to same."
+        )
+    # A final may draw training and validation rows anew; the test rows stay.
+    seeds = (("test", data["split_seed"] + 1), ("validation", data.get("validation_seed", data["split_seed"])))
+    for name, seed in seeds:
         fraction = data[f"{name}_fraction"]
         if name in splits or not fraction:
             continue
@@ -233,7 +244,8 @@ def _write_split(
     ids = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
     if lengths.min() == 0:
         raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {shown(rows.texts[int(lengths.argmin())])}."
+            f"{rows.origin}: the tokenizer makes no token of {shown(rows.texts[int(lengths.argmin())])}. "
+            "Remove such rows."
         )
     np.save(folder / f"{split}.ids.npy", ids)
     np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))

@@ -134,7 +134,9 @@ def _hub(source: str, text: str, label: str) -> Source:
         if found is not None and (rows := _hub_rows(loaded[found], text, label, f"{source}[{found}]")) is not None:
             splits[split] = rows
     if "train" not in splits:
-        raise InvalidDataError(f"data.source: {source!r} has no split `train`; found: {', '.join(loaded)}.")
+        raise InvalidDataError(
+            f"data.source: {source!r} has no split `train`; found: {', '.join(loaded)}. Use another, or files."
+        )
     digest = _digest([f"{split}:{rows.digest()}" for split, rows in splits.items()])
     return Source(name=source, digest=digest, read=lambda: splits)
 

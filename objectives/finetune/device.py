@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import socket
 import sys
 import time
 
 import psutil
 import torch
+
+from sweep.errors import UserError
 
 _MEGABYTE = 1_000_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -22,15 +25,30 @@ def choose_device(cpus: int, gpus: float) -> torch.device:
     Args:
         cpus: Compute threads; at least 1.
         gpus: Share of GPUs; 0 means the CPU.
+
+    Raises:
+        UserError: If it has a GPU that torch cannot use: on the CPU it would take days.
     """
     # More threads than CPUs only get in each other's way.
     torch.set_num_threads(max(1, min(cpus, os.cpu_count() or 1)))
-    if gpus > 0 and torch.cuda.is_available():
+    if gpus > 0:
+        if not has_gpu():
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            raise UserError(
+                f"{socket.gethostname()}: resources.gpus_per_trial={gpus:g}, but torch {torch.__version__} finds no "
+                f"GPU (CUDA_VISIBLE_DEVICES={visible!r}). Install a CUDA build of torch and the driver there, or set "
+                "resources.gpus_per_trial to 0."
+            )
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         return torch.device("cuda")
     _keep_freed_memory()
     return torch.device("cpu")
+
+
+def has_gpu() -> bool:
+    """Whether torch can use a GPU here."""
+    return torch.cuda.is_available()
 
 
 def system_metrics(device: torch.device) -> dict[str, float]:

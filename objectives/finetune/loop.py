@@ -15,8 +15,8 @@ from objectives.finetune.regularisation import decay_groups
 from objectives.finetune.schedule import Plan, learning_rate_factor
 from sweep.ports import DivergedError, LeftEarly
 
-Progress = Callable[[int, int, float], None]
-"""Called with optimizer steps done, steps of the full run and the training loss of late."""
+Progress = Callable[[int, int, float | None], None]
+"""Called with optimizer steps done, steps of the full run and the training loss of late, None before the first."""
 
 _PROGRESS_SECONDS = 0.5
 _DEVICE_CHECK_STEPS = 20
@@ -152,12 +152,14 @@ class Loop:
             raise LeftEarly
 
     def _sign_of_life(self) -> None:
-        """Tell of progress, unless it was told within half a second or no step has been taken."""
+        """Tell of progress, unless it was told within half a second."""
         now = time.monotonic()
-        if self._progress is None or self._newest_loss is None or now - self._told_at < _PROGRESS_SECONDS:
+        if self._progress is None or now - self._told_at < _PROGRESS_SECONDS:
             return
         self._told_at = now
-        self._progress(self.step, self._plan.total_steps, float(self._newest_loss))
+        # An attempt that resumes within an evaluation has taken no step yet.
+        loss = None if self._newest_loss is None else float(self._newest_loss)
+        self._progress(self.step, self._plan.total_steps, loss)
 
     def _micro_batches(self) -> Sequence[Indices]:
         epoch, index = divmod(self.step, self._plan.steps_per_epoch)

@@ -39,7 +39,10 @@ def locate_model(reference: str, verify: bool = False) -> str:
     folder = Path(reference)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"model: {folder} has no config.json: not a folder transformers can load.")
+            raise ModelError(
+                f"model: {folder} has no config.json: not a folder transformers can load. "
+                "Save the model there with save_pretrained."
+            )
         _refuse_pickle(folder)
         return str(folder)
     if reference.startswith(("/", ".", "~")) or reference.count("/") > 1 or ":" in reference:
@@ -89,7 +92,9 @@ def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
-        raise ModelError(f"model: {reference}: its tokenizer has no padding, end or unknown token to pad with.")
+        raise ModelError(
+            f"model: {reference}: its tokenizer has no padding, end or unknown token to pad with. Set its pad_token."
+        )
     return tokenizer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from objectives.data.preparation import PreparedData, prepare_data
 from objectives.data.rows import shortened
 from objectives.data.splits import draw_rows
 from objectives.finetune.artifacts import write_confusion
-from objectives.finetune.device import choose_device, system_metrics
+from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.models import (
     classifier_config,
@@ -180,6 +181,7 @@ class TextClassification:
 
     def check(self, request: TrainRequest) -> Mapping[str, Any]:
         """Run two real batches through training and one through evaluation; writes nothing."""
+        request, warnings = _as_possible_here(request)
         course, loop, plan, device = self._begin(request)
         seconds = 0.0
         try:
@@ -207,6 +209,7 @@ class TextClassification:
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "checkpoint_bytes": checkpoint_bytes(course.model),
+            "warnings": warnings,
         }
 
     def train(self, request: TrainRequest) -> Iterator[Report]:
@@ -304,6 +307,18 @@ def _own_model(model: Path, data: PreparedData, settings: Mapping[str, Any]) -> 
     if names != data.labels:
         raise ModelError(f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data.")
     return load_classifier(str(model), data.labels, data.pad_id, trust, trained=True)
+
+
+def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:
+    """A request to check on this host, which may lack the GPUs that the trials' hosts have; and what to say then."""
+    if request.gpus == 0 or has_gpu():
+        return request, []
+    precision = request.settings["precision"]
+    warning = (
+        f"trials get a GPU (resources.gpus_per_trial={request.gpus:g}), but this host has none: checked on the CPU in "
+        f"fp32; precision={precision} and the GPU's memory are tried by the first trial alone."
+    )
+    return replace(request, gpus=0.0, settings={**request.settings, "precision": "fp32"}), [warning]
 
 
 def _largest_checkpoint(

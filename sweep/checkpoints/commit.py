@@ -20,10 +20,10 @@ from sweep.checkpoints.manifest import (
     FileEntry,
     hash_file,
     read_manifest,
-    sync_folder,
     write_manifest,
 )
-from sweep.errors import CheckpointError
+from sweep.durable import sync_folder
+from sweep.errors import CheckpointError, is_disk_full
 
 TEMPORARY_PREFIX = ".tmp-"
 TRASH_PREFIX = ".trash-"
@@ -69,8 +69,7 @@ def committing(
                 raise
             raise _storage_error(target, err) from err
         except Exception as err:
-            # Writers in Rust and C++ tell a full disk by text only.
-            if "os error 28" not in str(err) and os.strerror(errno.ENOSPC) not in str(err):
+            if not is_disk_full(err):
                 raise
             raise _storage_error(target, err) from err
     finally:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sweep.durable import sync_folder
 from sweep.errors import CheckpointError
 
 MANIFEST_NAME = "manifest.json"
@@ -126,19 +127,6 @@ def write_manifest(folder: Path, meta: Mapping[str, Any], files: Mapping[str, Fi
         os.fsync(stream.fileno())
     temporary.replace(folder / MANIFEST_NAME)
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable.
-
-    Raises:
-        OSError: If the folder cannot be opened or synced.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def hash_file(path: Path) -> FileEntry:

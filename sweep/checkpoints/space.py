@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,9 @@ KINDS = ("checkpoints", "exports", "artifacts", "logs", "spool", "history")
 
 _BESIDE_TENSORS_BYTES = 2_000_000  # tokenizer, configuration, log
 _PARTS_OF_A_FULL_CHECKPOINT = 3  # weights, and AdamW's two moments of each
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_GLANCES = 1.0
 _LARGEST_SHARE_OF_LOOKING = 0.02
+_SHARE_OF_ROOM_UNSEEN = 0.5
 
 
 def head_room(checkpoint_bytes: int, running: int) -> int:
@@ -75,18 +78,29 @@ class Allowance:
 
     def objection(self, coming_bytes: int) -> str | None:
         """Why so many bytes more may not be written, with the remedy; None if they may."""
-        coming = f"{_size(coming_bytes)} for checkpoints to come"
+        return self.lack_of_space(coming_bytes) or self.excess(self.used_bytes(), coming_bytes)
+
+    def lack_of_space(self, coming_bytes: int) -> str | None:
+        """Likewise, by what is free on the disk alone; costs nothing."""
         free = free_bytes(self.layout.folder)
-        if free - coming_bytes < self.reserve_bytes:
-            limit = f"the {_size(self.reserve_bytes)} of limits.free_disk_gb"
-            return f"{self.layout.storage}: {_size(free)} are free, not {coming} and {limit}. {self._remedy('free-')}"
-        if self.quota_bytes is None:
+        if free - coming_bytes >= self.reserve_bytes:
             return None
-        used = sum(disk_use(self.layout).values())
-        if used + coming_bytes > self.quota_bytes:
-            limit = f"the {_size(self.quota_bytes)} of limits.disk_gb"
-            return f"{self.layout.folder}: {_size(used)} on disk and {coming} are more than {limit}. {self._remedy()}"
-        return None
+        limit = f"the {_size(self.reserve_bytes)} of limits.free_disk_gb"
+        coming = _coming(coming_bytes)
+        return f"{self.layout.storage}: {_size(free)} are free, not {coming} and {limit}. {self._remedy('free-')}"
+
+    def excess(self, used_bytes: int, coming_bytes: int) -> str | None:
+        """Likewise, by the quota alone."""
+        if self.quota_bytes is None or used_bytes + coming_bytes <= self.quota_bytes:
+            return None
+        used, limit = _size(used_bytes), f"the {_size(self.quota_bytes)} of limits.disk_gb"
+        return (
+            f"{self.layout.folder}: {used} on disk and {_coming(coming_bytes)} are more than {limit}. {self._remedy()}"
+        )
+
+    def used_bytes(self) -> int:
+        """The study's size, if there is a quota; looks at each of its files."""
+        return 0 if self.quota_bytes is None else sum(disk_use(self.layout).values())
 
     def _remedy(self, which: str = "") -> str:
         study = self.layout.study
@@ -97,7 +111,11 @@ class Allowance:
 
 
 class SpaceWatch:
-    """Says why a running study may write nothing more, or None; looks at the disk now and then, however often asked.
+    """Says why a running study may write nothing more, or None.
+
+    However often it is asked, it glances at the free space once a second. What a study of many files takes is dearer to
+    know. It is looked at again before the rest of the quota can be half gone: at the pace of growth seen so far, or by
+    what the whole disk has lost since, whichever comes first; else for a small share of the time.
 
     Args:
         allowance: What the study may take.
@@ -109,17 +127,39 @@ class SpaceWatch:
         self._allowance = allowance
         self._coming_bytes = coming_bytes
         self._clock = clock
-        self._next_look = clock.monotonic()
+        self._next_glance = self._next_look = clock.monotonic()
+        self._looked_at = math.inf
+        self._used = self._free = self._unseen = 0
+        self._pace: float | None = None
+        self._excess: str | None = None
         self._said: str | None = None
 
     def __call__(self) -> str | None:
-        """What the newest look found."""
-        began = self._clock.monotonic()
-        if began >= self._next_look:
-            self._said = self._allowance.objection(self._coming_bytes)
-            ended = self._clock.monotonic()
-            self._next_look = ended + max(_SECONDS_BETWEEN_LOOKS, (ended - began) / _LARGEST_SHARE_OF_LOOKING)
+        """What the newest glance found."""
+        now = self._clock.monotonic()
+        if now >= self._next_glance:
+            free = free_bytes(self._allowance.layout.folder)
+            if now >= self._next_look or self._free - free >= self._unseen:
+                self._look(now, free)
+            self._said = self._allowance.lack_of_space(self._coming_bytes) or self._excess
+            self._next_glance = self._clock.monotonic() + _SECONDS_BETWEEN_GLANCES
         return self._said
+
+    def _look(self, now: float, free: int) -> None:
+        quota = self._allowance.quota_bytes
+        if quota is None:
+            self._next_look, self._unseen = math.inf, sys.maxsize
+            return
+        used = self._allowance.used_bytes()
+        ended = self._clock.monotonic()
+        self._excess = self._allowance.excess(used, self._coming_bytes)
+        self._unseen = max(1, int(_SHARE_OF_ROOM_UNSEEN * (quota - used - self._coming_bytes)))
+        pause = 0.0  # before there is a pace, nothing is known of the time that is left
+        if now > self._looked_at:
+            self._pace = max(self._pace or 0.0, (used - self._used) / (now - self._looked_at))
+            pause = min((ended - now) / _LARGEST_SHARE_OF_LOOKING, self._unseen / max(self._pace, 1e-9))
+        self._next_look, self._looked_at = ended + pause, now
+        self._used, self._free = used, free
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -149,3 +189,7 @@ def _new_bytes(folder: Path, seen: set[tuple[int, int]]) -> Iterator[int]:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
+
+
+def _coming(count: int) -> str:
+    return f"{_size(count)} for checkpoints to come"

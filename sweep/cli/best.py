@@ -26,10 +26,14 @@ def best(
 
     Example: `sweep best intents -k 5`
     """
+    from sweep.cli.status import tell_of_damaged_notes
+    from sweep.cli.verdict_text import verdict_lines
     from sweep.search import read_trials
+    from sweep.selection.winner import read_verdict
 
     spec = find_spec(study, storage)
     trials = read_trials(spec)
+    tell_of_damaged_notes(spec.layout)
     rows = best_rows(spec, trials, k)
     if as_json:
         print_json(rows)
@@ -50,6 +54,9 @@ def best(
         if row["checkpoint"]:
             typer.echo(f"     {row['checkpoint']}")
     typer.echo(f"     defaults (trial 0): {spec.rule.name} {number(baseline)}")
+    verdict = read_verdict(spec.layout)
+    if verdict is not None:
+        typer.echo("\n".join(["", *verdict_lines(verdict)]))
 
 
 def best_rows(spec: StudySpec, trials: Sequence[Trial], k: int) -> list[dict[str, Any]]:

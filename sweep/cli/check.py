@@ -11,6 +11,7 @@ import typer
 from sweep.cli.options import JsonOption, print_json
 from sweep.cli.run import SetOption
 from sweep.cli.text import duration, settings, size
+from sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -23,11 +24,13 @@ def check(
 ) -> None:
     """Validate a spec without training: schema, data, model, metric, resources, disk.
 
-    One real batch goes through training and evaluation.
+    One real batch goes through training and evaluation. What `sweep run` would refuse, this refuses too, with exit
+    code 2; a warning does not stop it.
 
     Example: `sweep check study.yaml`
     """
     from sweep import wiring
+    from sweep.checkpoints.prepared import in_use
     from sweep.redaction import redact_streams
     from sweep.spec import load_spec
     from sweep.study_files import redactor_for
@@ -36,23 +39,26 @@ def check(
     redact_streams(redactor_for(spec))
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
-    with wiring.warm_parent() as parent:
+    with in_use(spec.layout.prepared), wiring.warm_parent() as parent:
         data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
         findings = wiring.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:
         print_json(result)
-    else:
+    if result["refusals"]:
+        raise UserError("\n".join(result["refusals"]))
+    if not as_json:
         typer.echo("\n".join(_lines(spec, result)))
 
 
 def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
+    from sweep import wiring
     from sweep.checkpoints.space import free_bytes
-    from sweep.room import allowance, coming_bytes
+    from sweep.room import coming_bytes
     from sweep.study_files import secrets_warnings
 
-    running = spec.resources.workers or 1
-    coming = coming_bytes(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=running)
+    checkpoint_bytes, running = int(data["checkpoint_bytes"]), wiring.expected_slots(spec)
+    coming = coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running)
     return {
         "study": spec.study,
         "exists": spec.layout.spec.exists(),
@@ -62,19 +68,42 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
         "evaluate_at": list(spec.evaluate_at),
         "fidelity_unit": spec.fidelity_unit,
         "disk": {"needed_bytes": coming, "free_bytes": free_bytes(Path(spec.storage)), "folder": spec.storage},
-        "warnings": list(data.get("warnings", []))
-        + secrets_warnings(spec)
-        + _warnings(spec, allowance(spec).objection(coming)),
+        "confirm": _final(spec, data, findings),
+        "warnings": [
+            *data.get("warnings", []),
+            *findings.get("warnings", []),
+            *secrets_warnings(spec),
+            *_idle_limits(spec),
+        ],
+        "refusals": wiring.refusals(spec, checkpoint_bytes=checkpoint_bytes, running=running),
     }
 
 
-def _warnings(spec: StudySpec, objection: str | None) -> list[str]:
-    warnings = []
-    if spec.layout.spec.exists():
-        warnings.append(f"study {spec.study!r} exists already: `sweep run` will refuse, `sweep resume` goes on.")
-    if objection is not None:
-        warnings.append(f"`sweep run` will refuse: {objection}.")
-    return warnings
+def _idle_limits(spec: StudySpec) -> list[str]:
+    if spec.budget.gpu_hours is not None and not spec.resources.gpus_per_trial:
+        return ["budget.gpu_hours is never spent: resources.gpus_per_trial is 0."]
+    return []
+
+
+def _budget(spec: StudySpec) -> str:
+    budget = spec.budget
+    hours = [f"{budget.hours:g} hours"] if budget.hours is not None else []
+    gpu_hours = [f"{budget.gpu_hours:g} GPU hours"] if budget.gpu_hours is not None else []
+    over = " over all sessions" if hours or gpu_hours else ""
+    return f"{budget.trials} trials" + "".join(f", {limit}" for limit in hours + gpu_hours) + over
+
+
+def _final(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any] | None:
+    """What the final will take at most; None without one."""
+    if spec.confirm is None:
+        return None
+    runs = (spec.confirm.finalists + 1) * spec.confirm.seeds
+    settings = spec.settings(spec.defaults())
+    steps = spec.max_fidelity
+    if spec.fidelity_unit == "epochs":
+        rows = int(data.get("training_rows", data["rows"]["train"]))
+        steps *= rows / (int(settings["batch_size"]) * int(settings["accumulation"]))
+    return {"runs": runs, "minutes": runs * steps * float(findings["step_seconds"]) / 60}
 
 
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
@@ -86,7 +115,8 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     points = ", ".join(f"{point:g}" for point in result["evaluate_at"])
     seconds = model["step_seconds"]
     lines = [
-        f"study      {spec.study}: {spec.budget.trials} trials, {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"study      {spec.study}: {spec.search.sampler.name}, {spec.search.pruner.name}",
+        f"budget     {_budget(spec)}",
         f"data       {data.get('data_name', '')}: rows {rows}{trained}",
         f"labels     {len(data['labels'])}: {labels}",
         f"model      {spec.objective.model}: {model['parameters']:,} parameters",
@@ -97,5 +127,8 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         f"speed      {duration(seconds) if seconds >= 1 else f'{seconds * 1000:.0f} ms'} per step",
         f"disk       about {size(disk['needed_bytes'])} needed, {size(disk['free_bytes'])} free in {disk['folder']}",
     ]
+    if result["confirm"] is not None:
+        runs, minutes = result["confirm"]["runs"], result["confirm"]["minutes"]
+        lines.append(f"final      {runs} full runs at most, about {duration(60 * minutes)} of one worker's training")
     lines += [f"warning    {warning}" for warning in result["warnings"]]
     return [*lines, "Ready."]

@@ -18,7 +18,7 @@ from sweep.redaction import redact_streams
 from sweep.selection.summary import StudySummary, summarise
 from sweep.spec.model import StudySpec
 
-_EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1}
+_EXIT_CODES: dict[StopCause | None, int] = {StopCause.REQUEST: 130, StopCause.DISK: 1, StopCause.WORKERS: 1}
 
 
 def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
@@ -92,8 +92,16 @@ def summary_lines(spec: StudySpec, summary: StudySummary) -> list[str]:
         if baseline is not None and baseline.test is not None and baseline.number != best.number:
             beside = f" (defaults {number(baseline.test[metric])})"
         lines.append(f"  test        {metric} {number(best.test[metric])}{beside}, opened for these two alone")
-    lines += [f"  checkpoint  {_kept(best)}", "", "Next:"]
+    lines += [f"  checkpoint  {_kept(best)}", *_verdict_lines(spec), "", "Next:"]
     return lines + _next_commands(spec)
+
+
+def _verdict_lines(spec: StudySpec) -> list[str]:
+    from sweep.cli.verdict_text import verdict_lines
+    from sweep.selection.winner import read_verdict
+
+    verdict = read_verdict(spec.layout)
+    return [] if verdict is None else ["", *(f"  {line}" for line in verdict_lines(verdict))]
 
 
 def _gain(spec: StudySpec, gain: float) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_study, print_json
+from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.text import disk, size
 from sweep.errors import VerificationError
 from sweep.layout import StudyLayout
@@ -37,13 +38,13 @@ def gc(
     Example: `sweep gc intents --dry-run`
     """
     from sweep.checkpoints.garbage import committed_bytes, remove_audited, unused_prepared
+    from sweep.checkpoints.prepared import alone_with
     from sweep.checkpoints.space import disk_use
     from sweep.sole_driver import sole_driver
-    from sweep.study_files import read_spec
 
-    layout = find_study(study, storage)
-    spec, now = read_spec(layout), time.time()
-    with sole_driver(spec):
+    spec, now = find_spec(study, storage), time.time()
+    layout = spec.layout
+    with sole_driver(spec), alone_with(layout.prepared) if prepared else nullcontext():
         found = list(find_surplus(spec, now))
         if prepared:
             found += unused_prepared(layout, _prepared_in_use(layout))
@@ -118,5 +119,6 @@ def _prepared_in_use(layout: StudyLayout) -> set[str]:
     """Keys of the prepared data that studies of the storage name; the storage may have been moved since."""
     from sweep.study_files import read_facts
 
-    studies = Storages(layout.storage).studies()
-    return {Path(folder).name for known in studies if (folder := read_facts(known, "data").get("folder"))}
+    facts = [read_facts(known, "data") for known in Storages(layout.storage).studies()]
+    named = [folder for data in facts for folder in (data.get("folder"), *data.get("prepared", ())) if folder]
+    return {Path(folder).name for folder in named}

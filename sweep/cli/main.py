@@ -12,6 +12,7 @@ import sweep
 from sweep.cli import (
     best,
     check,
+    compare,
     export,
     gc,
     init,
@@ -52,6 +53,7 @@ app.command("gc", rich_help_panel=_STUDIES)(gc.gc)
 app.command("status", rich_help_panel=_RESULTS)(status.status)
 app.command("list", rich_help_panel=_RESULTS)(list_studies.list_studies)
 app.command("best", rich_help_panel=_RESULTS)(best.best)
+app.command("compare", rich_help_panel=_RESULTS)(compare.compare)
 app.command("export", rich_help_panel=_RESULTS)(export.export)
 app.command("verify", rich_help_panel=_RESULTS)(verify.verify)
 app.command("promote", rich_help_panel=_RESULTS)(promote.promote)

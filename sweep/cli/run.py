@@ -17,10 +17,14 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a spec value, e.g. `--set search.seed=7`."),
 ]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Finished trials wanted in all.")]
-HoursOption = Annotated[float | None, typer.Option("--hours", help="Stop after this many hours.")]
+HoursOption = Annotated[float | None, typer.Option("--hours", help="Stop after this many hours, over all sessions.")]
+GpuHoursOption = Annotated[float | None, typer.Option("--gpu-hours", help="Likewise, hours of attempts times GPUs.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="Trials side by side.")]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to join; default: Ray on this machine.")
+]
+ConfirmOption = Annotated[
+    bool, typer.Option("--confirm", help="Train the best trials and the defaults anew on fresh seeds, and judge them.")
 ]
 
 
@@ -29,6 +33,7 @@ def overrides_of(
     *,
     trials: int | None,
     hours: float | None,
+    gpu_hours: float | None,
     workers: int | None,
     address: str | None,
 ) -> list[str]:
@@ -36,6 +41,7 @@ def overrides_of(
     options = {
         "budget.trials": trials,
         "budget.hours": hours,
+        "budget.gpu_hours": gpu_hours,
         "resources.workers": workers,
         "resources.address": address,
     }
@@ -49,8 +55,10 @@ def run(
     ] = None,
     trials: TrialsOption = None,
     hours: HoursOption = None,
+    gpu_hours: GpuHoursOption = None,
     workers: WorkersOption = None,
     address: AddressOption = None,
+    confirm: ConfirmOption = False,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,12 +70,15 @@ def run(
     """
     from sweep.cli.driving import drive_and_tell
     from sweep.spec import load_spec
+    from sweep.spec.model import ConfirmSpec
 
-    overrides = overrides_of(set_, trials=trials, hours=hours, workers=workers, address=address)
+    overrides = overrides_of(set_, trials=trials, hours=hours, gpu_hours=gpu_hours, workers=workers, address=address)
     if spec_file is None:
         spec, resuming = _bundled(overrides)
     else:
         spec, resuming = load_spec(spec_file, overrides), False
+    if confirm and spec.confirm is None:
+        spec = spec.model_copy(update={"confirm": ConfirmSpec()})
     drive_and_tell(spec, resuming=resuming, as_json=as_json)
 
 

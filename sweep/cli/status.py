@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +12,8 @@ import typer
 from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.sync import set_aside_line
 from sweep.cli.text import counts, disk, number, settings
-from sweep.errors import UserError
+from sweep.errors import SweepError, UserError
+from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -23,24 +24,36 @@ def status(study: OptionalStudy = None, storage: StorageOption = None, as_json: 
 
     Example: `sweep status intents`
     """
-    state = status_of(find_spec(study, storage))
-    if state["driver"] is None:
-        _settle(study, storage)
+    spec = find_spec(study, storage)
+    state = status_of(spec)
     if as_json:
         print_json(state)
     else:
         typer.echo("\n".join(_lines(state)))
+    tell_of_damaged_notes(spec.layout)
+    if state["driver"] is None:
+        # Looking needs no secret: without the one of the tracker it can be told nothing.
+        with suppress(UserError):
+            settle_study(find_spec(study, storage, needed=("tracking.uri",)))
 
 
-def _settle(study: str | None, storage: Path | None) -> None:
-    """Its driver may have died with its writer: MLflow would say for ever that it runs."""
+def settle_study(spec: StudySpec) -> None:
+    """Its driver may have died with its writer: MLflow would say for ever that it runs. A failure is told, no more."""
     from sweep.study_files import tracking_uri
     from sweep.tracking import settle
 
-    # Looking needs no secret: without the one of the tracker it can be told nothing.
-    with suppress(UserError):
-        spec = find_spec(study, storage, needed=("tracking.uri",))
+    try:
         settle(spec.layout, tracking_uri(spec))
+    except (SweepError, OSError) as err:
+        sys.stderr.write(f"MLflow may say that {spec.study!r} still runs, and could not be told otherwise: {err}\n")
+
+
+def tell_of_damaged_notes(layout: StudyLayout) -> None:
+    """Say on stderr why what is known of MLflow is missing, if it is."""
+    from sweep.tracking import damaged_notes
+
+    if (problem := damaged_notes(layout)) is not None:
+        sys.stderr.write(f"warning: {problem}\n")
 
 
 def status_of(spec: StudySpec) -> dict[str, Any]:
@@ -51,6 +64,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.redaction import redacted
     from sweep.search import read_trials
     from sweep.selection.summary import summarise
+    from sweep.selection.winner import read_verdict
     from sweep.study_files import tracking_uri
     from sweep.tracking import run_ids, set_aside, undelivered
 
@@ -61,7 +75,12 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     summary = summarise(trials, spec.rule)
     runs = run_ids(layout)
     refused, file = set_aside(layout)
-    state = "RUNNING" if holder is not None else "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
+    verdict = read_verdict(layout)
+    is_complete = finished >= spec.budget.trials and (spec.confirm is None or verdict is not None)
+    if layout.searched is not None:
+        # Whom the race dropped has no further runs: the verdict tells that a final is complete.
+        is_complete = layout.searched.verdict.exists()
+    state = "RUNNING" if holder is not None else "COMPLETE" if is_complete else "PAUSED"
     return {
         "study": spec.study,
         "state": state,
@@ -71,6 +90,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
         "best": row_of(summary.best, runs) if summary.best else None,
         "baseline": row_of(summary.baseline, runs) if summary.baseline else None,
         "gain": summary.gain,
+        "verdict": verdict.to_json() if verdict is not None else None,
         "driver": str(holder) if holder else None,
         "storage": str(layout.storage),
         "tracking_uri": redacted(tracking_uri(spec)),
@@ -99,6 +119,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
         )
     if baseline:
         lines.append(f"defaults   trial 0, {metric} {number(baseline['value'])}")
+    if state["verdict"]:
+        lines.append(f"verdict    {state['verdict']['sentence']}")
     if state["driver"]:
         lines.append(f"driver     {state['driver']}")
     if state["undelivered"]:
@@ -108,5 +130,5 @@ def _lines(state: dict[str, Any]) -> list[str]:
     lines.append(f"storage    {state['storage']}")
     lines.append(f"disk       {disk(state['disk'])}")
     if state["state"] == "PAUSED":
-        lines.append(f"Go on with `sweep resume {state['study']}`.")
+        lines.append(f"Go on with `sweep resume {state['study'].removesuffix(CONFIRMATION_SUFFIX)}`.")
     return lines

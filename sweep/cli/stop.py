@@ -28,6 +28,7 @@ def stop(
     from sweep.engine.lock import current_holder
 
     layout = find_study(study, storage)
+    layout = layout.searched or layout  # one driver drives both
     if current_holder(layout.lock) is None:
         typer.echo(f"study {layout.study!r} is not running.")
         return

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.errors import RecordingError
 from sweep.redaction import redacted
+
+if TYPE_CHECKING:
+    from sweep.spec.model import StudySpec
 
 
 def sync(
@@ -35,6 +38,8 @@ def sync(
     from sweep.tracking import drain, set_aside, start_over, undelivered
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
+    if spec.layout.confirmation.spec.exists():
+        _deliver_final(spec, timeout, again=again)
     layout = spec.layout
     if again:
         start_over(layout)
@@ -59,6 +64,21 @@ def sync(
         raise RecordingError(
             f"{left} records of {spec.study!r} wait for {redacted(tracking_uri(spec))}. Try again once it answers."
         )
+
+
+def _deliver_final(spec: StudySpec, timeout: float, *, again: bool) -> None:
+    """The records of a study's final; what is left of them is told."""
+    from sweep.engine.lock import current_holder
+    from sweep.study_files import tracking_uri
+    from sweep.tracking import drain, start_over
+
+    layout = spec.layout.confirmation
+    if again:
+        start_over(layout)
+    is_driven = current_holder(layout.lock) is not None
+    left = drain(layout, tracking_uri(spec), timeout_seconds=timeout, is_driven=is_driven)
+    if left:
+        sys.stderr.write(f"{left} records of the final {layout.study!r} wait: `sweep sync {layout.study}`.\n")
 
 
 def set_aside_line(records: int, file: Path | str) -> str:

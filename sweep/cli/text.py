@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDEST_SPARKLINE = 60
 
 
 def number(value: float | None) -> str:
     """A score with four decimals, or a dash."""
     return "–" if value is None else f"{value:.4f}"
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """A curve as one line of bars, at most 60; ``low`` is the lowest bar and ``high`` the highest."""
+    if len(values) > _WIDEST_SPARKLINE:
+        last = len(values) - 1
+        values = [values[round(i * last / (_WIDEST_SPARKLINE - 1))] for i in range(_WIDEST_SPARKLINE)]
+    height = high - low
+    levels = [round((value - low) / height * (len(_BARS) - 1)) if height else 0 for value in values]
+    return "".join(_BARS[level] for level in levels)
 
 
 def setting(value: Any) -> str:

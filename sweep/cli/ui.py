@@ -35,14 +35,14 @@ def ui(
 
     Example: `sweep ui intents --port 5001`
     """
+    from sweep.cli.status import settle_study
     from sweep.engine.lock import current_holder
     from sweep.redaction import redacted
     from sweep.study_files import tracking_uri
-    from sweep.tracking import settle
 
     spec = find_spec(study, storage, needed=("tracking.uri",))
     if current_holder(spec.layout.lock) is None:
-        settle(spec.layout, tracking_uri(spec))
+        settle_study(spec)
     if spec.tracking.uri is not None and spec.tracking.uri.startswith(("http://", "https://")):
         typer.echo(f"The record of {spec.study!r} lies on a server of its own: {redacted(spec.tracking.uri)}")
         return
@@ -120,10 +120,15 @@ def _wait_until_up(server: subprocess.Popen[bytes], address: str) -> None:
     until = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < until:
         if server.poll() is not None:
-            raise SweepError(f"the server ended with exit code {server.returncode}; its messages stand above.")
+            raise SweepError(
+                f"the server ended with exit code {server.returncode}; its messages stand above. Mend their cause."
+            )
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise SweepError(f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s.")
+    raise SweepError(
+        f"the server did not answer on {address} within {START_TIMEOUT_SECONDS:g} s. "
+        "Try again once the machine is less busy."
+    )

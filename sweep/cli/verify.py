@@ -39,9 +39,14 @@ def verify(
     Example: `sweep verify intents-model`, `sweep verify models:/intents@champion`
     """
     from sweep import wiring
+    from sweep.checkpoints.prepared import in_use
     from sweep.verification import Examiner
 
-    with _found(target, tracking, storage) as (folder, lineage), wiring.warm_parent() as parent:
+    with (
+        _found(target, tracking, storage) as (folder, lineage),
+        in_use(Path(lineage.data["folder"]).parent),
+        wiring.warm_parent() as parent,
+    ):
         checks = Examiner(parent=parent, trust_remote_code=trust_remote_code).check(folder, lineage)
     reproduced = all(check.reproduced for check in checks)
     if as_json:
@@ -55,7 +60,9 @@ def verify(
             mark = "ok     " if check.reproduced else "DIFFERS"
             typer.echo(f"{mark} {check.split} {check.metric}: recorded {check.recorded:.6f}, now {check.now:.6f}")
     if not reproduced:
-        raise VerificationError(f"{target}: does not reproduce its recorded scores.")
+        raise VerificationError(
+            f"{target}: does not reproduce its recorded scores. Do not deploy it; export the model again."
+        )
     if not as_json:
         typer.echo(f"{target} reproduces its recorded scores; all files match their sha256.")
 

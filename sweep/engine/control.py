@@ -33,6 +33,7 @@ class StopCause(StrEnum):
     REQUEST = "REQUEST"  # somebody asked for it
     HOURS = "HOURS"  # its hours are spent
     DISK = "DISK"  # nothing more can, or may, be written
+    WORKERS = "WORKERS"  # no worker is left, and none came for too long
     FAILURES = "FAILURES"  # its trials all fail alike
 
 

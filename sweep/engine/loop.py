@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from sweep.domain import (
     Assignment,
@@ -13,11 +16,10 @@ from sweep.domain import (
     Decision,
     Report,
     Setback,
+    Spent,
     TrainRequest,
     Trial,
     TrialState,
-    kept_numbers,
-    ranked,
     seed_of,
 )
 from sweep.engine.agenda import SearchAgenda
@@ -25,8 +27,10 @@ from sweep.engine.control import StopCause, StopRequest
 from sweep.engine.policies import FINAL_STATES, SETBACKS, FailureStreak, deserves_another
 from sweep.engine.records import TrialRecords
 from sweep.engine.retention import trim_models
+from sweep.engine.spending import Spending
+from sweep.engine.standings import Standings
 from sweep.engine.view import Observer, RunningTrial, StudySnapshot
-from sweep.errors import SweepError, is_disk_full
+from sweep.errors import NoWorkersError, SweepError, is_disk_full
 from sweep.ports import (
     Agenda,
     CheckpointKeeper,
@@ -43,6 +47,9 @@ from sweep.ports import (
 from sweep.spec.model import StudySpec
 
 WAIT_SECONDS = 0.4
+_READING_SECONDS = 0.2
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(slots=True)
@@ -81,7 +88,7 @@ class StudyLoop:
         stop_requested: Polled; says how urgently to stop.
         space: Polled; says why nothing more may be written, or None.
         agenda: What is to be trained; None is the search that the spec describes.
-        seconds_before: Seconds that this session has spent already, for the budget of hours.
+        spent_before: What the budget has been spent on besides: by the search, before its final.
     """
 
     spec: StudySpec
@@ -97,9 +104,10 @@ class StudyLoop:
     stop_requested: Callable[[], StopRequest]
     space: Callable[[], str | None] = lambda: None
     agenda: Agenda | None = None
-    seconds_before: float = 0.0
-    _trials: dict[int, Trial] = field(default_factory=dict)
+    spent_before: Spent = field(default_factory=Spent)
+    _trials: Standings = field(init=False)
     _live: dict[int, _Live] = field(default_factory=dict)
+    _unhandled: Sequence[Event] = ()
     _waiting: deque[Trial] = field(default_factory=deque)
     _redo: dict[int, int] = field(default_factory=dict)
     _failures: FailureStreak = field(default_factory=FailureStreak)
@@ -109,9 +117,12 @@ class StudyLoop:
     _began: float = 0.0
     _records: TrialRecords = field(init=False)
     _agenda: Agenda = field(init=False)
+    _spending: Spending = field(init=False)
 
     def __post_init__(self) -> None:
         self._agenda = self.agenda or SearchAgenda(self.spec.budget.trials)
+        self._trials = Standings(self.spec.rule, self.spec.keep)
+        self._spending = Spending(spec=self.spec, store=self.store, clock=self.clock, before=self.spent_before)
         self._records = TrialRecords(
             spec=self.spec,
             recorder=self.recorder,
@@ -129,7 +140,12 @@ class StudyLoop:
         self._began = self.clock.monotonic()
         try:
             self._adopt()
-            self._run()
+            try:
+                self._run()
+            except NoWorkersError as err:
+                self._stop_because(StopCause.WORKERS, str(err), StopRequest.NOW)
+                self._kill_all()
+            self._spending.keep()
         except (SweepError, OSError) as err:
             if not is_disk_full(err):
                 raise
@@ -140,7 +156,7 @@ class StudyLoop:
         self.observer.tick(self.snapshot())
         if self._stop is not StopRequest.NONE and self._cause is StopCause.FAILURES:
             return LoopResult(state="FAILED", cause=self._cause, reason=self._reason)
-        if self._finished() >= self._wanted():
+        if self._trials.finished >= self._wanted():
             return LoopResult(state="COMPLETE")
         return LoopResult(state="PAUSED", cause=self._cause, reason=self._reason)
 
@@ -152,37 +168,44 @@ class StudyLoop:
                 return
             if self._stop is StopRequest.NONE:
                 self._fill()
-            is_done = self._stop is not StopRequest.NONE or self._finished() >= self._wanted()
+            is_done = self._stop is not StopRequest.NONE or self._trials.finished >= self._wanted()
             if not self._live and is_done:
                 return
-            for event in self.executor.wait(WAIT_SECONDS):
+            events, self._unhandled = self._unhandled or self.executor.wait(WAIT_SECONDS), ()
+            self._spending.count(len(self._live))
+            for event in events:
                 self._handle(event)
             self.observer.tick(self.snapshot())
 
     def snapshot(self) -> StudySnapshot:
         """The study now."""
-        best = ranked(list(self._trials.values()), self.spec.rule)
         baseline = self._trials.get(0)
         return StudySnapshot(
-            counts=self.counts(),
+            counts=self._trials.counts,
             budget=self._wanted(),
             running=tuple(live.view for _, live in sorted(self._live.items())),
-            best=best[0] if best else None,
+            best=self._trials.best,
             baseline=baseline.value if baseline else None,
             elapsed_seconds=self.clock.monotonic() - self._began,
             stopping=self._stop is not StopRequest.NONE,
         )
 
-    def counts(self) -> dict[str, int]:
-        """Trials by state."""
-        return dict(Counter(trial.state.value for trial in self._trials.values()))
+    def _reading(self, read: Callable[[], _Read]) -> _Read:
+        """Read a checkpoint, which may be large, without letting the workers wait; what they say is handled after."""
+        with ThreadPoolExecutor(1, thread_name_prefix="read-checkpoint") as pool:
+            reading = pool.submit(read)
+            while wait_for([reading], _READING_SECONDS).not_done:
+                self._unhandled = [*self._unhandled, *self.executor.wait(WAIT_SECONDS)]
+                self.observer.tick(self.snapshot())
+            return reading.result()
 
     # Assigning
 
     def _adopt(self) -> None:
         """Take over what an earlier driver left, as if there had been one driver all the time."""
-        self._trials = {trial.number: trial for trial in self.store.trials()}
-        for trial in list(self._trials.values()):
+        for trial in self.store.trials():
+            self._trials.put(trial)
+        for trial in self._trials:
             # Recorded again: that driver may have died between storing and recording; records are idempotent.
             if trial.state.is_finished:
                 self._records.trial_over(trial)
@@ -190,30 +213,31 @@ class StudyLoop:
             reasons = {setback.attempt: setback.reason for setback in trial.setbacks}
             self._pause(trial.number, trial.attempt, reasons.get(trial.attempt, "its driver ended"))
             self._waiting.append(self._trials[trial.number])
-        finished = [trial for trial in self._trials.values() if trial.state.is_finished]
+        finished = [trial for trial in self._trials if trial.state.is_finished]
         for trial in sorted(finished, key=lambda trial: trial.ended_at or 0.0):
             self._failures.add(trial)
-        self._trim_models()
+        trim_models(self._trials, self.keeper)
 
     def _wanted(self) -> int:
-        return self._agenda.wanted(list(self._trials.values()))
-
-    def _finished(self) -> int:
-        return sum(trial.state.is_finished for trial in self._trials.values())
+        return self._agenda.wanted(list(self._trials))
 
     def _fill(self) -> None:
         # What runs will finish; trials waiting beyond the budget stay paused, for a larger one.
-        while self.executor.free_slots > 0 and self._finished() + len(self._live) < self._wanted():
+        while self.executor.free_slots > 0 and self._trials.finished + len(self._live) < self._wanted():
             if self._waiting:
                 self._assign(self._waiting.popleft())
                 continue
-            trial = self._agenda.begin(self.store, list(self._trials.values()))
+            trial = self._agenda.begin(self.store, list(self._trials))
             if trial is None:
                 return
-            self._trials[trial.number] = trial
+            self._trials.put(trial)
             self._assign(trial)
 
     def _assign(self, trial: Trial) -> None:
+        start_from = self._reading(lambda: self.keeper.newest(trial.number, self._redo.get(trial.number)))
+        if not self.executor.free_slots:  # any more
+            self._waiting.appendleft(trial)
+            return
         seed = seed_of(self.spec.search.seed, trial)
         # Recorded before it is stored: a crash between the two begins the same attempt again.
         self._records.attempt_begun(trial, trial.attempt + 1, seed)
@@ -223,10 +247,10 @@ class StudyLoop:
             attempt=attempt,
             hyperparameters=trial.hyperparameters,
             seed=seed,
-            start_from=self.keeper.newest(trial.number, self._redo.get(trial.number)),
+            start_from=start_from,
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
-        self._trials[trial.number] = trial
+        self._trials.put(trial)
         view = RunningTrial(number=trial.number, attempt=attempt, value=trial.value, since=self.clock.monotonic())
         history = list(self.store.reports(trial.number)) if attempt > 1 else []
         self._live[trial.number] = _Live(trial=trial, attempt=attempt, view=view, history=history)
@@ -293,12 +317,9 @@ class StudyLoop:
         value = (chosen or report).metrics[self.spec.rule.name]
         self.store.report(report, value)
         live.view = replace(live.view, value=value, step=report.step)
-        self._trials[report.trial_number] = replace(
-            self._trials[report.trial_number],
-            value=value,
-            step=(chosen or report).step,
-            wall_seconds=report.wall_seconds,
-        )
+        step, wall_seconds = (chosen or report).step, report.wall_seconds
+        trial = self._trials[report.trial_number]
+        self._trials.put(replace(trial, value=value, step=step, wall_seconds=wall_seconds))
         self.observer.reported(report, value)
 
     def _decide(self, report: Report, is_newest: bool) -> Decision:
@@ -342,8 +363,9 @@ class StudyLoop:
             return None
         value = chosen.metrics[self.spec.rule.name]
         complete = replace(self._trials[number], state=TrialState.COMPLETE, value=value)
-        kept = kept_numbers({**self._trials, number: complete}.values(), self.spec.rule, keep=self.spec.keep)
-        return None if number not in kept or self.keeper.is_intact(number, chosen.step) else chosen.step
+        if not self._trials.keeps(complete) or self._reading(lambda: self.keeper.is_intact(number, chosen.step)):
+            return None
+        return chosen.step
 
     def _set_back(self, live: _Live, event: Ended) -> None:
         """Give the trial another attempt, or end it, by the spec's policies."""
@@ -356,7 +378,7 @@ class StudyLoop:
         batch_size = int(self.spec.settings(trial.hyperparameters)["batch_size"])
         self.observer.attempt_lost(number, event.attempt, setback)
         if deserves_another(setbacks, self.spec.on, batch_size=batch_size):
-            self._trials[number] = replace(trial, setbacks=setbacks)
+            self._trials.put(replace(trial, setbacks=setbacks))
             self._pause(number, event.attempt, reason, setback)
             self._waiting.append(self._trials[number])
             return
@@ -367,7 +389,7 @@ class StudyLoop:
 
     def _pause(self, number: int, attempt: int, reason: str, setback: Setback | None = None) -> None:
         self.store.pause(number, setback)
-        self._trials[number] = replace(self._trials[number], state=TrialState.PAUSED)
+        self._trials.put(replace(self._trials[number], state=TrialState.PAUSED))
         if attempt:
             self._records.attempt_over(number, attempt, reason)
 
@@ -376,7 +398,7 @@ class StudyLoop:
         chosen = self.spec.rule.chosen(live.history)
         self.store.tell(number, state, chosen, error)
         now = self.clock.now()
-        self._trials[number] = replace(
+        trial = replace(
             self._trials[number],
             state=state,
             error=error,
@@ -386,30 +408,24 @@ class StudyLoop:
             metrics=chosen.metrics if chosen else {},
             checkpoint=chosen.checkpoint if chosen else None,
         )
-        self._records.trial_over(self._trials[number])
-        self._trim_models(number)
+        self._trials.put(trial)
+        self._records.trial_over(trial)
+        trim_models(self._trials, self.keeper, trial)
         self.observer.trial_over(self._trials[number], self.snapshot())
-        alike = self._failures.add(self._trials[number])
+        alike = self._failures.add(trial)
         if alike >= self.spec.on.failed.stop_after:
             self._stop_because(StopCause.FAILURES, f"{alike} trials in a row failed alike:\n{error}", StopRequest.NOW)
 
-    # Retention and ending
-
-    def _trim_models(self, just_finished: int | None = None) -> None:
-        trim_models(self._trials, self.keeper, self.spec.rule, keep=self.spec.keep, just_finished=just_finished)
+    # Ending
 
     def _heed_stops(self) -> None:
         requested = self.stop_requested()
         if requested is not StopRequest.NONE:
             self._stop_because(StopCause.REQUEST, "stopped on request", requested)
-        hours = self.spec.budget.hours
-        if hours is not None and self._seconds() >= hours * 3600:
-            self._stop_because(StopCause.HOURS, f"the budget of {hours:g} hours is spent")
+        if (spent := self._spending.objection()) is not None:
+            self._stop_because(StopCause.HOURS, spent)
         if self._stop is StopRequest.NONE and (complaint := self.space()) is not None:
             self._stop_because(StopCause.DISK, complaint)
-
-    def _seconds(self) -> float:
-        return self.seconds_before + self.clock.monotonic() - self._began
 
     def _stop_because(self, cause: StopCause, reason: str, urgency: StopRequest = StopRequest.DRAIN) -> None:
         """Start nothing new, and have what runs commit and leave; the first cause is the one that is told."""

@@ -14,6 +14,7 @@ from sweep.errors import ExecutionError
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 _CHUNK_BYTES = 2**18
+_REMEDY = "Have the objective leave its inherited sockets alone"
 
 
 class MessageChannel:
@@ -55,7 +56,10 @@ class MessageChannel:
         try:
             line = json.dumps(message).encode() + b"\n"
         except (TypeError, ValueError) as error:
-            raise ExecutionError(f"a message to or from a trial process is not JSON-able: {error}") from error
+            raise ExecutionError(
+                f"a message to or from a trial process is not JSON-able: {error}. "
+                "Return plain numbers, text, lists and dicts"
+            ) from error
         if len(line) > MAX_MESSAGE_BYTES:
             raise ExecutionError(
                 f"message of {len(line)} bytes to or from a trial process: at most {MAX_MESSAGE_BYTES} fit; "
@@ -118,14 +122,16 @@ class MessageChannel:
             for line in lines:
                 self._messages.append(_parsed(bytes(line)))
         elif len(self._unread) > MAX_MESSAGE_BYTES:
-            raise ExecutionError(f"a message of a trial process exceeds {MAX_MESSAGE_BYTES} bytes")
+            raise ExecutionError(
+                f"a message of a trial process exceeds {MAX_MESSAGE_BYTES} bytes. Write large results to a file"
+            )
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)
     except ValueError as error:
-        raise ExecutionError(f"a trial process sent {line[:80]!r}, which is not JSON") from error
+        raise ExecutionError(f"a trial process sent {line[:80]!r}, which is not JSON. {_REMEDY}") from error
     if not isinstance(message, dict):
-        raise ExecutionError(f"a trial process sent {line[:80]!r}, which is not a JSON object")
+        raise ExecutionError(f"a trial process sent {line[:80]!r}, which is not a JSON object. {_REMEDY}")
     return message

@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 
 from sweep.domain import MetricRule, Report
-from sweep.errors import UserError
 from sweep.ports import DivergedError
 
 LOSSES = frozenset({"loss", "train_loss"})
@@ -23,13 +22,7 @@ def finite_report(report: Report, rule: MetricRule, log: logging.Logger) -> Repo
 
     Raises:
         DivergedError: If the study's metric or a loss is NaN or infinite.
-        UserError: If the study's metric is missing.
     """
-    if rule.name not in report.metrics:
-        raise UserError(
-            f"step {report.step}: the objective reported {', '.join(report.metrics) or 'no metric'}, but the study "
-            f"needs {rule.name!r}. Report it, or name another with metric.name."
-        )
     metrics = {}
     for name, value in report.metrics.items():
         try:

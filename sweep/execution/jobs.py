@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import time
 from collections.abc import Callable, Mapping
@@ -73,7 +75,10 @@ def run_job(
         if answer is not None:
             break
     else:
-        raise ExecutionError(f"{method} of {objective}, tried {_TRIES} times: {process.ending}")
+        raise ExecutionError(
+            f"{method} of {objective}, tried {_TRIES} times: {process.ending}. "
+            "Look for what kills it, such as too little memory"
+        )
     if "error" in answer:
         raise _error(f"{method} of {objective}", answer["error"])
     return answer["result"]
@@ -100,10 +105,12 @@ def _answer(
         if has_ended and process.was_killed:
             return None
         if has_ended:
-            raise ExecutionError(f"{job}: {process.ending}")
+            raise ExecutionError(f"{job}: {process.ending}. Look for what in the objective ends its process")
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise ExecutionError(f"{job} took longer than {timeout_seconds:.0f} s and was ended")
+            raise ExecutionError(
+                f"{job} took longer than {timeout_seconds:.0f} s and was ended. Give it less data, or faster storage"
+            )
         waiting = select.poll()
         for descriptor in process.filenos():
             waiting.register(descriptor, select.POLLIN)
@@ -113,5 +120,10 @@ def _answer(
 def _error(job: str, description: Mapping[str, Any]) -> SweepError:
     kind = getattr(errors, description["type"], None)
     if description["traceback"] is None and isinstance(kind, type) and issubclass(kind, SweepError):
-        return kind(description["message"])
-    return ExecutionError(f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}")
+        error = kind(description["message"])
+    else:
+        text = f"{job} failed: {description['type']}: {description['message']}\n{description['traceback']}"
+        error = ExecutionError(text)
+    if description["is_disk_full"]:  # its own causes stayed in the job's process
+        error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return error

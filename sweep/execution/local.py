@@ -42,7 +42,7 @@ class LocalExecutor:
         limits: AttemptLimits | None = None,
     ) -> None:
         if slots < 1:
-            raise ExecutionError(f"slots={slots}: at least one is needed")
+            raise ExecutionError(f"slots={slots}: at least one is needed. Set resources.workers to 1 or more")
         self._slots = slots
         self._parent = parent
         self._objective = objective

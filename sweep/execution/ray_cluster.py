@@ -19,7 +19,14 @@ from urllib.parse import urlsplit
 
 from sweep.errors import ExecutionError
 from sweep.execution import ray_guard
-from sweep.execution.ray_private import check_token, keeping_signals, private_ray, quiet_ray, use_token
+from sweep.execution.ray_private import (
+    check_token,
+    keeping_signals,
+    nodes_to_come,
+    private_ray,
+    quiet_ray,
+    use_token,
+)
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 12.0
@@ -165,7 +172,10 @@ def join_cluster(address: str, share: TrialShare, *, workers: int | None) -> Ray
     joining.start()
     joining.join(_JOIN_SECONDS)
     if joining.is_alive():
-        raise ExecutionError(f"the Ray cluster at {address!r} did not answer within {_JOIN_SECONDS:.0f} s")
+        raise ExecutionError(
+            f"the Ray cluster at {address!r} did not answer within {_JOIN_SECONDS:.0f} s. "
+            "Look at its head with `ray status`"
+        )
     if failures:
         raise failures[0]
     try:
@@ -198,7 +208,9 @@ def _init(**arguments: Any) -> None:
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
     except (OSError, RuntimeError, TimeoutError, ValueError, ray.exceptions.RayError) as error:
         place = arguments["address"]
-        raise ExecutionError(f"Ray at {place!r} cannot be started or joined: {error}") from error
+        raise ExecutionError(
+            f"Ray at {place!r} cannot be started or joined: {error}. Look for its logs in /tmp/ray or on its head"
+        ) from error
 
 
 def _authenticate(address: str) -> None:
@@ -235,7 +247,9 @@ def _probe(address: str) -> None:
     except ValueError:
         host, port = None, None
     if not host or not port:
-        raise ExecutionError(f"resources.address {address!r} is not host:port, ray://host:port or auto")
+        raise ExecutionError(
+            f"resources.address {address!r} is not host:port, ray://host:port or auto. Write one of these"
+        )
     try:
         socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
     except OSError as error:
@@ -249,7 +263,7 @@ def _check_fit(share: TrialShare) -> None:
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(share.fits(node) for node in nodes):
+    if not any(share.fits(node) for node in [*nodes, *nodes_to_come()]):
         has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ExecutionError(
             f"a trial needs {share.cpus:g} CPUs and {share.gpus:g} GPUs on one node, but the nodes have {has}. "

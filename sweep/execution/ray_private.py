@@ -38,15 +38,37 @@ def quiet_ray() -> None:
 
 @contextlib.contextmanager
 def keeping_signals() -> Iterator[None]:
-    """Put this process's signal handlers back at the end: Ray's core lays its own, which end the process, over them."""
+    """Keep this process's signal handlers: Ray's core lays its own, which end the process, over them.
+
+    Within, they are put back as soon as the core is made, and signals wait so long; at the latest they are at the end.
+    """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
+
+    def put_back() -> None:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 if handler is not None:
                     signal.signal(number, handler)
+
+    raylet: Any = importlib.import_module("ray._raylet")
+    make_core: Any = getattr(raylet, "CoreWorker", None)
+
+    def make_core_undisturbed(*arguments: Any, **named: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+        try:
+            return make_core(*arguments, **named)
+        finally:
+            put_back()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        if make_core is not None:
+            raylet.CoreWorker = make_core_undisturbed
+        yield
+    finally:
+        if make_core is not None:
+            raylet.CoreWorker = make_core
+        put_back()
 
 
 def draining_nodes() -> frozenset[str]:
@@ -55,6 +77,14 @@ def draining_nodes() -> frozenset[str]:
         state: Any = importlib.import_module("ray._private.state").state
         return frozenset(state.get_draining_nodes())
     return frozenset()
+
+
+def nodes_to_come() -> list[dict[str, float]]:
+    """Resources of each kind of node that the cluster may grow by; none where it cannot grow, or Ray cannot tell."""
+    with contextlib.suppress(Exception):  # whatever a changed or a remote Ray raises
+        config: Any = importlib.import_module("ray._private.state").state.get_cluster_config()
+        return [dict(group.resources) for group in config.node_group_configs if group.max_count]
+    return []
 
 
 def use_token() -> None:

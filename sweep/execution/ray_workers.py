@@ -8,6 +8,7 @@ says later all the same is passed on, for the engine to set aside.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
-from sweep.errors import ExecutionError
+from sweep.errors import ExecutionError, NoWorkersError
 from sweep.execution.farewell import Farewell
 from sweep.execution.jobs import LOADER
 from sweep.execution.ray_actor import WorkerSettings
@@ -29,7 +30,8 @@ from sweep.execution.warm_client import WARM_MODULES, WarmParent, search_path
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 
 _SILENCE_SECONDS = 20.0
-_START_SECONDS = 120.0
+_EMBEDDED_PATIENCE_SECONDS = 120.0  # no node can join it
+_TELL_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
 _MAX_FAILED_STARTS = 5
 _MAX_FAULTS = 3
@@ -41,7 +43,8 @@ class RayExecutor:
 
     A slot counts as free once its actor is up; ``wait`` returns early, without events, when one becomes so. Attempts
     are never queued for an actor that may not come. A node that joins brings slots, one that goes takes them along;
-    a trial on a node that is about to go is asked to leave it.
+    a trial on a node that is about to go is asked to leave it. While no node takes a trial, an actor stays asked for,
+    so that a cluster that can grow sees what is wanted.
 
     Args:
         cluster: The cluster to run on.
@@ -52,6 +55,8 @@ class RayExecutor:
         modules: Modules the warm parents of other hosts import.
         limits: What each attempt may take.
         owns_cluster: Whether ``close`` shuts the cluster down.
+        patience_seconds: Longest time without a worker, on a cluster that nodes can join.
+        note: Takes a line for people while there is no worker.
     """
 
     def __init__(
@@ -65,8 +70,13 @@ class RayExecutor:
         modules: Sequence[str] = WARM_MODULES,
         limits: AttemptLimits | None = None,
         owns_cluster: bool = False,
+        patience_seconds: float = 3600.0,
+        note: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._cluster = cluster
+        self._patience_seconds = patience_seconds
+        self._note = note
+        self._has_told = False
         self._owns_cluster = owns_cluster
         self._share = share
         self._settings = WorkerSettings(
@@ -81,6 +91,7 @@ class RayExecutor:
         )
         self._events: list[Event] = []
         self._is_closed = False
+        self._closing = threading.Lock()
         self._nodes = Nodes(share)
         self._workers: list[WorkerSlot] = []
         self._farewells: list[Farewell] = []
@@ -106,6 +117,8 @@ class RayExecutor:
         modules: Sequence[str] = WARM_MODULES,
         limits: AttemptLimits | None = None,
         logical_gpus: int | None = None,
+        patience_seconds: float = 3600.0,
+        note: Callable[[str], None] = lambda line: None,
     ) -> RayExecutor:
         """Start Ray here, or join the cluster at ``address``, and make the workers. Call from the main thread.
 
@@ -120,6 +133,8 @@ class RayExecutor:
             modules: Modules the warm parents of other hosts import.
             limits: What each attempt may take.
             logical_gpus: GPUs to announce on a cluster started here; None counts them.
+            patience_seconds: Longest time without a worker, on a cluster that nodes can join.
+            note: Takes a line for people while there is no worker.
 
         Raises:
             ExecutionError: If Ray cannot be started or reached, or not one trial fits.
@@ -139,6 +154,8 @@ class RayExecutor:
                 modules=modules,
                 limits=limits,
                 owns_cluster=True,
+                patience_seconds=patience_seconds,
+                note=note,
             )
         except (ExecutionError, RayError) as error:
             cluster.shutdown()
@@ -151,16 +168,7 @@ class RayExecutor:
 
     @property
     def free_slots(self) -> int:
-        """How many attempts could start now: workers that are up and idle.
-
-        An executor that runs nothing has at least one: this waits, bounded, while no worker is up.
-
-        Raises:
-            ExecutionError: If no worker comes up.
-        """
-        self._turn(0)
-        while not (self._events or self._farewells or any(w.is_up or w.attempt for w in self._workers)):
-            self._turn(POLL_SECONDS)
+        """How many attempts could start now: workers that were up and idle at the last ``wait``."""
         return sum(worker.is_free for worker in self._workers)
 
     @property
@@ -176,8 +184,6 @@ class RayExecutor:
         """
         # As it was when the caller looked: a worker that has died since loses this attempt, and not the study.
         worker = next((worker for worker in self._workers if worker.is_free), None)
-        if worker is None and self.free_slots:
-            worker = next(worker for worker in self._workers if worker.is_free)
         if worker is None:
             raise ExecutionError(f"all {self.slots} slots are taken; wait for an attempt to end")
         worker.begin(request, log)
@@ -186,11 +192,12 @@ class RayExecutor:
         """Events since the last call, in the order they came; empty after the timeout, or when a slot became free.
 
         Raises:
-            ExecutionError: If no worker comes up, or no trial process can be forked at all.
+            NoWorkersError: If no worker has come up for too long, or none can run a trial.
+            ExecutionError: If Ray does not answer, or dies again and again.
         """
         deadline = time.monotonic() + timeout_seconds
-        free = sum(worker.is_free for worker in self._workers)
-        while not self._events and sum(worker.is_free for worker in self._workers) <= free:
+        free = self.free_slots
+        while not self._events and self.free_slots <= free:
             remaining = deadline - time.monotonic()
             self._turn(max(0.0, min(remaining, POLL_SECONDS)))
             if remaining <= 0:
@@ -220,9 +227,15 @@ class RayExecutor:
             worker.kill_attempt()
 
     def close(self) -> None:
-        """Kill what still runs, bounded in time, then let go of Ray; idempotent. The warm parent stays."""
-        if self._is_closed:
-            return
+        """Kill what still runs, bounded in time, then let go of Ray; idempotent. The warm parent stays.
+
+        Any thread may call it, once nobody waits any more; a second one waits for the first.
+        """
+        with self._closing:
+            if not self._is_closed:
+                self._close()
+
+    def _close(self) -> None:
         deadline = time.monotonic() + _CLOSE_SECONDS
         with contextlib.suppress(ExecutionError, RayError):
             for worker in self._workers:
@@ -247,19 +260,36 @@ class RayExecutor:
         self._leave_draining_nodes()
         self._end_farewells()
         self._fill_slots()
-        if any(worker.is_up for worker in self._workers):
-            self._up_at = time.monotonic()
-        elif time.monotonic() - self._up_at > _START_SECONDS:
-            raise ExecutionError(
-                f"no worker came up within {_START_SECONDS:.0f} s: each needs {self._share.cpus:g} CPUs and "
-                f"{self._share.gpus:g} GPUs, free on one node. {self._last_failure}".strip()
+        self._bear_with_no_worker()
+
+    def _bear_with_no_worker(self) -> None:
+        """Wait for a first worker, or for another, for as long as is allowed, and say so."""
+        now = time.monotonic()
+        if self._farewells or any(worker.is_up or worker.attempt for worker in self._workers):
+            self._up_at, self._has_told = now, False
+            return
+        is_embedded = self._cluster.restart is not None
+        patience = min(self._patience_seconds, _EMBEDDED_PATIENCE_SECONDS) if is_embedded else self._patience_seconds
+        allowed = f"{patience / 60:g} min" + ("" if is_embedded else " (limits.no_worker_minutes)")
+        last = f"; last: {self._last_failure}" if self._last_failure else ""
+        wanted = f"each needs {self._share.cpus:g} CPUs and {self._share.gpus:g} GPUs, free on one node{last}"
+        if now - self._up_at > patience:
+            raise NoWorkersError(
+                f"no worker was up for {allowed}: {wanted}. Give the cluster such a node, or lower "
+                "resources.cpus_per_trial or resources.gpus_per_trial"
             )
+        if now - self._up_at > _TELL_SECONDS and not self._has_told:
+            self._has_told = True
+            self._note(f"no worker is up: {wanted}; the study waits up to {allowed}, then pauses")
 
     def _start_again(self, restart: Callable[[], RayCluster]) -> None:
         """The Ray that was started here has died: end what is left of it, and start another."""
         self._faults += 1
         if self._faults >= _MAX_FAULTS:
-            raise ExecutionError(f"Ray died {self._faults} times, and no trial began in between: {self._last_failure}")
+            raise ExecutionError(
+                f"Ray died {self._faults} times, and no trial began in between: {self._last_failure}. "
+                "Look for what ends its processes, such as too little memory, then `sweep resume`"
+            )
         for worker in [worker for worker in self._workers if worker.attempt is not None]:
             self._lose(worker, "Ray died")
         self._workers, self._given_up = [], []
@@ -270,7 +300,8 @@ class RayExecutor:
 
     def _fill_slots(self) -> None:
         """Make the workers that are missing, and drop those that will not come since their room is gone."""
-        wanted = self._nodes.room if self._cluster.workers is None else self._cluster.workers
+        # One is asked for even without room: a cluster grows only for what somebody waits for.
+        wanted = max(1, self._nodes.room) if self._cluster.workers is None else self._cluster.workers
         staying = [worker for worker in self._workers if not worker.is_going]
         for worker in [worker for worker in staying if worker.ready is not None][: max(0, len(staying) - wanted)]:
             self._remove(worker)
@@ -300,7 +331,9 @@ class RayExecutor:
             except RayError as error:
                 self._failed_waits += 1
                 if self._failed_waits >= _MAX_FAULTS:
-                    raise ExecutionError(f"Ray does not answer: {in_words(error)}") from error
+                    raise ExecutionError(
+                        f"Ray does not answer: {in_words(error)}. Once it does, `sweep resume` goes on"
+                    ) from error
                 ready = []
                 time.sleep(timeout_seconds)
             if not ready:
@@ -348,16 +381,20 @@ class RayExecutor:
             self._events += [event for event in ray.get(answer).events if isinstance(event, Reported)]
 
     def _take_fault(self, worker: WorkerSlot, error: RayTaskError) -> None:
-        """A worker could not do its part: its attempt is lost, unless nothing can be run at all."""
+        """A worker could not do its part: its attempt goes elsewhere, unless nothing can be run at all."""
         why = f"worker {worker.number}: {error.cause or in_words(error)}"
-        self._faults += 1
-        if not self._has_run or self._faults >= _MAX_FAULTS:
-            worker.poll = worker.attempt = None
-            raise ExecutionError(why) from error
-        self._lose(worker, why)
+        self._suspect(worker.node_id)
+        if worker.node_id not in self._nodes.avoided:  # there is no other
+            self._faults += 1
+            if not self._has_run or self._faults >= _MAX_FAULTS:
+                worker.poll = worker.attempt = None
+                raise NoWorkersError(f"no trial process can be started: {why}. Mend that on the nodes") from error
+        self._lose(worker, why, is_faulty=True)
+        if worker.node_id in self._nodes.avoided:
+            self._remove_idle(worker.node_id)
 
-    def _lose(self, worker: WorkerSlot, why: str) -> None:
-        """Give up an actor: end it for certain, and tell of its attempt's loss."""
+    def _lose(self, worker: WorkerSlot, why: str, *, is_faulty: bool = False) -> None:
+        """Give up an actor: end it for certain, and tell of its attempt's loss; for its faults no trial answers."""
         self._remove(worker)
         self._last_failure = why
         if worker.attempt is not None:
@@ -365,14 +402,17 @@ class RayExecutor:
                 self._farewells.append(Farewell(worker.attempt, Path(worker.checkpoints)))
             else:
                 key = {"trial_number": worker.attempt[0], "attempt": worker.attempt[1]}
-                self._events.append(Ended(**key, end=AttemptEnd.LOST, detail=f"worker lost: {why}"))
+                end = Ended(**key, end=AttemptEnd.LOST, detail=f"worker lost: {why}")
+                self._events.append(replace(end, end=AttemptEnd.PREEMPTED) if is_faulty else end)
         if worker.ready is None:
             return
         self._failed_starts += 1
         pause = 2.0 ** (self._failed_starts - 1) - 1
         self._next_start_at = time.monotonic() + min(pause, _LONGEST_PAUSE_SECONDS)
         if self._failed_starts >= _MAX_FAILED_STARTS and not any(other.is_up for other in self._workers):
-            raise ExecutionError(f"no worker can be started: {why}")
+            raise NoWorkersError(
+                f"no worker can be started: {why}. Install the same packages on every node, or mend the node"
+            )
 
     def _give_up_the_silent(self) -> None:
         now, limit = time.monotonic(), POLL_SECONDS + _SILENCE_SECONDS
@@ -385,9 +425,7 @@ class RayExecutor:
             if any(worker.poll is not None and now - worker.polled_at < limit / 2 for worker in neighbours):
                 continue
             self._suspect(node_id)
-            for worker in neighbours:
-                if worker.attempt is None:  # it would only be found out once it has cost an attempt
-                    self._remove(worker)
+            self._remove_idle(node_id)
 
     def _suspect(self, node_id: str) -> None:
         """Place workers elsewhere from now on, also those that may be waiting for this node."""
@@ -410,6 +448,11 @@ class RayExecutor:
         over = [farewell for farewell in self._farewells if farewell.is_over]
         self._farewells = [farewell for farewell in self._farewells if farewell not in over]
         self._events += [farewell.end for farewell in over]
+
+    def _remove_idle(self, node_id: str) -> None:
+        """Remove workers that would only be found out once they have cost an attempt."""
+        for worker in [worker for worker in self._workers if worker.node_id == node_id and worker.attempt is None]:
+            self._remove(worker)
 
     def _remove(self, worker: WorkerSlot) -> None:
         self._workers.remove(worker)

@@ -7,7 +7,6 @@ or null}``. Messages of ``call``: ``{"progress": …}`` and, last, ``{"result": 
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import os
@@ -16,6 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import Any
 
 from sweep.domain import AttemptEnd, Decision, TrainRequest
@@ -55,7 +55,10 @@ def train(connection: socket.socket) -> int:
 
 
 def call(connection: socket.socket) -> int:
-    """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``."""
+    """Run one job; the first message is ``{"objective", "loader", "method", "arguments"}``.
+
+    In place of a method, ``module:function`` names a function that takes the objective first.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     channel = MessageChannel(connection)
     order = channel.receive()
@@ -75,7 +78,7 @@ def _method(objective: Objective, task: str, name: str) -> Callable[..., Any]:
     """A method of the objective, or a function that takes the objective first (``module:function``)."""
     module, colon, function = name.partition(":")
     if colon:
-        return functools.partial(getattr(importlib.import_module(module), function), objective)
+        return partial(getattr(importlib.import_module(module), function), objective)
     method: Callable[..., Any] | None = getattr(objective, name, None)
     if method is None:
         raise UserError(f"task: {task}: the objective has no method {name!r}. Add it (sweep.ports).")
@@ -214,5 +217,6 @@ def _described(error: BaseException) -> dict[str, Any]:
     return {
         "type": type(error).__name__,
         "message": error.problems if isinstance(error, InvalidSpecError) else str(error),
+        "is_disk_full": is_disk_full(error),
         "traceback": None if expected else _last_lines(error),
     }

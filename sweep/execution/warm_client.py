@@ -182,7 +182,7 @@ class WarmParent:
     @property
     def _socket_path(self) -> Path:
         if self._folder is None:
-            raise ExecutionError("the warm parent was not started")
+            raise ExecutionError("the warm parent was not started; start it first")
         return self._folder / "socket"
 
     def _place(self, order: bytes, descriptor: int) -> socket.socket:
@@ -240,7 +240,10 @@ class WarmParent:
             except OSError as error:
                 os.close(alive_writer)
                 self._clean_up()
-                raise ExecutionError(f"cannot start the warm parent ({sys.executable}): {error}") from error
+                raise ExecutionError(
+                    f"cannot start the warm parent ({sys.executable}): {error}. "
+                    "Raise the limit of processes or open files (`ulimit -u`, `ulimit -n`)"
+                ) from error
         self._alive_writer = alive_writer
 
     def _last_words(self) -> str:

@@ -197,6 +197,9 @@ class _Server:
             self._fork(client, request)
 
     def _fork(self, client: _Client, request: dict[str, Any]) -> None:
+        if not client.descriptors:  # the kernel drops them where this process may open no more files
+            self._reply(client, {"error": "the trial's socket did not arrive: too many open files. Raise `ulimit -n`"})
+            return
         warm_parent = os.getpid()
         log = _log_of(request)
         try:

@@ -76,11 +76,11 @@ _HINTED = (
 _BARE_TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"hf_[A-Za-z0-9]{16,}|"  # Hugging Face
-    r"sk-(?=[\w-]*\d)[\w-]{16,}|"  # OpenAI, Anthropic
+    r"sk-(?=[\w-]{0,200}\d)[\w-]{16,}|"  # OpenAI, Anthropic
     r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|"
     r"(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|"  # Amazon, Google
     r"xox[a-z]-[A-Za-z0-9-]{10,}|dapi[0-9a-f]{32}|"  # Slack, Databricks
-    r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # JSON web tokens
+    r"eyJ[\w-]{8,1000}+\.[\w-]{8,}(?:\.[\w-]*)?"  # JSON web tokens
     r")",
     re.ASCII,
 )

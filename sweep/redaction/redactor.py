@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from sweep.redaction.patterns import MASK, is_reference, is_secret_name, passwords_of, without_shapes
 
 _SHORTEST = 4
+_SHORTEST_ANYWHERE = 8
 _SHORTEST_OF_ENVIRONMENT = 6
 _SHORTEST_LINE = 12
-_SHORTEST_PART = 16
+_SHORTEST_CODE = 7
 
 _VARIABLE = re.compile(
     r"(?:\A|_)(?:TOKENS?|SECRETS?|PASS|PASSPHRASE|CREDENTIALS?|AUTH|API_?KEYS?|(?:ACCESS|PRIVATE|SECRET)_?KEY)(?:_|\Z)"
@@ -26,6 +27,11 @@ _VARIABLE = re.compile(
 _NO_SECRET = re.compile(
     r"_(?:PATH|FILE|DIR|SOCK|SOCKET|ENDPOINT|HOST|PORT|TYPE|MODE|METHOD|USER|USERNAME|TIMEOUT)\Z", re.IGNORECASE
 )
+_KNOWN_TO_ALL = frozenset({"postgres", "password", "changeme"})
+"""Passwords that guard nothing, and are part of many a word."""
+
+_MAY_BE_QUOTED = re.compile(r"%[0-9A-Fa-f]{2}|\+")
+
 _PLAIN_WORDS = frozenset({"enabled", "disabled", "required", "optional", "default", "anonymous", "prompt"})
 
 
@@ -51,8 +57,12 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """A text as it may be shown; idempotent, and never much longer than the text was."""
+        if self._quotable and _MAY_BE_QUOTED.search(text):
+            text = self._quoted.sub(MASK, text)
         if any(form in text for form in self._forms):
             text = self._known.sub(MASK, text)
+        if any(code in text for code in self._codes):
+            text = self._encoded.sub(MASK, text)
         return without_shapes(text)
 
     def values(self, value: Any) -> Any:
@@ -70,12 +80,28 @@ class Redactor:
 
     @cached_property
     def _forms(self) -> list[str]:
-        # The longest first: one may be part of another.
-        return sorted({form for secret in self.secrets for form in _forms(secret)}, key=lambda form: (-len(form), form))
+        return _longest_first(form for secret in self.secrets for form in _forms(secret))
 
     @cached_property
     def _known(self) -> re.Pattern[str]:
         return re.compile("|".join(_exactly(form) for form in self._forms))
+
+    @cached_property
+    def _quotable(self) -> list[str]:
+        return _longest_first(line for secret in self.secrets for line in _lines(secret) if not _is_plain(line))
+
+    @cached_property
+    def _quoted(self) -> re.Pattern[str]:
+        return re.compile("|".join("".join(map(_perhaps_quoted, secret)) for secret in self._quotable))
+
+    @cached_property
+    def _codes(self) -> list[str]:
+        return _longest_first(code for secret in self.secrets for code in _codes(secret))
+
+    @cached_property
+    def _encoded(self) -> re.Pattern[str]:
+        # With what follows; what stands before is a user's name, but for the first letter.
+        return re.compile(rf"[\w+/-]{{0,4}}(?:{'|'.join(map(re.escape, self._codes))})[\w+/-]*={{0,2}}", re.ASCII)
 
 
 def redacted(text: str, *urls: str) -> str:
@@ -128,23 +154,58 @@ def _secrets_of(environ: Mapping[str, str]) -> list[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """How a secret can stand in a text: as it is, in a URL, in JSON, and line by line."""
-    lines = [line for line in secret.splitlines() if len(line) >= _SHORTEST_LINE]
-    written = [secret, *(lines if len(lines) > 1 else ())]
+    """How a secret can stand in a text: as it is, in JSON, and line by line."""
     return {
         form
-        for text in written
-        for form in (
-            text,
-            quote(text, safe=""),
-            quote_plus(text),
-            *(json.dumps(text, ensure_ascii=a)[1:-1] for a in (True, False)),
-        )
+        for text in _lines(secret)
+        for form in (text, *(json.dumps(text, ensure_ascii=a)[1:-1] for a in (True, False)))
     }
 
 
+def _lines(secret: str) -> list[str]:
+    """The whole, and each line of several that is long enough."""
+    lines = [line for line in secret.splitlines() if len(line) >= _SHORTEST_LINE]
+    return [secret, *(lines if len(lines) > 1 else ())]
+
+
 def _exactly(form: str) -> str:
-    if len(form) < _SHORTEST_PART and re.fullmatch(r"[0-9a-fA-F]+|[A-Za-z]+", form):
+    is_short = len(form) < _SHORTEST_ANYWHERE or form.lower() in _KNOWN_TO_ALL
+    if is_short and re.fullmatch(r"[0-9a-fA-F]+|[A-Za-z]+", form):
         # So short a one is part of many a digest, number or word.
         return rf"(?<![^\W_])(?<!\d\.){form}(?![^\W_])(?!\.\d)"
     return re.escape(form)
+
+
+def _perhaps_quoted(character: str) -> str:
+    """A character as it is or as in a URL, in upper or lower case, even if the URL stands in another."""
+    if _is_plain(character):
+        return character
+    quoted = "".join(f"%(?:25)?{byte:02x}" for byte in _bytes(character))
+    return rf"(?:{re.escape(character)}|(?i:{quoted}){'|[+]' if character == ' ' else ''})"
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isalnum()
+
+
+def _codes(secret: str) -> set[str]:
+    """What base64 makes of a secret whatever stands before and behind it, as of ``user:password``."""
+    content, codes = _bytes(secret), set()
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + content).decode().rstrip("=")
+        # The characters at both ends depend on the neighbours, too.
+        is_whole = (before + len(content)) % 3 == 0
+        code = text[-(-before * 8 // 6) : None if is_whole else -1]
+        if len(code) >= _SHORTEST_CODE:
+            codes |= {code, code.replace("+", "-").replace("/", "_")}
+    return codes
+
+
+def _bytes(text: str) -> bytes:
+    # The environment may hold what is no UTF-8.
+    return text.encode(errors="surrogateescape")
+
+
+def _longest_first(forms: Iterable[str]) -> list[str]:
+    # One may be part of another.
+    return sorted(set(forms), key=lambda form: (-len(form), form))

@@ -11,6 +11,7 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from sweep.durable import sync_folder
 from sweep.errors import StudyStoreError
 
 JOURNAL_NAME = "journal.log"
@@ -112,11 +113,7 @@ def make_journal(path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def mend_torn_tail(path: Path) -> int:

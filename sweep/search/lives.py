@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -23,6 +23,7 @@ REPORT = "sweep:report:"
 SETBACK = "sweep:setback:"
 TEST = "sweep:test:"
 PLANNED = "sweep:planned"
+SPENT = "sweep:spent"
 
 # A diverged trial says that its region is bad, which Optuna's samplers learn from PRUNED and not from FAIL;
 # the samplers see it without its evaluations, which ranks it below every other trial.
@@ -187,7 +188,9 @@ def optuna_state(state: TrialState, spec: StudySpec) -> OptunaState:
 
 
 def _setback(record: Mapping[str, Any]) -> Setback:
-    return Setback(**{**record, "end": AttemptEnd(record["end"])})
+    # A later release may have written more.
+    known = {field.name: record[field.name] for field in fields(Setback) if field.name in record}
+    return Setback(**{**known, "end": AttemptEnd(record["end"])})
 
 
 def _state(frozen: FrozenTrial) -> TrialState:

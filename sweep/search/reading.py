@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from optuna.trial import FrozenTrial
+
 from sweep.domain import Report, Trial
 from sweep.errors import StudyNotFoundError, StudyStoreError
 from sweep.search.lives import Life
 from sweep.search.space import SearchSpace
-from sweep.search.storages import STORAGE_ERRORS, open_history, without_password
+from sweep.search.storages import DAMAGE_ERRORS, STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
 
 
@@ -48,19 +50,33 @@ class StudyReader:
         self._history.close()
 
     def _lives(self) -> list[Life]:
-        storage = self._history.storage
         try:
-            study_attrs = storage.get_study_user_attrs(self._study_id)
-            frozen_trials = storage.get_all_trials(self._study_id, deepcopy=False)
+            return [life for life, _ in read_lives(self._history, self._study_id, self._space)]
         except STORAGE_ERRORS as err:
             raise self._unreadable(err) from err
-        return [Life.of(frozen, self._space, study_attrs) for frozen in frozen_trials]
 
     def _unreadable(self, err: BaseException) -> StudyStoreError:
         return StudyStoreError(
             f"{self._history.place}: the study's history cannot be read "
             f"({without_password(err, self._spec.history)}). Check that it is reachable and whole."
         )
+
+
+def read_lives(history: History, study_id: int, space: SearchSpace) -> list[tuple[Life, FrozenTrial]]:
+    """All trials of a study, by number, each with what Optuna knows of it.
+
+    Raises:
+        Exception: Of ``STORAGE_ERRORS``, if the storage cannot be read.
+        StudyStoreError: If it says what nobody can have written.
+    """
+    study_attrs = history.storage.get_study_user_attrs(study_id)
+    frozen_trials = history.storage.get_all_trials(study_id, deepcopy=False)
+    try:
+        return [(Life.of(frozen, space, study_attrs), frozen) for frozen in frozen_trials]
+    except DAMAGE_ERRORS as err:
+        raise StudyStoreError(
+            f"{history.place}: the study's history is damaged ({type(err).__name__}: {err}). Restore it from a backup."
+        ) from err
 
 
 def read_trials(spec: StudySpec) -> list[Trial]:

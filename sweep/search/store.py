@@ -12,12 +12,12 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from sweep.domain import HyperparameterValue, Planned, Report, Setback, Trial, TrialState
+from sweep.domain import HyperparameterValue, Planned, Report, Setback, Spent, Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
 from sweep.search.memory import SearchMemory, frozen_trial
-from sweep.search.reading import StudyReader
+from sweep.search.reading import StudyReader, read_lives
 from sweep.search.space import SearchSpace
 from sweep.search.storages import STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -57,6 +57,7 @@ class OptunaStore:
         self._memory = SearchMemory(spec, self._space)
         self._lives: list[Life] = []
         self._seen: dict[int, Trial] = {}
+        self._spent = Spent()
         self._failure: str | None = None
 
     @classmethod
@@ -104,7 +105,7 @@ class OptunaStore:
         except STORAGE_ERRORS as err:
             history.close()
             raise _unwritable(history, spec, err) from err
-        except StudyNotFoundError:
+        except (StudyNotFoundError, StudyStoreError):
             history.close()
             raise
         return store
@@ -145,11 +146,10 @@ class OptunaStore:
         number = len(self._lives)
         given = planned.hyperparameters if planned else self._spec.defaults() if number == 0 else None
         hyperparameters = self._draw() if given is None else dict(given)
-        place = {"confirms": planned.confirms, "seed_index": planned.seed_index} if planned else {}
         started_at = self._now()
         attrs: dict[str, Any] = {lives.STATE: TrialState.RUNNING.value, lives.STARTED_AT: started_at}
-        if place:
-            attrs[lives.PLANNED] = place
+        if planned:
+            attrs[lives.PLANNED] = {"confirms": planned.confirms, "seed_index": planned.seed_index}
         params = self._space.encode(self._space.nearest(hyperparameters))
         if self._space.decode(params) != hyperparameters:  # a default that lies outside of the space
             attrs[lives.HYPERPARAMETERS] = dict(hyperparameters)
@@ -157,7 +157,14 @@ class OptunaStore:
         with self._writing(in_batch=False):
             # One record: a crash leaves a trial with all its hyperparameters or none.
             trial_id = self._history.storage.create_new_trial(self._study_id, template)
-        life = Life(number=number, trial_id=trial_id, hyperparameters=hyperparameters, started_at=started_at, **place)
+        life = Life(
+            number=number,
+            trial_id=trial_id,
+            hyperparameters=hyperparameters,
+            started_at=started_at,
+            confirms=planned.confirms if planned else None,
+            seed_index=planned.seed_index if planned else None,
+        )
         if given is not None:
             self._memory.adopt(life)
         self._lives.append(life)
@@ -180,11 +187,6 @@ class OptunaStore:
         if report.step in life.evaluations:
             return
         self._unfinished(report.trial_number, "a report")
-        if self._rule.name not in report.metrics:
-            raise StudyStoreError(
-                f"trial {report.trial_number}, step {report.step}: the report has no metric "
-                f"{self._rule.name!r}, only {sorted(report.metrics)}. Set `metric.name` to one of them."
-            )
         self._store(life, report, value)
 
     def should_prune(self, trial_number: int) -> bool:
@@ -252,6 +254,17 @@ class OptunaStore:
         life.test = dict(metrics)
         self._seen.pop(trial_number, None)
 
+    @property
+    def spent(self) -> Spent:
+        """What the study has spent, as of the last :meth:`spend`."""
+        return self._spent
+
+    def spend(self, spent: Spent) -> None:
+        """Remember what the study has spent so far, over all its sessions."""
+        with self._writing():
+            self._history.storage.set_study_user_attr(self._study_id, lives.SPENT, asdict(spent))
+        self._spent = spent
+
     def reports(self, trial_number: int) -> Sequence[Report]:
         """All stored evaluations of a trial, by step."""
         return self._life(trial_number).reports
@@ -272,10 +285,9 @@ class OptunaStore:
     # Opening
 
     def _load(self) -> None:
-        storage = self._history.storage
-        study_attrs = storage.get_study_user_attrs(self._study_id)
-        for frozen in storage.get_all_trials(self._study_id, deepcopy=False):
-            life = Life.of(frozen, self._space, study_attrs)
+        spent = self._history.storage.get_study_user_attrs(self._study_id).get(lives.SPENT, {})
+        self._spent = Spent(seconds=spent.get("seconds", 0.0), gpu_seconds=spent.get("gpu_seconds", 0.0))
+        for life, frozen in read_lives(self._history, self._study_id, self._space):
             self._memory.adopt(life)
             self._lives.append(life)
             if not life.state.is_finished:
@@ -343,7 +355,9 @@ class OptunaStore:
     def _unfinished(self, trial_number: int, what: str) -> Life:
         life = self._life(trial_number)
         if life.state.is_finished:
-            raise StudyStoreError(f"trial {trial_number}: has ended as {life.state} and cannot take {what}.")
+            raise StudyStoreError(
+                f"trial {trial_number}: has ended as {life.state} and cannot take {what}. Ask for a new trial."
+            )
         return life
 
 

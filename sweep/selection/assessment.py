@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OTHER_ROWS = "the two were not evaluated on the same rows, so there is no paired test."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOnSplit:
+    """A model to assess.
+
+    Attributes:
+        model: A folder transformers can load.
+        prepared: Folder of the prepared data.
+        settings: Training settings it was made with.
+    """
+
+    model: Path
+    prepared: str
+    settings: Mapping[str, Any]
 
 
 def assess(

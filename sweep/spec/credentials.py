@@ -58,6 +58,7 @@ def with_secrets(
     given: Mapping[str, Any] | None,
     environ: Mapping[str, str],
     needed: Collection[str] | None,
+    struck: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """A stored spec with the values that were struck out, as far as they are to be had.
 
@@ -66,6 +67,8 @@ def with_secrets(
         given: The spec to take them from, resolved, or None.
         environ: The variables to take them from otherwise.
         needed: Keys that must have their value; None for all.
+        struck: Keys whose values were struck out, as ``stored_spec`` told; None if nobody noted them, as older
+            releases did not: then a value with ``***`` in it is taken for one.
 
     Raises:
         UserError: If one of them has not.
@@ -73,7 +76,8 @@ def with_secrets(
     filled = copy.deepcopy(dict(values))
     missing = []
     for key in _keys(values):
-        if MASK not in str(_at(values, key)):
+        if key not in struck if struck is not None else MASK not in str(_at(values, key)):
+            # A text of the user's own may have stars in it.
             continue
         found = _at(given or {}, key) or environ.get(VARIABLES.get(key, ""))
         if found:

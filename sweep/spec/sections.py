@@ -168,11 +168,13 @@ class BudgetSpec(Part):
 
     Attributes:
         trials: Finished trials, exactly.
-        hours: Wall hours of the driver; None is unlimited.
+        hours: Wall hours of the study's drivers, over all sessions; None is unlimited.
+        gpu_hours: Wall hours of all attempts times ``resources.gpus_per_trial``; likewise.
     """
 
     trials: int = Field(default=20, ge=1)
     hours: float | None = Field(default=None, gt=0, le=1_000_000)
+    gpu_hours: float | None = Field(default=None, gt=0, le=1_000_000_000)
 
 
 class ResourcesSpec(Part):
@@ -202,6 +204,7 @@ class LimitsSpec(Part):
         disk_gb: Quota of the study's own folder, in 10⁹ bytes; the study pauses before it is exceeded.
         free_disk_gb: What must stay free on the storage's disk, in 10⁹ bytes; likewise.
         log_mb: Largest log of a trial, in 10⁶ bytes; its middle is cut out.
+        no_worker_minutes: Longest time without a worker, on a cluster that was joined; then the study pauses.
         preparation_minutes: Longest time in which the data is prepared; then the study cannot begin.
         evaluation_minutes: Longest time of an evaluation of a finished model, on the test split or of the first
             batch; a study goes without it then.
@@ -214,6 +217,7 @@ class LimitsSpec(Part):
     disk_gb: float | None = Field(default=None, gt=0, le=1_000_000_000)
     free_disk_gb: float = Field(default=0.5, ge=0, le=1_000_000_000)
     log_mb: float = Field(default=20.0, gt=0, le=1_000_000)
+    no_worker_minutes: float = Field(default=60.0, gt=0, le=1_000_000)
     preparation_minutes: float = Field(default=240.0, gt=0, le=1_000_000)
     evaluation_minutes: float = Field(default=60.0, gt=0, le=1_000_000)
 
@@ -290,7 +294,6 @@ class ConfirmSpec(Part):
         splits: ``fresh`` draws training and validation rows anew for each seed as well; the test split stays.
         level: Bound on the probability that a winner is called significant when no finalist beats the defaults.
         racing: Whether finalists that are clearly behind get no further seeds.
-        soup: Whether averages of the finalists' weights enter as well, at no cost of training.
     """
 
     finalists: int = Field(default=3, ge=1, le=100)
@@ -298,7 +301,6 @@ class ConfirmSpec(Part):
     splits: Literal["same", "fresh"] = "same"
     level: float = Field(default=0.05, gt=0, lt=1)
     racing: bool = True
-    soup: bool = False
 
 
 class TrackingSpec(Part):

@@ -57,14 +57,14 @@ metric:
   from: best                        # a trial counts by its best evaluation; or last
 budget:
   trials: 12                        # finished trials
-  hours: null                       # wall hours; null is unlimited
+  hours: null                       # wall hours, over all sessions; null is unlimited
+  gpu_hours: null                   # of all attempts: wall hours times gpus_per_trial; likewise
 confirm: null                       # a mapping: train the best and the defaults anew, and judge
 #  finalists: 3                     # best trials that enter, beside the defaults
 #  seeds: 5                         # fresh seeds for each of them
 #  splits: same                     # fresh draws training and validation rows anew for each seed
 #  level: 0.05                      # how often a winner may be called better by chance
 #  racing: true                     # no further seeds for finalists that are clearly behind
-#  soup: false                      # averages of the finalists' weights enter as well
 resources:
   cpus_per_trial: 1                 # compute threads of a trial
   gpus_per_trial: 0                 # 0.5 lets two trials share one
@@ -78,6 +78,7 @@ limits:                             # a trial beyond them is ended, a study beyo
   disk_gb: null                     # of the study's folder; the study pauses before
   free_disk_gb: 0.5                 # to stay free on the disk; likewise
   log_mb: 20                        # of a trial's log
+  no_worker_minutes: 60             # without a worker on a cluster: the study pauses
   preparation_minutes: 240          # to load, split and tokenise the data in
   evaluation_minutes: 60            # to evaluate a finished model in; a study ends without it
 on:                                 # when an attempt ends badly

@@ -68,6 +68,8 @@ class QuickObjective:
         """Draw three clouds of points."""
         seed = int(settings["data"]["split_seed"])
         splits = _clouds(seed)
+        if "validation_seed" in settings["data"]:
+            splits = _drawn_anew(splits, int(settings["data"]["validation_seed"]))
         digest = hashlib.sha256(b"".join(array.tobytes() for array in splits.values())).hexdigest()
         target = folder / f"quick-{digest[:16]}"
         if not intact(target):
@@ -158,6 +160,11 @@ def _clouds(seed: int) -> dict[str, Array]:
         points = centres[labels] + _NOISE * generator.normal(size=(count, _FEATURES))
         splits[name] = np.column_stack([points, np.ones(count), labels])
     return splits
+
+
+def _drawn_anew(splits: dict[str, Array], seed: int) -> dict[str, Array]:
+    rows = np.random.default_rng(seed).permutation(np.concatenate([splits["train"], splits["validation"]]))
+    return {**splits, "train": rows[: _ROWS["train"]], "validation": rows[_ROWS["train"] :]}
 
 
 def _split(prepared: Path, split: str) -> tuple[Array, NDArray[np.int64]]:

@@ -68,9 +68,17 @@ def gather(
     return seen
 
 
+def start(executor: Executor, request: TrainRequest, log: Path) -> None:
+    """Begin an attempt once a slot is free, on an executor that runs nothing else."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not executor.free_slots and time.monotonic() < deadline:
+        executor.wait(0.5)
+    executor.start(request, log)
+
+
 def run(executor: Executor, request: TrainRequest, log: Path, decision: Decision = Decision.CONTINUE) -> list[Event]:
     """Run one attempt to its end on an executor that runs nothing else."""
-    executor.start(request, log)
+    start(executor, request, log)
     return gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=decision)
 
 
@@ -137,6 +145,7 @@ class ExecutorConformance:
             ("memory", AttemptEnd.OOM, "MemoryError"),
             ("device-memory", AttemptEnd.OOM, "CUDA out of memory"),
             ("disk-full", AttemptEnd.DISK_FULL, "step-3: the checkpoint cannot be written"),
+            ("talk-of-a-full-disk", AttemptEnd.FAILED, "the tokenizer's vocabulary is full"),
             ("exit", AttemptEnd.LOST, "exited with code 9"),
             ("quit", AttemptEnd.FAILED, "SystemExit: 3"),
         ],

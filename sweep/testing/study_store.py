@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sweep.domain import AttemptEnd, Report, Setback, Trial, TrialState
+from sweep.domain import AttemptEnd, Report, Setback, Spent, Trial, TrialState
 from sweep.errors import StudyStoreError
 from sweep.ports import StudyStore
 
@@ -66,6 +66,8 @@ def check_life_of_a_trial(under_test: StoreUnderTest) -> None:
     _expect(running.value == 0.9 and running.step == 8 and running.checkpoint == second.checkpoint, running)
     store.tell(0, TrialState.COMPLETE, second)
     store.keep_test(0, {METRIC: 0.85})
+    store.spend(Spent(seconds=3600.5, gpu_seconds=1.25))
+    _expect(under_test.reopen().spent == store.spent == Spent(seconds=3600.5, gpu_seconds=1.25), "spending is kept")
     done = _same_after_reopening(under_test, store)[0]
     _expect(done.state is TrialState.COMPLETE and done.value == 0.9 and done.step == 8, done)
     _expect(done.metrics == second.metrics and done.test == {METRIC: 0.85}, done)

@@ -149,6 +149,8 @@ class ToyObjective:
             sys.exit(3)
         if how == "disk-full":
             raise CheckpointError("step-3: the checkpoint cannot be written") from OSError(errno.ENOSPC, "no space")
+        if how == "talk-of-a-full-disk":
+            raise ValueError("No space left on device (os error 28): the tokenizer's vocabulary is full")
         if how == "loop":
             self._loop_for_ever()
         if how == "hold-the-interpreter":

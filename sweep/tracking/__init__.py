@@ -6,12 +6,13 @@ see :mod:`sweep.tracking.ranks`), the winner's run and its model alone have ``sw
 Importing this package imports no MLflow.
 """
 
-from sweep.tracking.reader import experiment_id, resolve_model, run_ids, set_aside, undelivered
+from sweep.tracking.reader import damaged_notes, experiment_id, resolve_model, run_ids, set_aside, undelivered
 from sweep.tracking.recorder import SpoolRecorder
 from sweep.tracking.sync import drain, settle, start_over
 
 __all__ = [
     "SpoolRecorder",
+    "damaged_notes",
     "drain",
     "experiment_id",
     "resolve_model",

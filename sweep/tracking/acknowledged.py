@@ -53,6 +53,14 @@ class Acknowledged:
                 f"{path}: cannot be read ({err}). Delete it; delivery then starts over and repeats nothing."
             ) from err
 
+    @classmethod
+    def readable(cls, folder: Path) -> Acknowledged:
+        """What was saved last; nothing acknowledged where that cannot be read, as delivery itself takes it."""
+        try:
+            return cls.load(folder)
+        except RecordingError:
+            return cls()
+
     def forget(self) -> None:
         """Start over: nothing was delivered and nothing made."""
         self.repeat()

@@ -1,4 +1,4 @@
-"""Files that go with runs: gathered in one temporary folder, sent in one go."""
+"""Files that go with runs: gathered in one temporary folder, then sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def log_study_files(tracker: Tracker, record: StudyBegun) -> None:
         (folder / "spec.yaml").write_text(spec, encoding="utf-8")
         write_json(folder / "environment.json", dict(record.environment))
         write_json(folder / "data.json", dict(record.data))
-        tracker.client.log_artifacts(tracker.parent(), scratch)
+        send_files(tracker, tracker.parent(), folder)
 
 
 def log_trial_files(tracker: Tracker, run_id: str, trial: TrialMemory, metric: str) -> None:
@@ -42,7 +42,15 @@ def log_trial_files(tracker: Tracker, run_id: str, trial: TrialMemory, metric: s
             write_table(trial.history, folder / "curves.csv")
             title = f"{trial_name(trial.number)} · {trial.state}"
             draw(trial.history, folder / "learning_curves.png", title=title, metric=metric)
-        tracker.client.log_artifacts(run_id, scratch)
+        send_files(tracker, run_id, folder)
+
+
+def send_files(tracker: Tracker, run_id: str, folder: Path) -> None:
+    """Each file by itself: where calls fail by chance, the client is patient with each."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            below = path.parent.relative_to(folder).as_posix()
+            tracker.client.log_artifact(run_id, str(path), None if below == "." else below)
 
 
 def write_json(path: Path, value: object) -> None:

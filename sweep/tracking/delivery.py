@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from sweep.ports import (
 from sweep.tracking import words
 from sweep.tracking.acknowledged import Acknowledged
 from sweep.tracking.artifacts import log_study_files, log_trial_files
+from sweep.tracking.blame import Blame
 from sweep.tracking.failures import FAILURES, StoreLostError, is_missing, is_refusal, reason
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.models import dataset_inputs, keep_model
@@ -75,6 +77,7 @@ class Delivery:
         self._folder = folder
         self._rejected = Rejected(folder)
         self._ranks = Ranks(tracker, memory)
+        self._blame = Blame(tracker)
         self._waiting: dict[int, list[Item]] = {}
 
     def deliver(self, items: Sequence[Item]) -> None:
@@ -99,6 +102,7 @@ class Delivery:
             self._acknowledge(items[-1])
         except FAILURES:
             self._tracker.doubt()
+            self._acknowledge_what_is_done(items)
             raise
 
     def tidy(self) -> None:
@@ -128,6 +132,12 @@ class Delivery:
     def _acknowledge(self, last: Item) -> None:
         self._acked.offset = last.entry.end
         self._acked.save(self._folder)
+
+    def _acknowledge_what_is_done(self, items: Sequence[Item]) -> None:
+        """Up to the first that is not: whoever goes on after this process begins there."""
+        done = list(itertools.takewhile(lambda item: item.done, items))
+        if done and done[-1].entry.end > self._acked.offset:
+            self._acknowledge(done[-1])
 
     def _take(self, item: Item) -> None:
         record = item.entry.record
@@ -160,11 +170,12 @@ class Delivery:
         try:
             self._send(number, items)
         except FAILURES as err:
-            if not is_refusal(err):
+            first = items[0].entry.record
+            if not is_refusal(err) and not self._blame.is_on(first, err):
                 raise
             # One of them is at fault: find it, so that the others arrive.
             for item in items:
-                self._attempt(item.entry.record, lambda item=item: self._send(number, [item]))  # type: ignore[misc]
+                self._attempt(item.entry.record, lambda item=item: self._send(number, [item]), key=first)  # type: ignore[misc]
                 item.done = True
         for item in items:
             item.done = True
@@ -203,12 +214,18 @@ class Delivery:
                 self._attempt(record, self._ranks.update_all)
                 self._attempt(record, lambda: end_study(self._tracker, self.memory, record))
 
-    def _attempt(self, record: Record | None, action: Callable[[], object]) -> None:
-        """Do it; a refusal sets the record aside, anything else goes up."""
+    def _attempt(self, record: Record | None, action: Callable[[], object], key: Record | None = None) -> None:
+        """Do it; a refusal sets the record aside, and so does a failure that it alone has; anything else goes up.
+
+        Args:
+            record: What it is about.
+            action: Delivers it, or a part of it.
+            key: The record under whose name failures are counted, if it is another.
+        """
         try:
             action()
         except FAILURES as err:
-            if not is_refusal(err):
+            if not is_refusal(err) and not self._blame.is_on(key or record, err):
                 raise
             if is_missing(err) and self._tracker.is_lost():
                 raise StoreLostError(reason(err)) from err

@@ -26,6 +26,8 @@ _REFUSED = frozenset(
 )
 """A login that is refused is not among them: that is no fault of the record, and can be mended meanwhile."""
 
+_FULL_DISK_WORDS = ("No space left on device", "database or disk is full")
+
 _REFUSED_STATUS = frozenset({400, 404, 409, 413, 422})
 
 FAILURES: tuple[type[Exception], ...] = (
@@ -51,11 +53,14 @@ class StoreLostError(Exception):
 
 def is_refusal(error: Exception) -> bool:
     """Whether repeating the request cannot help: the record is set aside then, and tried no more."""
-    if is_disk_full(error):
+    if is_disk_full(error) or _tells_of_a_full_disk(error):
         return False
     if isinstance(error.__cause__, MlflowException) and not is_refusal(error.__cause__):
         # Some of MLflow's methods ask twice, and call it an invalid parameter if the first answer did not come.
         return False
+    if isinstance(error.__cause__, OverflowError):
+        # A number that a database opened directly has no room for; MLflow calls it an error of its own.
+        return True
     if isinstance(error, MlflowException):
         return not _is_from_a_proxy(error) and str(error.error_code) in _REFUSED
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -69,6 +74,11 @@ def is_refusal(error: Exception) -> bool:
         # A file that is gone stays gone; a full disk or a lost connection does not.
         return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
     return True
+
+
+def _tells_of_a_full_disk(error: Exception) -> bool:
+    """Whether a server answers that its own disk is full; across HTTP there are only words."""
+    return isinstance(error, MlflowException) and any(words in str(error) for words in _FULL_DISK_WORDS)
 
 
 def is_missing(error: Exception) -> bool:

@@ -18,13 +18,16 @@ class PatientClient:
     """Stands before an ``MlflowClient`` and has its methods.
 
     A delivery takes many requests; where three of ten fail, hardly any would get through without this.
+
+    Attributes:
+        impatient: The client itself.
     """
 
     def __init__(self, client: Any) -> None:
-        self._client = client
+        self.impatient = client
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
+        method = getattr(self.impatient, name)
         return method if name.startswith(_ONCE) else _repeating(method)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.errors import ModelError
+from sweep.errors import ModelError, RecordingError
 from sweep.layout import StudyLayout
 from sweep.redaction import redacted
 from sweep.tracking.acknowledged import Acknowledged
@@ -13,30 +13,27 @@ from sweep.tracking.spool import count_records
 
 
 def run_ids(layout: StudyLayout) -> dict[int, str]:
-    """MLflow's run by trial number, for the trials delivered so far. Does not import MLflow.
-
-    Raises:
-        RecordingError: If delivery's notes cannot be read.
-    """
-    return Acknowledged.load(layout.spool).runs
+    """MLflow's run by trial number, for the trials delivered so far. Does not import MLflow."""
+    return Acknowledged.readable(layout.spool).runs
 
 
 def experiment_id(layout: StudyLayout) -> str | None:
-    """MLflow's id of the study's experiment, once it is made. Does not import MLflow.
-
-    Raises:
-        RecordingError: If delivery's notes cannot be read.
-    """
-    return Acknowledged.load(layout.spool).experiment_id
+    """MLflow's id of the study's experiment, once it is made. Does not import MLflow."""
+    return Acknowledged.readable(layout.spool).experiment_id
 
 
 def undelivered(layout: StudyLayout) -> int:
-    """How many records wait in the spool. Does not import MLflow.
+    """How many records wait in the spool: all, where delivery's notes cannot be read. Does not import MLflow."""
+    return count_records(layout.spool, Acknowledged.readable(layout.spool).offset)
 
-    Raises:
-        RecordingError: If delivery's notes cannot be read.
-    """
-    return count_records(layout.spool, Acknowledged.load(layout.spool).offset)
+
+def damaged_notes(layout: StudyLayout) -> str | None:
+    """Why delivery's notes cannot be read, with the remedy; None if they can."""
+    try:
+        Acknowledged.load(layout.spool)
+    except RecordingError as err:
+        return str(err)
+    return None
 
 
 def set_aside(layout: StudyLayout) -> tuple[int, Path]:

@@ -5,6 +5,7 @@ r"""Append-only file of records, one a line, each with its checksum.
     <spool>/records.jsonl     8 hex digits of CRC-32, a space, JSON, "\n"; the first line names the spool
     <spool>/acked.json        how far delivery got, and what it made
     <spool>/rejected.jsonl    records that the tracker refused for good, with the reason
+    <spool>/scratch/          temporary files of the process that delivers
 
 One process appends, one other reads behind it. A record is durable when ``append`` returns.
 """
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from sweep.durable import sync_folder
 from sweep.errors import RecordingError
 from sweep.ports import Record
 from sweep.tracking.records import VERSION, from_json, identity, to_json
@@ -80,7 +82,7 @@ class Spool:
             spool = cls(path, uid or uuid.uuid4().hex, intact, known)
             if uid is None:
                 spool._write([f'{_HEADER},"version":{VERSION},"uid":"{spool.uid}"}}'])
-                _sync_folder(folder)
+                sync_folder(folder)
         except OSError as err:
             raise RecordingError(f"{path}: cannot be opened ({err}). Make the storage writable.") from err
         return spool
@@ -220,11 +222,3 @@ def _intact_size(path: Path) -> int:
             if _text(line) is not None:
                 intact = end
     return intact
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import shutil
 import sqlite3
-import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -29,8 +28,8 @@ def absolute_uri(tracking_uri: str) -> str:
 def prepare_sqlite(path: Path, cache: Path) -> None:
     """Make the store's file if it is missing, and set write-ahead logging once.
 
-    MLflow builds an empty store by some fifty migrations, each with its own fsync. Here they run on a scratch
-    file, once for each version of MLflow; a copy of the result is put in place, never over an existing file.
+    MLflow builds an empty store by some fifty migrations, each with its own fsync. Here they run in
+    memory, once for each version of MLflow; a copy of the result is put in place, never over an existing file.
 
     Args:
         path: The store.
@@ -66,16 +65,14 @@ def _template(cache: Path) -> Path:
     template = cache / f"mlflow-{version}.db"
     if _is_sound(template):
         return template
-    scratch = Path(tempfile.mkdtemp(prefix="sweep-store-", dir="/dev/shm" if _has_memory() else None))
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = cache / f".{template.name}-{os.getpid()}"
     try:
-        fresh = scratch / "mlflow.db"
-        _build(fresh)
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = cache / f".{template.name}-{os.getpid()}"
-        _copy_durably(fresh, temporary)
+        _build(temporary)
+        _sync(temporary)
         temporary.replace(template)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
     return template
 
 
@@ -83,15 +80,14 @@ def _build(path: Path) -> None:
     from mlflow.store.db.utils import _initialize_tables as initialize_tables
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    engine = create_sqlalchemy_engine(f"{PREFIX}{path}")
+    # In memory: what is killed leaves nothing behind.
+    engine = create_sqlalchemy_engine("sqlite://")
     try:
         initialize_tables(engine)
+        with closing(sqlite3.connect(path)) as database, closing(engine.raw_connection()) as built:
+            built.driver_connection.backup(database)
     finally:
         engine.dispose()
-
-
-def _has_memory() -> bool:
-    return os.access("/dev/shm", os.W_OK)
 
 
 def _is_sound(template: Path) -> bool:
@@ -110,5 +106,9 @@ def _is_sound(template: Path) -> bool:
 
 def _copy_durably(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
-    with target.open("rb+") as file:
+    _sync(target)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
         os.fsync(file.fileno())

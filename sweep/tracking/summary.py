@@ -15,7 +15,7 @@ from mlflow.entities import Metric
 from sweep.ports import StudyBegun, StudyOver, VerdictReached
 from sweep.redaction import redacted_values
 from sweep.tracking import words
-from sweep.tracking.artifacts import write_json
+from sweep.tracking.artifacts import send_files, write_json
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.tracker import Tracker
 
@@ -60,7 +60,7 @@ def end_study(tracker: Tracker, memory: StudyMemory, record: StudyOver) -> None:
     tracker.log(parent, metrics=[Metric(key, value, at, finished) for key, value in numbers.items()], tags=tags)
     with tempfile.TemporaryDirectory(prefix="sweep-") as scratch:
         _write_leaderboard(memory, Path(scratch))
-        tracker.client.log_artifacts(parent, scratch)
+        send_files(tracker, parent, Path(scratch))
     spec = memory.begun.spec if memory.begun else {}
     tracker.client.set_experiment_tag(tracker.experiment(), _NOTE, _note(spec, text))
     status = words.STUDY_STATUS.get(record.state, "KILLED")

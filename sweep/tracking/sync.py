@@ -66,8 +66,12 @@ def settle(layout: StudyLayout, tracking_uri: str) -> bool:
 
     Returns:
         Whether there was something to tell.
+
+    Raises:
+        RecordingError: If that process cannot be started.
+        OSError: If the storage cannot be written.
     """
-    if not layout.spool.is_dir() or Acknowledged.load(layout.spool).settled:
+    if not layout.spool.is_dir() or Acknowledged.readable(layout.spool).settled:
         return False
     lock = try_lock(layout.spool)
     if lock is None:

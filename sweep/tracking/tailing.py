@@ -67,11 +67,18 @@ class Tailing:
             elif is_ending:
                 break
             else:
-                self._patiently(delivery.tidy)
+                self._tidy(delivery)
             if len(items) < RECORDS_PER_BATCH:
                 self._ending.event.wait(POLL_SECONDS)
         if not self._ending.is_driven:
             self._patiently(delivery.driver_ended)
+
+    def _tidy(self, delivery: Delivery) -> None:
+        try:
+            delivery.tidy()
+        except FAILURES as err:
+            # The next idle moment comes soon; records that come meanwhile must not wait for it.
+            _log.warning("ranks are not up to date: %s", reason(err))
 
     def _unsettle(self, acked: Acknowledged) -> None:
         acked.settled = False

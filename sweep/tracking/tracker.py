@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,19 @@ class Tracker:
                 return True
             raise
         return False
+
+    def probe(self) -> None:
+        """Write something harmless, once and without patience: a tag that goes again, and a file.
+
+        Raises:
+            Exception: Of ``failures.FAILURES``, if the tracker takes writes not now, or has no run of this study yet.
+        """
+        if self._acked.parent_run_id is None:
+            raise LookupError("the study's run is not made yet")
+        client = self.client.impatient
+        client.set_tag(self._acked.parent_run_id, words.PROBE, str(time.time()))
+        client.delete_tag(self._acked.parent_run_id, words.PROBE)
+        client.log_text(self._acked.parent_run_id, "Written to see whether files are taken.\n", "probe.txt")
 
     def experiment(self) -> str:
         """The study's experiment, restored if somebody deleted it before this connection was made."""

@@ -27,6 +27,7 @@ SEED_INDEX = "sweep.seed_index"
 WINNER = "sweep.winner"
 IS_SIGNIFICANT = "sweep.is_significant"
 VERDICT = "sweep.verdict"
+PROBE = "sweep.probe"
 
 OBJECTIVE_VALUE = "objective_value"
 

@@ -10,10 +10,13 @@ whose own process waits for this one. Killing it at any moment is safe.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -97,6 +100,7 @@ def main() -> int:
         _log.info("started for process %d", options.driver)
         # Training comes first where cores are short.
         os.nice(5)
+        _use_scratch(layout.spool / "scratch")
         from sweep.tracking.settings import quiet_mlflow
 
         quiet_mlflow(delivering=True)
@@ -104,6 +108,15 @@ def main() -> int:
 
         Tailing(layout, tracking_uri, ending).run()
     return 0
+
+
+def _use_scratch(folder: Path) -> None:
+    """Temporary files lie with the study: what a killed writer left goes when the next one begins."""
+    shutil.rmtree(folder, ignore_errors=True)
+    # Where the disk is full, the machine's own place for them may not be.
+    with contextlib.suppress(OSError):
+        folder.mkdir()
+        tempfile.tempdir = str(folder)
 
 
 def _take_lock(layout: StudyLayout) -> IO[str]:

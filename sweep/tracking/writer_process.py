@@ -57,7 +57,10 @@ class WriterProcess:
                     command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
                 )
         except OSError as err:
-            raise RecordingError(f"{log}: the tracking process cannot be started ({err}).") from err
+            raise RecordingError(
+                f"{log}: the tracking process cannot be started ({err}). "
+                "Free memory or processes; `sweep sync` delivers then."
+            ) from err
         self._began = time.monotonic()
         # Everybody may read a command line; the URI may hold a password.
         self._say(self._tracking_uri)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 from ray._raylet import GcsClient
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
@@ -123,6 +124,14 @@ class Nodes:
         )
         assert accepted
 
+    def wanted_cpus(self) -> float:
+        """CPUs that actors wait for, as an autoscaler is told."""
+        state = get_cluster_resource_state(GcsClient(address=self._cluster.address))
+        return sum(
+            request.count * request.request.resources_bundle.get("CPU", 0.0)
+            for request in state.pending_resource_requests
+        )
+
     def close(self) -> None:
         """End the cluster."""
         for node in list(self._cluster.worker_nodes):
@@ -171,11 +180,11 @@ class QuickStudy:
         self.recorder = MemoryRecorder()
         self.observer = Watcher()
         self.trials: list[Trial] = []
-        self.attempts_begun = 0
+        self.stop = StopRequest.NONE
 
     def run(self, executor: Executor) -> LoopResult:
-        """Run it in this thread."""
-        store = OptunaStore.create(self.spec)
+        """Run it in this thread, or go on with it."""
+        store = OptunaStore.open(self.spec) if self.trials else OptunaStore.create(self.spec)
         try:
             loop = StudyLoop(
                 spec=self.spec,
@@ -188,7 +197,7 @@ class QuickStudy:
                 request_for=self.request,
                 log_of=self.spec.layout.log,
                 artifacts_of=self.spec.layout.artifacts,
-                stop_requested=lambda: StopRequest.NONE,
+                stop_requested=lambda: self.stop,
             )
             result = loop.run()
             self.trials = list(store.trials())
@@ -265,11 +274,17 @@ class QuickStudy:
 
 @contextlib.contextmanager
 def workers(
-    cluster: RayCluster, parent: WarmParent | None = None, *, share: TrialShare | None = None, count: int | None = None
+    cluster: RayCluster,
+    parent: WarmParent | None = None,
+    *,
+    share: TrialShare | None = None,
+    count: int | None = None,
+    modules: Sequence[str] = QUICK_MODULES,
+    **more: Any,
 ) -> Iterator[RayExecutor]:
     """Workers of the quick objective on a cluster."""
     executor = RayExecutor(
-        RayCluster(workers=count), share or TrialShare(), QUICK, parent=parent, modules=QUICK_MODULES
+        RayCluster(workers=count), share or TrialShare(), QUICK, parent=parent, modules=modules, **more
     )
     try:
         yield executor

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.domain import TrialState
+from sweep.domain import AttemptEnd, Setback, TrialState
 from sweep.errors import StudyStoreError
 from sweep.search import OptunaStore, read_trials
 from sweep.search.journal import mend_torn_tail
@@ -119,6 +120,37 @@ def test_damage_in_the_middle_is_told_and_not_cut_away(tmp_path: Path) -> None:
     assert journal_of(spec).read_bytes() == damaged
 
 
+ALTERED = {
+    "a field is gone": (b'"fidelity":0.5,', b""),
+    "a state is none": (b'"sweep:state":"COMPLETE"', b'"sweep:state":"WELL"'),
+    "a report is a number": (b'"sweep:report:5":.*', b'"sweep:report:5":7}}'),
+}
+
+
+@pytest.mark.parametrize("altered", ALTERED)
+def test_records_that_say_what_nobody_can_have_written_are_told_with_a_remedy(tmp_path: Path, altered: str) -> None:
+    spec = spec_in(tmp_path)
+    begun(spec).close()
+    written, by = ALTERED[altered]
+    damaged = re.sub(written, by, journal_of(spec).read_bytes())
+    journal_of(spec).write_bytes(damaged)
+    for opened in (OptunaStore.open, read_trials):
+        with pytest.raises(StudyStoreError, match=r"journal\.log.*damaged.*backup"):
+            opened(spec)
+    assert journal_of(spec).read_bytes() == damaged
+
+
+def test_what_a_later_release_wrote_besides_of_a_setback_is_left_out(tmp_path: Path) -> None:
+    spec, setback = spec_in(tmp_path), Setback(attempt=1, end=AttemptEnd.LOST, step=5, reason="its node is gone")
+    store = begun(spec)
+    store.pause(1, setback)
+    store.close()
+    content = journal_of(spec).read_bytes()
+    journal_of(spec).write_bytes(content.replace(b'"reason":', b'"told_by":"a later release","reason":'))
+    assert read_trials(spec)[1].setbacks == (setback,)
+    assert OptunaStore.open(spec).trials()[1].setbacks == (setback,)
+
+
 def test_a_stale_lock_does_not_hold_up_the_next_driver(tmp_path: Path) -> None:
     spec = spec_in(tmp_path)
     begun(spec).close()
@@ -157,7 +189,7 @@ def test_after_a_failed_write_the_store_refuses_and_the_file_is_whole_for_the_ne
 WRITER = """
 import sys
 from pathlib import Path
-from sweep.domain import TrialState
+from sweep.domain import AttemptEnd, Setback, TrialState
 from sweep.search import OptunaStore
 from tests_history import spec_in
 from sweep.testing.study_store import evaluation

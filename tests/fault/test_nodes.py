@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweep.engine.control import StopCause, StopRequest
 from sweep.execution import ray_workers
-from tests.fault.clusters import Nodes, QuickStudy, eventually, send, workers
+from sweep.execution.ray_cluster import TrialShare
+from sweep.execution.ray_workers import RayExecutor
+from tests.fault import faulty_node
+from tests.fault.clusters import QUICK_MODULES, Nodes, QuickStudy, eventually, send, workers
+from tests.fault.faulty_node import FAULTY_NODE
 
 ELSEWHERE_SECONDS = 30.0
 EVALUATED_AT = 20
@@ -61,24 +67,30 @@ def assert_went_on_elsewhere(study: QuickStudy, trial: int) -> None:
     assert "/step-" in study.log(trial), "it went on from a checkpoint"
 
 
+def free(executor: RayExecutor) -> int:
+    """Free slots now."""
+    assert list(executor.wait(0)) == []
+    return executor.free_slots
+
+
 def test_a_node_that_joins_is_used_and_one_that_goes_takes_its_slots_along(nodes: Nodes, tmp_path: Path) -> None:
     with workers(nodes.joined) as executor:
-        eventually("the first worker", lambda: executor.free_slots == 1)
+        eventually("the first worker", lambda: free(executor) == 1)
         assert executor.slots == 1
         joined = nodes.add(cpus=2)
-        eventually("the workers of the node that joined", lambda: executor.free_slots == 3)
+        eventually("the workers of the node that joined", lambda: free(executor) == 3)
         assert executor.slots == 3
         nodes.dismiss(joined)
-        eventually("the slots to go", lambda: executor.free_slots == executor.slots == 1)
+        eventually("the slots to go", lambda: free(executor) == executor.slots == 1)
 
 
 def test_a_fixed_number_of_workers_is_kept_asking_for(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
     with workers(nodes.joined, count=4) as executor:
-        eventually("the workers that fit", lambda: executor.free_slots == executor.slots == 2)
+        eventually("the workers that fit", lambda: free(executor) == executor.slots == 2)
         joined = nodes.add(cpus=3)
-        eventually("the workers asked for", lambda: executor.free_slots == executor.slots == 4)
+        eventually("the workers asked for", lambda: free(executor) == executor.slots == 4)
         nodes.dismiss(joined)
-        eventually("the slots to go", lambda: executor.free_slots == executor.slots == 2)
+        eventually("the slots to go", lambda: free(executor) == executor.slots == 2)
 
 
 def test_a_removed_node_loses_no_trial(nodes: Nodes, victim: Any, tmp_path: Path) -> None:
@@ -153,3 +165,85 @@ def test_pain_02_a_node_cut_off_for_too_long_loses_its_attempt_once(
     assert trial in {record.trial_number for record in study.begun_again()}
     assert {setback.end.value for setback in study.observer.setbacks} == {"LOST"}
     eventually("the old attempt to end", lambda: not nodes.trials(victim), seconds=30)
+
+
+TWO_CPUS = TrialShare(cpus=2.0)
+"""More than the first node has."""
+
+
+def test_a_cluster_without_room_is_asked_for_a_node_and_the_study_begins_once_it_comes(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    study = QuickStudy(tmp_path)
+    joined: list[Any] = []
+    study.observer.ready = nodes.wanted_cpus
+    study.observer.disturb = lambda: joined.append(nodes.add(cpus=2))
+    try:
+        with workers(nodes.joined, share=TWO_CPUS, patience_seconds=60.0) as executor:
+            assert study.run(executor).state == "COMPLETE"
+    finally:
+        for node in joined:
+            nodes.dismiss(node)
+    study.assert_each_trial_finished_once_as_if_nothing_had_happened()
+    assert study.observer.setbacks == []
+
+
+def test_a_stop_is_heard_while_there_is_no_worker_and_asking_for_slots_waits_for_nothing(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    study = QuickStudy(tmp_path)
+    study.observer.ready = lambda: True
+
+    def stop() -> None:
+        study.stop = StopRequest.DRAIN
+
+    study.observer.disturb = stop
+    with workers(nodes.joined, share=TWO_CPUS) as executor:
+        began = time.monotonic()
+        assert executor.free_slots == executor.slots == 0
+        result = study.run(executor)
+        assert time.monotonic() - began < 30
+    assert (result.state, result.cause) == ("PAUSED", StopCause.REQUEST)
+
+
+def test_a_study_whose_last_node_goes_pauses_after_its_patience_and_goes_on_with_the_next(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_workers, "_TELL_SECONDS", 1.0)
+    study = QuickStudy(tmp_path)
+    only = nodes.add(cpus=2)
+    study.observer.ready = lambda: study.trial_of(nodes.trials(only)) is not None
+    study.observer.disturb = lambda: nodes.cut(only)
+    told: list[str] = []
+    with workers(nodes.joined, share=TWO_CPUS, patience_seconds=6.0, note=told.append) as executor:
+        result = study.run(executor)
+    assert (result.state, result.cause) == ("PAUSED", StopCause.WORKERS)
+    assert "no worker was up for 0.1 min (limits.no_worker_minutes): each needs 2 CPUs" in (result.reason or "")
+    assert len(told) >= 1
+    assert "the study waits up to 0.1 min" in told[-1]
+    assert {trial.state.value for trial in study.trials} <= {"PAUSED", "COMPLETE"}
+    another = nodes.add(cpus=2)
+    try:
+        with workers(nodes.joined, share=TWO_CPUS) as executor:
+            assert study.run(executor).state == "COMPLETE"
+    finally:
+        nodes.dismiss(another)
+    study.assert_each_trial_finished_once_as_if_nothing_had_happened()
+
+
+def test_a_node_that_can_start_no_trial_process_costs_no_trial_a_retry_and_others_are_used(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(FAULTY_NODE, "1")
+        faulty = nodes.add(cpus=4)
+    study = QuickStudy(tmp_path, "budget.trials=4", "on.lost.retries=0")
+    try:
+        with workers(nodes.joined, modules=(*QUICK_MODULES, faulty_node.__name__)) as executor:
+            eventually("a worker of each node", lambda: free(executor) == 5)
+            assert study.run(executor).state == "COMPLETE"
+    finally:
+        nodes.dismiss(faulty)
+    study.assert_each_trial_finished_once_as_if_nothing_had_happened()
+    assert study.begun_again(), "no trial met the faulty node"
+    assert study.observer.setbacks == []

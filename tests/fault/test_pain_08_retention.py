@@ -39,10 +39,11 @@ from sweep.layout import StudyLayout
 from sweep.ports import Event, Reported
 from sweep.redaction import Redactor
 from sweep.search import OptunaStore, read_trials
-from sweep.spec import parse_spec, spec_text
+from sweep.spec import parse_spec, spec_text, stored_spec
 from sweep.spec.model import StudySpec
 from sweep.study_files import write_atomically
 from sweep.testing.doubles import MemoryRecorder, SilentObserver
+from tests.integration.journey.conftest import wait_for
 from tests.small_disk import small_disk
 
 SPEC = """
@@ -58,6 +59,7 @@ budget: {trials: 7}
 keep: 2
 storage: .
 """
+SWEEP = [sys.executable, "-m", "sweep.cli.main"]
 _DEAD = 2**22 + 1
 
 
@@ -460,7 +462,7 @@ def test_pain_08_gc_removes_prepared_data_only_when_told_to_and_none_that_a_stud
     assert collect(finished)["removed"] == []
     removed = collect(finished, "--prepared")["removed"]
     assert [Path(row["path"]).name for row in removed] == ["unused"]
-    assert [folder.name for folder in layout.prepared.iterdir()] == ["used"]
+    assert [folder.name for folder in layout.prepared.iterdir() if folder.is_dir()] == ["used"]
 
 
 def test_pain_08_a_removal_is_on_record_before_it_happens(tmp_path: Path) -> None:
@@ -473,3 +475,71 @@ def test_pain_08_a_removal_is_on_record_before_it_happens(tmp_path: Path) -> Non
 
     remove_audited([Surplus(path=path, disk_bytes=7, reason="garbage", remove=remove)], log, now=1.0)
     assert noted == [[str(path)]]
+
+
+SLOW_TO_CHECK = """
+import time
+from pathlib import Path
+from sweep.testing.checkpointing_objective import QuickObjective
+
+class Slow(QuickObjective):
+    def check(self, request):
+        Path("checking").touch()
+        while not Path("go-on").exists():
+            time.sleep(0.05)
+        return super().check(request)
+"""
+
+
+def test_pain_08_gc_leaves_the_prepared_data_of_a_study_that_is_just_starting_and_a_driver_clears_up_after_dead_ones(
+    finished: Retention,
+) -> None:
+    folder, prepared = finished.folder, finished.spec.layout.prepared
+    garbage = litter(starting := StudyLayout(folder, "starting")) - {starting.history / "journal-torn-at-12.bin"}
+    (prepared / f".tmp-key-{_DEAD}-{commit_host(folder)}-abcdef01").mkdir(parents=True)
+    (folder / "slow.py").write_text(SLOW_TO_CHECK)
+    spec = SPEC.replace("study: retention", "study: starting").replace("trials: 7", "trials: 1")
+    spec = spec.replace("model: bundled:minilm-l6", "task: slow:Slow\n  model: none")
+    (folder / "starting.yaml").write_text(spec)
+    gc = ["gc", "retention", "--storage", str(folder), "--prepared"]
+    with (folder / "run.log").open("w") as log:
+        run = subprocess.Popen([*SWEEP, "run", "starting.yaml"], cwd=folder, stdout=log, stderr=log)
+    try:
+        wait_for("the check", lambda: run.poll() is not None or (folder / "checking").exists())
+        (data,) = [path for path in prepared.iterdir() if (path / "manifest.json").exists()]
+        refused = subprocess.run([*SWEEP, *gc], cwd=folder, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 2
+        assert f"{prepared}: a study that is just starting" in refused.stderr
+        assert intact(data)
+        (folder / "go-on").touch()
+        assert run.wait(120) == 0, (folder / "run.log").read_text()
+    finally:
+        run.kill()
+    assert not any(path.exists() for path in garbage)
+    assert list(prepared.glob(".*")) == []
+    assert (starting.history / "journal-torn-at-12.bin").exists(), "evidence is for people to look at"
+    assert collect(finished, "--prepared")["removed"] == []
+    assert intact(data)
+
+
+def test_pain_08_a_temporary_file_whose_writer_lives_stays(finished: Retention) -> None:
+    layout = finished.spec.layout
+    layout.control.mkdir(exist_ok=True)
+    for pid in (_DEAD, os.getpid()):
+        (layout.control / f".stop-{pid}").touch()
+    collect(finished)
+    assert [path.name for path in layout.control.iterdir()] == [f".stop-{os.getpid()}"]
+
+
+def test_pain_08_gc_knows_the_study_by_its_spec_file_and_that_file_s_secrets(finished: Retention) -> None:
+    stored = finished.spec.layout.spec
+    secret = "history: postgresql://ann:s3cr3t@127.0.0.1:1/sweeps\n"
+    given = finished.folder / "study.yaml"
+    given.write_text(SPEC + secret)
+    stored.write_text(
+        spec_text(stored_spec(parse_spec(SPEC + secret, place="", folder=finished.folder), Redactor())[0])
+    )
+    assert "s3cr3t" not in stored.read_text()
+    ended = CliRunner().invoke(app, ["gc", str(given)])
+    assert "127.0.0.1" in str(ended.exception), "it got as far as the history"
+    assert "s3cr3t" not in str(ended.exception)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from typer.testing import CliRunner
 
 from objectives.finetune.artifacts import write_confusion
 from sweep import wiring
-from sweep.checkpoints.garbage import remove_audited
+from sweep.checkpoints.garbage import keep_room_for_notes, remove_audited
 from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, needed_bytes
-from sweep.checkpoints.surplus import surplus_file
+from sweep.checkpoints.surplus import Surplus
+from sweep.cli.main import app
 from sweep.clock import SystemClock
 from sweep.domain import AttemptEnd, TrialState
 from sweep.engine.control import StopCause, StopRequest, StopSignals, request_stop
@@ -156,6 +165,49 @@ def test_pain_27_the_watch_looks_at_the_disk_at_most_once_a_second(tmp_path: Pat
     assert watch() is None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DearAllowance(Allowance):
+    """Of a study whose every file takes two milliseconds to look at."""
+
+    clock: VirtualClock
+    looks: list[float]
+
+    def used_bytes(self) -> int:
+        self.clock.seconds += 0.002 * len(list(self.layout.folder.iterdir()))
+        self.looks.append(self.clock.seconds)
+        return super(DearAllowance, self).used_bytes()
+
+
+@pytest.mark.parametrize("grows", ["steadily, while somebody else makes room", "suddenly"])
+def test_pain_27_a_study_of_many_files_does_not_outgrow_its_quota_between_two_looks(tmp_path: Path, grows: str) -> None:
+    quota, head_room, clock = 10_000_000, 400_000, VirtualClock()
+    with small_disk(tmp_path / "disk", megabytes=64) as disk:
+        layout = QuickStudy(disk.root, None).spec.layout
+        layout.folder.mkdir(parents=True)
+        for number in range(2000):
+            (layout.folder / f"file-{number}").write_bytes(bytes(1000))
+        watch = SpaceWatch(
+            looking := DearAllowance(
+                layout=layout, quota_bytes=quota, reserve_bytes=0, clock=clock, looks=list[float]()
+            ),
+            head_room,
+            clock,
+        )
+        disk.fill(leave=30_000_000)
+        before, free = clock.seconds, disk.free_bytes
+        with (layout.folder / "growing").open("ab", buffering=0) as file:
+            while watch() is None and clock.seconds < 1000:
+                clock.seconds += 0.4
+                pace = 50_000 if grows != "suddenly" else 80_000 if clock.seconds > 300 else 1_000
+                file.write(bytes(int(pace * (clock.seconds - before))))
+                before = clock.seconds
+                if grows != "suddenly":
+                    disk.take_away(free - disk.free_bytes)
+        assert quota - head_room < sum(disk_use(layout).values()) <= quota
+        assert "limits.disk_gb" in (watch() or "")
+        assert len(looking.looks) < 40, "it looks all the time"
+
+
 def test_pain_27_a_study_that_needs_more_than_is_free_is_refused_and_what_it_has_already_counts(
     tmp_path: Path,
 ) -> None:
@@ -206,6 +258,105 @@ def test_pain_27_run_and_resume_refuse_at_once_with_one_message_and_write_nothin
     assert refused.returncode == 2
     assert "limits.disk_gb" in refused.stderr
     assert everything(disk.root) == before
+
+
+def test_pain_27_check_refuses_what_run_would_and_a_warning_is_no_refusal(
+    disk: SmallDisk, parent: WarmParent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "warm_parent", lambda: contextlib.nullcontext(parent))
+    (disk.root / "study.yaml").write_text(SPEC.replace("storage: .", f"storage: {disk.root}"))
+
+    def check(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["check", str(disk.root / "study.yaml"), *arguments])
+
+    limits = ("--set", "limits.free_disk_gb=0")
+    tracker = ("--set", "tracking.uri=http://ann:s3cr3t@127.0.0.1:9")
+    told = json.loads(check(*limits, *tracker, "--json", "--set", "limits.disk_gb=1e-6").stdout)
+    assert len(told["warnings"]) == len(told["refusals"]) == 1
+    assert "the secret in tracking.uri is not stored" in told["warnings"][0]
+    assert "'quick' has no room" in told["refusals"][0]
+    ready = check(*limits, *tracker)
+    assert (ready.exit_code, ready.stdout[-7:]) == (0, "Ready.\n")
+    assert "warning    " in ready.stdout
+    for wrong, words in (("limits.disk_gb=1e-6", "has no room"), ("resources.workers=1000", "has no room")):
+        refused = check(*limits, "--set", wrong)
+        assert isinstance(refused.exception, UserError)
+        assert (refused.stdout, words in str(refused.exception)) == ("", True)
+    taken = disk.root / "studies" / "quick"
+    taken.mkdir(parents=True)
+    write_atomically(taken / "spec.yaml", "study: quick")
+    refused = check(*limits)
+    assert "already exists" in str(refused.exception)
+
+
+# What tells of a full disk
+
+
+def fills_by_python(folder: Path) -> None:
+    (folder / "file").write_bytes(bytes(100_000))
+
+
+def fills_by_a_wrapper(folder: Path) -> None:
+    try:
+        fills_by_python(folder)
+    except OSError as err:
+        raise RuntimeError("the objective could not save") from err
+
+
+def fills_by_safetensors(folder: Path) -> None:
+    save_file({"weights": np.zeros(100_000)}, folder / "weights.safetensors")
+
+
+def fills_by_tokenizers(folder: Path) -> None:
+    words = {f"word-{number}": number for number in range(20_000)}
+    Tokenizer(WordLevel(words, unk_token="word-0")).save(str(folder / "tokenizer.json"))
+
+
+def fills_by_torch(folder: Path) -> None:
+    import torch
+
+    torch.save(torch.zeros(100_000), folder / "weights.pt")
+
+
+def fills_by_sqlite(folder: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "small.db")) as database:
+        database.execute("create table words (word)")
+        database.execute("insert into words values (?)", ["word" * 25_000])
+        database.commit()
+
+
+@pytest.mark.parametrize(
+    "fills",
+    [
+        fills_by_python,
+        fills_by_a_wrapper,
+        fills_by_safetensors,
+        fills_by_tokenizers,
+        fills_by_torch,
+        fills_by_sqlite,
+    ],
+)
+def test_pain_27_each_writer_s_own_error_is_known_for_a_full_disk(
+    disk: SmallDisk, fills: Callable[[Path], None]
+) -> None:
+    disk.fill()
+    with pytest.raises(Exception) as told:  # noqa: PT011  # each has its own
+        fills(disk.root)
+    assert is_disk_full(told.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("No space left on device"),
+        RuntimeError("database or disk is full (os error 28)"),
+        Exception("[Errno 28] No space left on device"),
+        OSError(errno.ENOENT, "No space left on device"),
+        UserError("disk quota exceeded: No space left on device (os error 28)"),
+    ],
+)
+def test_pain_27_words_about_a_full_disk_are_no_full_disk(error: Exception) -> None:
+    assert not is_disk_full(error)
 
 
 # Each place that is written to, on a disk filled to the brim
@@ -379,17 +530,38 @@ def test_pain_27_a_study_that_cannot_keep_its_winner_is_paused_and_completes_onc
     assert len(list(study.spec.layout.exports.glob("trial-*"))) > 0
 
 
-def test_pain_27_gc_makes_room_on_a_disk_without_room_for_a_word(disk: SmallDisk) -> None:
+def test_pain_27_gc_makes_room_on_a_disk_without_room_for_a_word_and_notes_each_removal_first(disk: SmallDisk) -> None:
+    log, gone = disk.root / "gc.jsonl", list[str]()
     rubbish = [disk.root / f"rubbish-{number}" for number in range(3)]
+
+    def noted() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    def surplus(path: Path) -> Surplus:
+        def remove() -> None:
+            assert str(path) in [line["path"] for line in noted()], "removed before its note"
+            gone.append(str(path))
+            path.unlink()
+
+        return Surplus(path=path, disk_bytes=5000, reason="rubbish", remove=remove)
+
     for path in rubbish:
         path.write_bytes(bytes(5000))
-    log = disk.root / "gc.jsonl"
     disk.fill()
-    remove_audited([surplus_file(path, "rubbish", within=disk.root) for path in rubbish], log, now=1.0)
-    assert not any(path.exists() for path in rubbish)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["path"] for line in lines] == [str(path) for path in rubbish]
-    assert {(line["bytes"], line["reason"], line["at"]) for line in lines} == {(5000, "rubbish", 1.0)}
+    with pytest.raises(CheckpointError, match=r"gc\.jsonl: no room for the note of a removal .* Free a few kilobytes"):
+        remove_audited([surplus(path) for path in rubbish], log, now=1.0)
+    assert gone == []
+    assert log.read_text() == ""
+    disk.empty()
+    keep_room_for_notes(log)  # as each driver does
+    disk.fill()
+    remove_audited([surplus(path) for path in rubbish], log, now=1.0)
+    assert gone == [str(path) for path in rubbish]
+    assert [line["path"] for line in noted()] == gone
+    assert {(line["bytes"], line["reason"], line["at"]) for line in noted()} == {(5000, "rubbish", 1.0)}
+    disk.fill()
+    remove_audited([], log, now=2.0)
+    assert (disk.root / "gc.reserve").exists(), "the next gc needs room, too"
 
 
 def test_pain_27_the_log_of_delivery_does_not_grow_for_ever_nor_end_it(disk: SmallDisk) -> None:

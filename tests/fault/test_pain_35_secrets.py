@@ -38,6 +38,7 @@ ARGUMENT = "canary-argument-3141"
 SHAPED = "ghp_canary0canary0canary0canary0canary0"
 CANARIES = [*ENVIRONMENT.values(), URI_PASSWORD, HISTORY_PASSWORD, API_KEY, ARGUMENT, SHAPED]
 PATIENCE_SECONDS = 240
+POSTGRES = os.environ.get("SWEEP_TEST_POSTGRES_URL")
 
 OBJECTIVE = """
 import logging, os, subprocess, sys, time
@@ -181,10 +182,22 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     shutil.rmtree(temporary)
 
 
-def test_pain_35_no_secret_is_in_any_byte_that_a_study_writes_or_says(sweep: Sweep) -> None:
-    database = os.environ.get("SWEEP_TEST_POSTGRES_URL")
+@pytest.mark.parametrize(
+    "database",
+    [
+        pytest.param(None, id="journal"),
+        pytest.param(
+            POSTGRES,
+            id="postgresql",
+            marks=pytest.mark.skipif(
+                POSTGRES is None, reason="SWEEP_TEST_POSTGRES_URL is not set: no PostgreSQL server"
+            ),
+        ),
+    ],
+)
+def test_pain_35_no_secret_is_in_any_byte_that_a_study_writes_or_says(sweep: Sweep, database: str | None) -> None:
     history = "null"
-    if database:
+    if database is not None:
         name = f"canary_{os.getpid()}"
         url = make_url(database)
         _make_database(database, name)
@@ -203,7 +216,7 @@ def test_pain_35_no_secret_is_in_any_byte_that_a_study_writes_or_says(sweep: Swe
         stored = yaml.safe_load((sweep.folder / "mlruns/studies/leaky/spec.yaml").read_text(encoding="utf-8"))
         assert stored["tracking"]["uri"] == f"http://***@127.0.0.1:{port}"
         assert stored["objective"]["training"]["service_key"] == "${MY_SERVICE_KEY}"
-        if not database:
+        if database is None:
             assert '"tracking_uri": "http://***@127.0.0.1' in sweep("status", "leaky", "--json").stdout
         refused = sweep("resume", "leaky", "--trials", "3", expect=2).stderr.strip()
         assert len(refused.splitlines()) == 1

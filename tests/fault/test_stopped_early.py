@@ -42,15 +42,23 @@ def test_a_study_stopped_while_it_starts_ends_cleanly_and_can_be_started(tmp_pat
     shell("run", str(spec))
 
 
-def test_a_started_ray_leaves_the_drivers_signal_handlers_in_place() -> None:
-    program = """
+@pytest.mark.parametrize("moment", ["while Ray starts", "once it has started"])
+def test_ray_leaves_the_drivers_signal_handlers_in_place(moment: str) -> None:
+    program = f"""
 import os, signal, time
 heard = []
 signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
-from sweep.execution.ray_cluster import TrialShare, start_cluster
-cluster = start_cluster(TrialShare(cpus=0.5), workers=1)
-os.kill(os.getpid(), signal.SIGTERM)
-time.sleep(4.0)  # a handler of the core aborts the process three seconds later
+from sweep.execution import ray_cluster
+
+def terminate(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(4.0)  # a handler of the core aborts the process three seconds later
+
+if {moment == "while Ray starts"}:
+    ray_cluster._check_fit = terminate
+cluster = ray_cluster.start_cluster(ray_cluster.TrialShare(cpus=0.5), workers=1)
+if not heard:
+    terminate()
 print(*heard)
 cluster.shutdown()
 """

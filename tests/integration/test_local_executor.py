@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -201,4 +203,18 @@ def test_closing_the_warm_parent_leaves_nothing(folder: Path) -> None:
     parent.close()
     assert gone_within(5, *pids)
     assert not socket_folder.exists()
+    executor.close()
+
+
+def test_an_order_whose_socket_did_not_arrive_is_refused_and_the_parent_lives_on(
+    parent: WarmParent, folder: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(30)
+        connection.connect(parent.address.path)
+        order = {"entry": "sweep.execution.trial_process:train", "log": os.devnull}
+        connection.sendall(json.dumps(order).encode() + b"\n")
+        assert "too many open files" in json.loads(connection.recv(65536))["error"]
+    executor = LocalExecutor(1, parent, "toy", loader=LOADER)
+    assert the_end(run(executor, toy_request(folder, reports=1), folder / "log")).end is AttemptEnd.FINISHED
     executor.close()

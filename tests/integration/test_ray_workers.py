@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import ray
 
 from sweep.domain import AttemptEnd
-from sweep.errors import ExecutionError
+from sweep.errors import ExecutionError, NoWorkersError
 from sweep.execution.messages import request_to_json
 from sweep.execution.ray_actor import Answer, TrialWorker, WorkerIdentity, WorkerSettings
 from sweep.execution.ray_cluster import RayCluster, TrialShare, start_cluster
@@ -28,8 +29,10 @@ from sweep.testing.executor import (
     gather,
     gone_within,
     run,
+    start,
     the_end,
     toy_request,
+    wait_for,
 )
 from sweep.testing.toy_objectives import LOADER
 
@@ -78,7 +81,7 @@ def ended(seen: object) -> bool:
 
 
 def begin(executor: RayExecutor, folder: Path) -> Started:
-    executor.start(toy_request(folder, reports=0, then="hang"), folder / "log")
+    start(executor, toy_request(folder, reports=0, then="hang"), folder / "log")
     (started,) = gather(executor, lambda seen: any(isinstance(event, Started) for event in seen))
     assert isinstance(started, Started)
     return started
@@ -150,8 +153,7 @@ def test_a_broken_warm_parent_is_told_as_an_error(cluster: RayCluster, folder: P
     one = RayCluster(workers=1)
     executor = RayExecutor(one, TrialShare(cpus=0.5), "toy", parent=broken, loader=LOADER)
     try:
-        assert executor.free_slots == 1
-        executor.start(toy_request(folder), folder / "log")
+        start(executor, toy_request(folder), folder / "log")
         with pytest.raises(ExecutionError, match=r"cannot import sweep\.no_such_module"):
             gather(executor, ended)
     finally:
@@ -191,9 +193,9 @@ def test_a_worker_that_cannot_do_its_part_loses_the_attempt_alone_and_the_third_
         run(executor, toy_request(folder, number=0), folder / "log")
         for _ in range(2):
             end = the_end(run(executor, toy_request(folder, number=1), folder / "log"))
-            assert end.end is AttemptEnd.LOST
+            assert end.end is AttemptEnd.PREEMPTED, "the trial does not answer for it"
             assert "too many open files" in (end.detail or "")
-        with pytest.raises(ExecutionError, match="too many open files"):
+        with pytest.raises(NoWorkersError, match="too many open files"):
             run(executor, toy_request(folder, number=1), folder / "log")
     finally:
         executor.close()
@@ -206,10 +208,36 @@ def test_workers_that_cannot_be_made_are_one_clear_error(
     monkeypatch.setattr("sweep.execution.ray_workers._LONGEST_PAUSE_SECONDS", 0.1)
     executor = RayExecutor(RayCluster(workers=1), TrialShare(cpus=0.5), "none", parent=None, loader=LOADER)
     try:
-        with pytest.raises(ExecutionError, match=r"no worker can be started: .*no room for a worker"):
-            assert executor.free_slots
+        with pytest.raises(NoWorkersError, match=r"no worker can be started: .*no room for a worker"):
+            wait_for(lambda: executor.wait(0.1))
     finally:
         executor.close()
+
+
+def test_a_second_close_by_another_thread_waits_for_the_first_and_does_nothing(
+    cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut: list[float] = []
+
+    def slowly(self: RayCluster) -> None:
+        time.sleep(0.5)
+        shut.append(time.monotonic())
+
+    monkeypatch.setattr(RayCluster, "shutdown", slowly)
+    one = RayCluster(workers=1)
+    executor = RayExecutor(one, TrialShare(cpus=0.5), "toy", parent=None, loader=LOADER, owns_cluster=True)
+    seen: list[int] = []
+
+    def close() -> None:
+        executor.close()
+        seen.append(len(shut))
+
+    threads = [threading.Thread(target=close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == [1, 1]
 
 
 def test_a_trial_whose_driver_asks_no_more_leaves_and_its_end_is_kept(parent: WarmParent, folder: Path) -> None:
@@ -308,6 +336,34 @@ def test_a_cluster_with_a_token_is_joined_by_those_who_have_it(
     assert "Traceback" not in answer.stderr
 
 
+GROWING = """
+import sys
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
+from sweep.execution.ray_cluster import TrialShare, join_cluster
+from sweep.execution.ray_private import use_token
+use_token()
+kinds = [NodeGroupConfig(resources={"CPU": cpus}, max_count=count) for cpus, count in ((64, int(sys.argv[2])), (8, 1))]
+gcs = GcsClient(address=sys.argv[1])
+gcs.report_cluster_config(ClusterConfig(node_group_configs=kinds).SerializeToString())
+try:
+    join_cluster(sys.argv[1], TrialShare(cpus=32), workers=None).shutdown()
+    print("joined")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("count", "words"), [(2, "joined"), (0, "a trial needs 32 CPUs and 0 GPUs on one node")])
+def test_a_cluster_is_joined_before_it_has_grown_by_a_node_that_has_room(
+    cluster: RayCluster, count: int, words: str
+) -> None:
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    command = [sys.executable, "-c", GROWING, ray.get_runtime_context().gcs_address, str(count)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert words in answer.stdout, answer.stderr
+
+
 def test_a_running_cluster_is_joined_and_left_running(cluster: RayCluster, folder: Path) -> None:
     script = (
         "import sys\n"
@@ -344,7 +400,10 @@ def test_a_head_that_never_answers_is_given_up() -> None:
         answer = subprocess.run(
             [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=60, check=True
         )
-    assert answer.stdout == f"the Ray cluster at {address!r} did not answer within 1 s\n"
+    assert (
+        answer.stdout
+        == f"the Ray cluster at {address!r} did not answer within 1 s. Look at its head with `ray status`\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,18 @@ def test_check_runs_a_batch_and_writes_nothing(request_: TrainRequest, tmp_path:
     json.dumps(found)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this host has a GPU")
+def test_check_for_trials_with_a_gpu_falls_back_on_a_host_without_and_says_so_while_training_refuses(
+    request_: TrainRequest,
+) -> None:
+    elsewhere = dataclasses.replace(_with(request_, precision="fp16"), gpus=1.0)
+    (warning,) = TextClassification().check(elsewhere)["warnings"]
+    assert "resources.gpus_per_trial=1" in warning
+    assert "precision=fp16" in warning
+    with pytest.raises(UserError, match="finds no GPU"):
+        _train(elsewhere)
+
+
 def test_check_refuses_a_metric_nobody_reports(request_: TrainRequest) -> None:
     wrong = dataclasses.replace(request_, metric=MetricRule(name="acuracy", direction="maximize"))
     with pytest.raises(UserError, match=r"'acuracy' is not reported\. Did you mean 'accuracy'"):

@@ -46,7 +46,7 @@ search:
   pruner: {name: successive-halving, first_rung: 0.25, reduction_factor: 3}
 metric: {name: accuracy, direction: maximize, from: best}
 budget: {trials: 4, hours: null}
-confirm: {finalists: 3, seeds: 5, splits: same, level: 0.05, racing: true, soup: false}
+confirm: {finalists: 3, seeds: 5, splits: same, level: 0.05, racing: true}
 resources: {cpus_per_trial: 1, gpus_per_trial: 0, workers: 2, address: null}
 limits:
   silence_minutes: 30

@@ -1,15 +1,23 @@
-"""A seeded adversary: what it does to a running study, and when."""
+"""A seeded adversary: what it does to a running study, and when.
+
+What a seed reproduces: which deeds come, in which order, how long it waits after each, and how each chooses (the
+same share of a list of victims, the same length of a freeze). What it does not: the moments at which the study is hit,
+and so who the victims are; those depend on the machine. A deed that finds no victim is tried for some seconds, then
+left out; the deeds after it stay the same.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import signal
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -17,14 +25,57 @@ from tests.mlflow_server import MlflowServer
 from tests.small_disk import SmallDisk
 from tests.storm.family import Family
 
+# Costly faults are rarer.
+BAG = {
+    "kill_trial": 5,
+    "kill_worker": 3,
+    "terminate_trial": 3,
+    "freeze": 3,
+    "corrupt_checkpoint": 4,
+    "kill_server": 2,
+    "kill_writer": 2,
+    "kill_warm_parent": 1,
+    "kill_driver": 1,
+    "interrupt_driver": 1,
+    "terminate_driver": 1,
+    "fill_disk": 2,
+}
+"""Each kind of deed, and how often it comes in a round."""
+
+PATIENCE_SECONDS = 8.0
+"""How long a deed waits for a victim."""
+
+
+class Deed(NamedTuple):
+    """One entry of the plan.
+
+    Attributes:
+        name: A method of the adversary.
+        pause_seconds: How long it waits before the next one.
+        choices: Of its own, so that what one deed draws does not change those that follow.
+    """
+
+    name: str
+    pause_seconds: float
+    choices: random.Random
+
+
+def plan(seed: int) -> Iterator[Deed]:
+    """Deeds without end, by the seed alone; each round has every kind."""
+    draw = random.Random(seed)
+    bag = [name for name, count in BAG.items() for _ in range(count)]
+    while True:
+        for name in draw.sample(bag, len(bag)):
+            yield Deed(name, draw.uniform(0.2, 2.0), random.Random(draw.getrandbits(64)))
+
 
 @dataclass
 class Adversary:
-    """Does one bad thing after another until its time is up.
+    """Does one bad thing after another until its time is up, and each kind was done once.
 
     Attributes:
-        seed: Of its choices; the same seed plans the same faults in the same order.
-        seconds: How long it goes on.
+        seed: Of its plan.
+        seconds: How long it goes on; twice as long at most, if a kind of deed has not been done by then.
         family: Whom it attacks.
         storage: The study's storage root.
         server: The MLflow server.
@@ -43,43 +94,49 @@ class Adversary:
     done: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
+        self._plan = plan(self.seed)
+        self._deed = next(self._plan)
+        self._random = self._deed.choices
         self._began = time.monotonic()
         self._next_at = self._began + 1.0
         self._later: list[tuple[float, Callable[[], None]]] = []
-        # Costly faults are rarer; a bag, so that each kind comes in every storm that is long enough.
-        bag = [self.kill_trial] * 5 + [self.kill_worker] * 3 + [self.terminate_trial] * 3 + [self.freeze] * 3
-        bag += [self.corrupt_checkpoint] * 4 + [self.kill_server] * 2 + [self.kill_writer] * 2
-        bag += [self.kill_warm_parent, self.kill_driver, self.interrupt_driver, self.terminate_driver]
-        bag += [self.fill_disk] * (2 if self.disk else 0)
-        self._bag = bag
-        self._waiting: list[Callable[[], bool]] = []
+        self._driver: subprocess.Popen[bytes] | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether the storage's disk is full of ballast now."""
         return self.disk is not None and self.disk.is_full
 
-    def act(self, driver: int | None) -> None:
+    @property
+    def not_done(self) -> set[str]:
+        """Kinds of deed that have not been done."""
+        return BAG.keys() - self.done.keys()
+
+    def act(self, driver: subprocess.Popen[bytes] | None) -> None:
         """Do what is due now.
 
         Args:
-            driver: Process id of the driver, if one runs.
+            driver: The driver, if one runs.
         """
         self._driver = driver
         now = time.monotonic()
         for due in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(due)
             due[1]()
-        if now < self._next_at or now - self._began > self.seconds:
+        if now < self._next_at or self._is_over(now - self._began):
             return
-        if not self._waiting:
-            self._waiting = self._random.sample(self._bag, len(self._bag))
-        deed = self._waiting.pop()
-        self._next_at = now + self._random.uniform(0.2, 2.0)
-        if deed():
-            self.done[deed.__name__] += 1
-            self.say(deed.__name__.replace("_", " "))
+        name, pause_seconds, self._random = self._deed
+        if getattr(self, name)():
+            self.done[name] += 1
+            self.say(name.replace("_", " "))
+        elif now < self._next_at + PATIENCE_SECONDS and (self.disk or name != "fill_disk"):
+            return
+        self._next_at = now + pause_seconds
+        self._deed = next(self._plan)
+
+    def _is_over(self, seconds: float) -> bool:
+        possible = self.not_done - (set() if self.disk else {"fill_disk"})
+        return seconds > self.seconds * (2 if possible else 1)
 
     def release(self) -> None:
         """Undo now what was to be undone later."""
@@ -109,16 +166,16 @@ class Adversary:
 
     def kill_driver(self) -> bool:
         """SIGKILL the driver; it is resumed."""
-        return self._send(self._driver, signal.SIGKILL)
+        return self._signal_driver(signal.SIGKILL)
 
     def terminate_driver(self) -> bool:
         """SIGTERM, as a scheduler sends it; it drains, and is resumed."""
-        return self._send(self._driver, signal.SIGTERM)
+        return self._signal_driver(signal.SIGTERM)
 
     def interrupt_driver(self) -> bool:
         """Ctrl-C; it drains, and is resumed."""
         # Within its imports Python itself would end it, with a traceback that is none of ours.
-        return bool(self.family.warm_parents()) and self._send(self._driver, signal.SIGINT)
+        return bool(self.family.warm_parents()) and self._signal_driver(signal.SIGINT)
 
     def freeze(self) -> bool:
         """SIGSTOP anybody for some seconds, past the deadline at times, then SIGCONT."""
@@ -126,9 +183,9 @@ class Adversary:
         if not candidates:
             return False
         victim = self._random.choice(candidates)
-        if not self._send(victim.pid, signal.SIGSTOP):
+        if not self._send(victim, signal.SIGSTOP):
             return False
-        self._after(self._random.uniform(0.5, 12.0), lambda: self._send(victim.pid, signal.SIGCONT))
+        self._after(self._random.uniform(0.5, 12.0), lambda: self._send(victim, signal.SIGCONT))
         return True
 
     def kill_server(self) -> bool:
@@ -171,12 +228,18 @@ class Adversary:
         self._later.append((time.monotonic() + seconds, lambda: (undo(), None)[1]))
 
     def _signal(self, candidates: list[psutil.Process], number: int) -> bool:
-        return bool(candidates) and self._send(self._random.choice(candidates).pid, number)
+        return bool(candidates) and self._send(self._random.choice(candidates), number)
 
-    def _send(self, pid: int | None, number: int) -> bool:
-        if pid is None:
-            return False
+    def _send(self, process: psutil.Process, number: int) -> bool:
+        """Signal the very process that was found: psutil compares its time of birth, should its pid have another."""
         with contextlib.suppress(psutil.Error):
-            psutil.Process(pid).send_signal(number)  # which sees to it that the pid was not given away
+            process.send_signal(number)
             return True
         return False
+
+    def _signal_driver(self, number: int) -> bool:
+        """Signal our own child, whose pid nobody else gets before it is reaped."""
+        if self._driver is None or self._driver.poll() is not None:
+            return False
+        self._driver.send_signal(number)
+        return True

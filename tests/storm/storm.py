@@ -1,7 +1,7 @@
 """A study in a storm: a seeded adversary breaks whatever it can while a real study runs, and nothing may be lost.
 
-``python -m tests.storm --seed 7`` for one of your own; ``make storm`` for a long one. The seed decides which faults
-come in which order; when they strike depends on the machine.
+``python -m tests.storm --seed 7`` for one of your own; ``make storm`` for a long one. What a seed reproduces is told in
+:mod:`tests.storm.adversary`.
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ class Outcome:
     Attributes:
         failures: Promises that were broken; empty when all held.
         deeds: What the adversary did, counted by kind.
+        not_done: Kinds of deed that never happened, and why, as far as that is known.
         drivers: Drivers it took.
         seconds: From the first driver to the last.
     """
 
     failures: list[str]
     deeds: Mapping[str, int]
+    not_done: Mapping[str, str]
     drivers: int
     seconds: float
 
@@ -154,7 +156,17 @@ def storm(
                 broken.append(f"drivers ended with exit codes that mean something else: {driver.odd}")
             server.start()
             sync = subprocess.run(
-                [sys.executable, "-m", "sweep.cli.main", "sync", STUDY, "--storage", str(storage), "--timeout", "120"],
+                [
+                    sys.executable,
+                    "-m",
+                    "sweep.cli.main",
+                    "sync",
+                    STUDY,
+                    "--storage",
+                    str(storage),
+                    "--timeout",
+                    str(120 + 2 * trials),
+                ],
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -171,7 +183,9 @@ def storm(
             server.kill()
             for process in family.all():
                 process.kill()
-    return Outcome(failures=broken, deeds=dict(adversary.done), drivers=driver.started, seconds=took)
+    reasons = {"fill_disk": f"a small file system cannot be mounted: {disk}"} if isinstance(disk, str) else {}
+    not_done = {name: reasons.get(name, "its victim was never there") for name in sorted(adversary.not_done)}
+    return Outcome(failures=broken, deeds=dict(adversary.done), not_done=not_done, drivers=driver.started, seconds=took)
 
 
 def _weather(driver: _Driver, adversary: Adversary, until: float, say: Callable[[str], None]) -> bool:
@@ -189,7 +203,7 @@ def _weather(driver: _Driver, adversary: Adversary, until: float, say: Callable[
                 driver.odd.append((driver.started, code))
                 time.sleep(1.0)
             driver.fills = fills if not adversary.is_full else fills - 1
-        adversary.act(driver.process.pid if driver.process else None)
+        adversary.act(driver.process)
         time.sleep(0.05)
     return False
 

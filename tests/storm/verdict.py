@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sweep.checkpoints import MANIFEST_NAME, model_folder, read_manifest
+from sweep.checkpoints.garbage import left_behind
 from sweep.domain import Report, TrialState
 from sweep.errors import CheckpointError
 from sweep.layout import StudyLayout
+from sweep.ports import ModelKept, TrialOver
 from sweep.search import StudyReader
 from sweep.study_files import read_facts, read_spec
 from sweep.testing.checkpointing_objective import QuickObjective
@@ -46,14 +49,20 @@ def failures(layout: StudyLayout, database: Path, trials: int) -> Iterator[str]:
 def _metrics_differ(
     layout: StudyLayout, database: Path, trials: int, reports: dict[int, list[Report]]
 ) -> Iterator[str]:
-    """The spool against the journal, and MLflow against the spool: one value per trial, metric and step."""
+    """The spool against the journal, and MLflow and the spool both ways: one value per trial, metric and step."""
     spooled: dict[tuple[int, str, int], float] = {}
     steps: Counter[tuple[int, int]] = Counter()
     for entry in read_entries(layout.spool):
-        if isinstance(entry.record, Report):
-            steps[entry.record.trial_number, entry.record.step] += 1
-            for name, value in entry.record.metrics.items():
-                spooled[entry.record.trial_number, name, entry.record.step] = value
+        if isinstance(record := entry.record, Report):
+            steps[record.trial_number, record.step] += 1
+            for name, value in {"seconds": record.wall_seconds, **record.metrics}.items():
+                spooled[record.trial_number, name, record.step] = value
+        elif isinstance(record, TrialOver) and record.value is not None and record.step is not None:
+            name = "objective_value" if record.state is TrialState.COMPLETE else "value_when_stopped"
+            spooled[record.trial_number, name, record.step] = record.value
+        elif isinstance(record, ModelKept):
+            for name, value in (record.test or {}).items():
+                spooled[record.trial_number, f"test_{name}", record.step] = value
     if any(count > 1 for count in steps.values()):
         yield "the spool holds a report twice"
     known = {(number, report.step) for number, history in reports.items() for report in history}
@@ -81,6 +90,9 @@ def _metrics_differ(
     lost = [key for key, value in spooled.items() if stored.get(key) != [value]]
     if lost:
         yield f"MLflow lacks {len(lost)} of {len(spooled)} values of the spool: {lost[:5]}"
+    invented = [key for key in stored if key not in spooled and not key[1].startswith("system/")]
+    if invented:
+        yield f"MLflow holds {len(invented)} values that the spool does not: {invented[:5]}"
 
 
 def _winner_differs(layout: StudyLayout, found: list[Any]) -> Iterator[str]:
@@ -110,8 +122,9 @@ def _left_over(layout: StudyLayout) -> Iterator[str]:
         for path in layout.storage.rglob("*")
         if path.name.startswith((".tmp-", ".trash-", ".stop-", ".storages-")) or path.suffix == ".tmp"
     ]
-    if hidden:
-        yield f"temporary files are left: {hidden[:5]}"
+    left = [*hidden, *(surplus.path for surplus in left_behind(layout, time.time()))]
+    if left:
+        yield f"temporary files are left: {left[:5]}"
     for folder in layout.folder.glob("checkpoints/trial-*/step-*"):
         named = {MANIFEST_NAME, *read_manifest(folder, verify=False).files}
         there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

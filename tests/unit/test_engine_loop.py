@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 
 from sweep.domain import AttemptEnd, Report, TrialState
+from sweep.engine import loop
 from sweep.engine.control import StopCause
 from sweep.engine.policies import fingerprint
 from sweep.errors import RecordingError
 from sweep.ports import AttemptBegun, AttemptOver, Ended, Event, Record, Reported, Superseded, TrialOver
-from sweep.testing.doubles import MemoryRecorder
-from tests.simulated import DriverDied, Study, always, curve
+from sweep.testing.doubles import MemoryKeeper, MemoryRecorder
+from tests.simulated import DriverDied, Study, always, curve, spec_in
 
 
 def test_the_budget_of_finished_trials_is_met_exactly(tmp_path: Path) -> None:
@@ -103,6 +105,40 @@ def test_the_hours_budget_pauses_what_runs(tmp_path: Path) -> None:
     assert result.state == "PAUSED"
     assert "hours" in (result.reason or "")
     assert TrialState.RUNNING not in {trial.state for trial in study.trials}
+
+
+def test_the_hours_of_all_sessions_count_and_a_larger_budget_goes_on(tmp_path: Path) -> None:
+    study = Study(tmp_path, "budget.hours=0.2", "search.pruner.name=none")
+    assert study.run(stop_after_reports=8).state == "PAUSED"
+    first = study.clock.seconds
+    assert 200 < first < 700
+    result = study.run()
+    assert (result.state, result.cause) == ("PAUSED", StopCause.HOURS)
+    assert "0.2 hours is spent, over all its sessions; --hours sets a larger one" in (result.reason or "")
+    assert 720 <= study.clock.seconds < 720 + 60, "the first session did not count"
+    spent = study.clock.seconds
+    assert study.run().cause is StopCause.HOURS
+    assert study.clock.seconds - spent < 5
+    study.spec = spec_in(tmp_path, "budget.hours=100", "search.pruner.name=none")
+    assert study.run().state == "COMPLETE"
+
+
+def test_a_driver_that_dies_forgets_half_a_minute_of_its_time_at_most(tmp_path: Path) -> None:
+    study = Study(tmp_path, "search.pruner.name=none")
+    with pytest.raises(DriverDied):
+        study.run(lives=60)
+    assert study.store is not None
+    assert study.clock.seconds > 200
+    assert study.clock.seconds - 60 - study.store.spent.seconds <= 30  # virtual time moves by up to a minute
+
+
+def test_gpu_hours_are_those_of_all_attempts_times_their_share(tmp_path: Path) -> None:
+    gpus = "resources.gpus_per_trial=2"
+    study = Study(tmp_path, "budget.gpu_hours=1", gpus, "search.pruner.name=none", slots=3)
+    result = study.run()
+    assert (result.state, result.cause) == ("PAUSED", StopCause.HOURS)
+    assert "1 GPU hours is spent, over all its sessions; --gpu-hours sets a larger one" in (result.reason or "")
+    assert 600 <= study.clock.seconds < 660, "3 attempts side by side with 2 GPUs each: an hour in 10 minutes"
 
 
 def test_attempts_are_numbered_without_gaps(tmp_path: Path) -> None:
@@ -267,6 +303,60 @@ def test_a_report_without_the_metric_fails_its_trial_alone(tmp_path: Path) -> No
     assert "the report has no metric 'accuracy', only ['loss']" in (study.trials[1].error or "")
     others = [trial.state for trial in study.trials if trial.number != 1]
     assert set(others) <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+# Reading checkpoints
+
+
+NO_PRUNER = "search.pruner.name=none"
+
+
+class SlowKeeper(MemoryKeeper):
+    """Has large checkpoints: reading one takes until the executor was asked twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Semaphore(0)
+        self.reads = 0
+
+    def _read(self) -> None:
+        self.reads += 1
+        while self.waits.acquire(blocking=False):
+            pass
+        assert self.waits.acquire(timeout=30), "nobody asked the workers meanwhile"
+        assert self.waits.acquire(timeout=30), "nobody asked the workers meanwhile"
+
+    def is_intact(self, trial_number: int, step: int) -> bool:
+        self._read()
+        return super().is_intact(trial_number, step)
+
+    def newest(self, trial_number: int, before: int | None = None) -> str | None:
+        if trial_number == 2:
+            self._read()
+        return super().newest(trial_number, before)
+
+
+def test_workers_are_asked_while_a_large_checkpoint_is_read_and_decisions_stay_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_READING_SECONDS", 0.01)
+    quick, slow = (Study(tmp_path / name, "budget.trials=6", NO_PRUNER, slots=3) for name in ("quick", "slow"))
+    quick.keeper.damaged.add((1, 5))
+    keeper = SlowKeeper()
+    keeper.damaged.add((1, 5))
+
+    def asked(events: Sequence[Event]) -> list[Event]:
+        keeper.waits.release()
+        return []
+
+    slow.late, slow.keeper = asked, keeper
+    for study in (quick, slow):
+        study.checkpoint = "/nowhere"
+        assert study.run(always(3, AttemptEnd.LOST, attempts=1)).state == "COMPLETE"
+    assert keeper.reads >= 3
+    assert [(t.hyperparameters, t.state, t.value, t.attempt) for t in slow.trials] == [
+        (t.hyperparameters, t.state, t.value, t.attempt) for t in quick.trials
+    ]
 
 
 # Stopping

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sweep.domain import MetricRule
-from sweep.errors import UserError
 from sweep.execution.finite import finite_report
 from sweep.ports import DivergedError
 from tests.recording import report
@@ -36,8 +35,3 @@ def test_pain_20_a_side_metric_that_is_no_finite_number_is_left_out_and_told(
     assert type(found.metrics["speed"]) is float
     assert "mcc is nan" in caplog.text
     assert "kind is text" in caplog.text
-
-
-def test_a_report_without_the_studys_metric_is_a_mistake_of_the_user_with_a_remedy() -> None:
-    with pytest.raises(UserError, match=r"step 10: .* needs 'macro_f1'\. Report it"):
-        finite_report(report(1, 10), MetricRule(name="macro_f1", direction="maximize"), LOG)

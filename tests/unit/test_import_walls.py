@@ -24,6 +24,7 @@ BELOW = {
     "sweep.errors": set(),
     "sweep.redaction": {"sweep.redaction"},
     "sweep.strict_json": set(),
+    "sweep.durable": set(),
     "sweep.domain": {"sweep.errors"},
     "sweep.layout": {"sweep.errors", "sweep.domain"},
     "sweep.ports": {"sweep.errors", "sweep.domain", "sweep.layout"},
@@ -34,6 +35,7 @@ BELOW = {
 FOUNDATION = {
     "sweep.redaction",
     "sweep.strict_json",
+    "sweep.durable",
     "sweep.errors",
     "sweep.domain",
     "sweep.layout",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -162,6 +164,37 @@ def test_a_short_secret_of_digits_or_letters_is_no_part_of_a_digest_or_a_word() 
     text = "00abcdef11 postgresql://db/x 0.123456 0123456"
     assert redactor.text(text) == text
     assert redactor.text("abcdef, postgres; 123456.") == "***, ***; ***."
+
+
+def test_a_known_secret_of_eight_characters_is_struck_out_even_within_a_word() -> None:
+    redactor = Redactor().knowing("hunterxyz", "0a1b2c3d", "12345678")
+    assert redactor.text("annhunterxyzbob, x0a1b2c3dy, 0.123456789") == "ann***bob, x***y, 0.***9"
+    # Everybody knows this one, and it would make a riddle of many a line.
+    assert Redactor().knowing("postgres").text("postgresql says: postgres") == "postgresql says: ***"
+
+
+@pytest.mark.parametrize("safe", ["", "/", " ", "@"])
+@pytest.mark.parametrize("change", [str, str.lower, quote, lambda text: text.replace("%20", "+")])
+def test_a_known_secret_is_struck_out_however_much_of_it_is_quoted(safe: str, change: Callable[[str], str]) -> None:
+    secret = "c4n/ry@ sésame"
+    written = change(quote(secret, safe=safe))
+    assert Redactor().knowing(secret).text(f"a={written}&b=50%") == "a=***&b=50%"
+
+
+def test_a_secret_that_is_no_text_troubles_nobody() -> None:
+    secret = b"c4n\xffary".decode("utf-8", "surrogateescape")
+    assert Redactor.from_environment({"A_TOKEN": secret}).text(f"it is {secret}") == "it is ***"
+
+
+@given(st.text(min_size=6, max_size=20), st.text(max_size=5), st.text(max_size=5), st.booleans())
+def test_a_known_secret_is_struck_out_of_base64_whatever_stands_beside_it(
+    password: str, before: str, behind: str, is_of_urls: bool
+) -> None:
+    encode = base64.urlsafe_b64encode if is_of_urls else base64.b64encode
+    code = encode(f"{before}:{password}{behind}".encode()).decode()
+    shown = Redactor().knowing(password).text(f"Basic {code}, then")
+    assert "***" in shown
+    assert code[-len(password) :] not in shown
 
 
 def test_values_under_a_secret_name_are_struck_out_whatever_they_look_like() -> None:

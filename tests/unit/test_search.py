@@ -389,16 +389,6 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it(
         claimed(spec_in(tmp_path, history="postgresql://user@host/db"), now=0.0).__enter__()
 
 
-def test_a_report_without_the_metric_is_refused_and_harmless(tmp_path: Path) -> None:
-    spec = spec_in(tmp_path).model_copy(update={"metric": MetricSpec(name="f1")})
-    store = OptunaStore.create(spec)
-    store.ask()
-    with pytest.raises(StudyStoreError, match=r"no metric 'f1', only \['accuracy', 'loss'\]"):
-        store.report(evaluation(0, 1, 0.5), 0.5)
-    assert store.reports(0) == []
-    store.close()
-
-
 def test_importing_the_room_does_not_import_optuna_and_reading_does_not_import_scipy(tmp_path: Path) -> None:
     spec = spec_in(tmp_path)
     play(OptunaStore.create(spec), spec, 2)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from sweep.layout import StudyLayout
-from sweep.tracking import run_ids, undelivered
+from sweep.tracking import SpoolRecorder, run_ids, undelivered
 from sweep.tracking.spool import Spool
+from tests.fault_proxy import Faults, fault_proxy
+from tests.mlflow_server import MlflowServer, until
 from tests.recording import Store, begun, kept, study_over, whole_trial
 from tests.writers import Writers
 
@@ -90,3 +93,24 @@ def test_pain_04_a_writer_killed_in_a_long_batch_repeats_only_what_it_had_begun(
     store = Store(tmp_path / "mlflow.db")
     assert sorted(store.runs()) == [str(number) for number in range(8)]
     assert store.doubles() == []
+
+
+def test_temporary_files_of_a_killed_writer_lie_with_the_study_and_go_when_the_next_one_begins(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    layout = StudyLayout(tmp_path, "killed-scratch")
+    # The file is sent again and again, so that its folder is there for the killing.
+    with fault_proxy(server.port, Faults(hated=b"search:")) as proxy:
+        recorder = SpoolRecorder(layout, proxy.address)
+        recorder.record(begun())
+        until(lambda: any((layout.spool / "scratch").glob("sweep-*/*")), 60, "files are put down to be sent")
+        os.kill(recorder.writer_pid, signal.SIGKILL)
+        left = {path.name for path in (layout.spool / "scratch").iterdir()}
+        assert left, "the killing came too late"
+        proxy.faults = Faults()
+        assert recorder.close(60) == 0
+    assert left.isdisjoint(path.name for path in (layout.spool / "scratch").iterdir())
+    assert list(elsewhere.iterdir()) == []

@@ -98,6 +98,26 @@ def test_pain_04_a_driver_ends_in_time_before_a_server_that_takes_five_seconds_a
     assert max(taken) < 4.0 + 5.0
 
 
+def test_pain_04_a_server_a_tenth_of_a_second_away_has_everything_when_the_driver_ends(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    layout = StudyLayout(tmp_path, "pain-04-far")
+    with fault_proxy(server.port, Faults(latency_seconds=0.1)) as proxy:
+        recorder = SpoolRecorder(layout, proxy.address)
+        recorder.record(begun())
+        for number in range(TRIALS):
+            recorder.record_all([*whole_trial(number)])
+        recorder.record_all([kept(layout, 1), study_over([5, 4, 3, 2, 1, 0])])
+        until(lambda: undelivered(layout) < 10, 120, "the writer gets to the end of it")
+        began = time.monotonic()
+        assert recorder.close(wiring.CLOSE_TIMEOUT_SECONDS) == 0
+        assert time.monotonic() - began < 30
+    assert set_aside(layout)[0] == 0
+    store = Store(server.database, "pain-04-far")
+    _assert_equal_point_for_point(store, layout)
+    assert set(store.statuses().values()) == {("FINISHED", "COMPLETE")}
+
+
 def test_pain_04_a_writer_that_was_killed_is_started_again_and_at_the_end_at_the_latest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

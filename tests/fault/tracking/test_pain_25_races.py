@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+from sweep.domain import Report
+from sweep.execution.local import LocalExecutor
+from sweep.execution.warm_client import WarmParent
 from sweep.layout import StudyLayout
+from sweep.ports import Event, Reported, Started
+from sweep.testing.executor import gather, is_alive, toy_request
+from sweep.testing.toy_objectives import LOADER
 from sweep.tracking import SpoolRecorder, run_ids
 from sweep.tracking.spool import Spool, spool_uid
 from tests.mlflow_server import MlflowServer
@@ -27,24 +33,32 @@ def _spool(layout: StudyLayout, trials: int) -> None:
             spool.append([attempt(number), *(report(number, step) for step in STEPS)])
 
 
+def _reports(events: Sequence[Event]) -> list[Report]:
+    return [event.report for event in events if isinstance(event, Reported)]
+
+
 def test_pain_25_sixty_four_cold_workers_make_one_experiment_and_a_run_each(
     server: MlflowServer, tmp_path: Path
 ) -> None:
+    """Workers know no MLflow: what they return, the driver records, and its writer alone makes runs."""
     layout = StudyLayout(tmp_path, "pain-25-cold")
     recorder = SpoolRecorder(layout, server.uri)
     recorder.record(begun())
-    together = threading.Barrier(WORKERS)
-
-    def begin(number: int) -> None:
-        together.wait()
-        recorder.record(attempt(number))
-        recorder.record(report(number, 10))
-
-    threads = [threading.Thread(target=begin, args=(number,)) for number in range(WORKERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    parent = WarmParent(("sweep.testing.toy_objectives",))
+    executor = LocalExecutor(WORKERS, parent, "toy", loader=LOADER)
+    try:
+        for number in range(WORKERS):
+            executor.start(toy_request(tmp_path, number=number), tmp_path / f"{number}.log")
+        # Nobody is answered, so that all of them are there at once.
+        events = gather(executor, lambda seen: len(_reports(seen)) == WORKERS, decision=None)
+        workers = {event.pid for event in events if isinstance(event, Started)}
+        assert len(workers) == WORKERS
+        assert all(is_alive(pid) for pid in workers)
+        for one in _reports(events):
+            recorder.record_all([attempt(one.trial_number), one])
+    finally:
+        executor.close()
+        parent.close()
     recorder.record(study_over([], state="PAUSED"))
     assert recorder.close(60) == 0
     store = Store(server.database, "pain-25-cold")

@@ -6,6 +6,9 @@ import errno
 
 import pytest
 
+from sweep.domain import Report
+from tests.recording import report
+
 
 @pytest.mark.filterwarnings("ignore")
 def test_only_what_the_tracker_itself_refuses_is_given_up() -> None:
@@ -42,5 +45,35 @@ def test_only_what_the_tracker_itself_refuses_is_given_up() -> None:
     ]
     assert [is_refusal(error) for error in given_up] == [True] * len(given_up)
     assert [is_refusal(error) for error in tried_again] == [False] * len(tried_again)
+    assert is_refusal(_caused(MlflowException("Python int too large"), OverflowError()))
     assert is_missing(missing)
     assert not any(is_missing(error) for error in [refused, *tried_again])
+
+
+def _caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def test_only_a_record_that_fails_again_and_again_while_others_are_taken_is_at_fault() -> None:
+    from sweep.tracking.blame import FAILURES_IN_A_ROW, Blame
+
+    class Tracker:
+        takes_others = True
+
+        def probe(self) -> None:
+            if not self.takes_others:
+                raise OSError(errno.ECONNREFUSED, "refused")
+
+    tracker, one, other = Tracker(), report(0, 1), report(0, 2)
+
+    def verdicts(*records: Report, code: int = errno.ETIMEDOUT) -> list[bool]:
+        blame = Blame(tracker)  # type: ignore[arg-type]
+        return [blame.is_on(record, OSError(code, "failed")) for record in records]
+
+    row = [one] * FAILURES_IN_A_ROW
+    assert verdicts(*row) == [False] * (FAILURES_IN_A_ROW - 1) + [True]
+    assert not any(verdicts(*row[1:], other, *row[1:])), "in a row"
+    assert not any(verdicts(*row, code=errno.ENOSPC)), "a full disk takes small things still"
+    tracker.takes_others = False
+    assert not any(verdicts(*row))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from objectives.data.batching import Indices
-from objectives.finetune.loop import Loop
+from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.schedule import Plan
 from objectives.testing import TRAINING
@@ -33,10 +33,10 @@ class Line:
         return torch.nn.functional.mse_loss(self.model(INPUTS[rows]).squeeze(-1), TARGETS[rows])
 
 
-def _loop(lesson: Line, **settings: float | None) -> Loop:
+def _loop(lesson: Line, progress: Progress | None = None, **settings: float | None) -> Loop:
     plan = Plan(steps_per_epoch=1, total_steps=4, unit="steps", evaluate_at=(4,))
     precision = choose_precision("fp32", torch.device("cpu"))
-    return Loop(lesson, {**TRAINING, "gradient_clipping": None, **settings}, plan, precision)
+    return Loop(lesson, {**TRAINING, "gradient_clipping": None, **settings}, plan, precision, progress)
 
 
 def test_accumulated_micro_batches_of_unequal_size_weigh_by_their_rows() -> None:
@@ -85,3 +85,11 @@ def test_loss_that_is_not_a_number_names_the_step() -> None:
         next(iter(lesson.model.parameters())).fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"step 2: the training loss is nan"):
         loop.advance(4)
+
+
+def test_an_evaluation_before_the_first_step_gives_signs_of_life() -> None:
+    told: list[tuple[int, int, float | None]] = []
+    loop = _loop(Line(4), progress=lambda *news: told.append(news))
+    loop.step = 2  # restored from a checkpoint that was committed within this evaluation
+    loop.keep_alive()
+    assert told == [(2, 4, None)]

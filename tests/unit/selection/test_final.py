@@ -7,16 +7,31 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sweep.domain import Assignment, HyperparameterValue, TrainRequest, Trial, TrialState, confirmation_seed, trial_seed
+import pytest
+from safetensors.numpy import load_file
+
+from sweep.domain import (
+    Assignment,
+    HyperparameterValue,
+    Spent,
+    TrainRequest,
+    Trial,
+    TrialState,
+    confirmation_seed,
+    trial_seed,
+)
 from sweep.engine.control import StopRequest
 from sweep.engine.loop import LoopResult, StudyLoop
+from sweep.errors import InvalidSpecError
 from sweep.execution.simulated import SimulatedExecutor, VirtualClock
 from sweep.search import OptunaStore
 from sweep.selection.final import Final, entrants_of, runs_of
 from sweep.spec.model import ConfirmSpec
+from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.testing.doubles import MemoryKeeper, MemoryRecorder, SilentObserver
-from tests.simulated import Study, spec_in
+from tests.simulated import SPEC, Study, spec_in
 
+_NOTHING = Spent()
 BASE = {0: 0.80, 1: 0.84, 2: 0.84, 3: 0.60}
 
 
@@ -57,7 +72,7 @@ class Finals:
         noise = 0.001 * math.sin(seed + 1000 * rate)
         return {"accuracy": BASE[round(-math.log10(rate)) - 2] + noise, "loss": 0.0}
 
-    def run(self, *, stop_after: int | None = None, **changes: float) -> LoopResult:
+    def run(self, *, stop_after: int | None = None, spent_before: Spent = _NOTHING) -> LoopResult:
         self.store = OptunaStore.open(self.spec) if self.store else OptunaStore.create(self.spec)
         clock, observer = VirtualClock(), SilentObserver()
         executor = SimulatedExecutor(clock=clock, curve=self.curve, max_fidelity=4.0, slots=self.slots)
@@ -76,7 +91,7 @@ class Finals:
                 StopRequest.NOW if stop_after is not None and observer.reports >= stop_after else StopRequest.NONE
             ),
             agenda=self.final,
-            **changes,
+            spent_before=spent_before,
         )
         try:
             return loop.run()
@@ -144,5 +159,26 @@ def test_more_seeds_and_more_finalists_train_only_what_is_new(tmp_path: Path) ->
 def test_a_final_counts_the_hours_that_the_search_has_spent(tmp_path: Path) -> None:
     final = Finals(tmp_path, ConfirmSpec(finalists=2, seeds=3))
     final.spec = spec_in(tmp_path, "search.pruner.name=none", "budget.hours=1")
-    result = final.run(seconds_before=3600.0)
+    result = final.run(spent_before=Spent(seconds=3600.0))
     assert (result.state, final.trials) == ("PAUSED", [])
+
+
+def test_fresh_splits_draw_training_and_validation_rows_anew_and_leave_the_test_rows(tmp_path: Path) -> None:
+    def rows(**more: int) -> dict[str, set[tuple[float, ...]]]:
+        data = QuickObjective().prepare({"data": {"split_seed": 0, **more}}, tmp_path)
+        tables = load_file(Path(data["folder"]) / "rows.safetensors")
+        return {split: {tuple(row) for row in table} for split, table in tables.items()}
+
+    usual, first, second = rows(), rows(validation_seed=1), rows(validation_seed=2)
+    assert usual["test"] == first["test"] == second["test"]
+    assert usual["validation"] != first["validation"] != second["validation"]
+    assert usual["train"] | usual["validation"] == first["train"] | first["validation"]
+    assert first["train"].isdisjoint(first["validation"])
+
+
+def test_fresh_splits_are_refused_where_the_validation_rows_are_a_file(tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.csv").write_text("text,label\na,b\n")
+    text = SPEC.replace("data: bundled:tweets", "data: {train: train.csv, validation: validation.csv}")
+    with pytest.raises(InvalidSpecError, match=r"confirm\.splits=fresh cannot draw validation rows anew"):
+        spec_in(tmp_path, "confirm.splits=fresh", text=text)

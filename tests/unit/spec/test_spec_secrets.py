@@ -20,6 +20,7 @@ from sweep.spec import (
     with_secrets,
 )
 from sweep.spec.references import with_values
+from sweep.study_files import read_spec, write_facts
 
 SPEC = """\
 study: own
@@ -133,6 +134,22 @@ def test_secrets_come_back_by_variables_and_a_missing_one_is_told(tmp_path: Path
     # Where nothing is missing, variables change nothing.
     whole = read(SPEC, tmp_path, environ).resolved()
     assert with_secrets(whole, None, {"SWEEP_HISTORY": "postgresql://elsewhere/x"}, None) == whole
+
+
+def test_stars_of_the_users_own_are_no_secret_that_is_missing(tmp_path: Path, environ: dict[str, str]) -> None:
+    spec = read(SPEC.replace("${PW}", "c4n/ry").replace("${GREETING}", "hello ***"), tmp_path, environ)
+    stored, struck = stored_spec(spec, Redactor())
+    write_facts(spec.layout, stored, {}, {}, struck)
+    with pytest.raises(UserError, match=r"the secret in tracking.uri and history is not stored"):
+        read_spec(spec.layout, needed=None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environ, "SWEEP_TRACKING_URI": "http://h", "SWEEP_HISTORY": "postgresql://h/x"}.items():
+            patch.setenv(name, value)
+        assert read_spec(spec.layout, needed=None).settings({})["prompt"] == "hello ***, you"
+    # An older release noted nothing.
+    (spec.layout.folder / "struck.json").unlink()
+    with pytest.raises(UserError, match=r"tracking.uri and history and objective.training.prompt"):
+        read_spec(spec.layout, needed=None)
 
 
 def test_who_only_looks_at_a_study_needs_no_variable_but_of_its_history(

@@ -1,0 +1,239 @@
+"""Trials and exported models side by side: what they were, how they learnt, and how they answer the same rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sweep import wiring
+from sweep.checkpoints import model_folder
+from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
+from sweep.domain import Trial, ranked
+from sweep.errors import StudyNotFoundError, SweepError, UserError
+from sweep.execution.warm_client import WarmParent
+from sweep.layout import StudyLayout
+from sweep.ports import Columns
+from sweep.search.reading import StudyReader
+from sweep.selection.assessment import ModelOnSplit
+from sweep.selection.predictions import class_scores, flips, read_predictions
+from sweep.selection.verdict import Verdict
+from sweep.spec.model import StudySpec
+from sweep.spec.references import with_values
+from sweep.storages import Storages
+from sweep.study_files import read_facts, read_spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the things compared.
+
+    Attributes:
+        reference: How its user named it.
+        label: How it is spoken of: study and trial.
+        task: Name of its objective.
+        metric: Name of its study's metric.
+        hyperparameters: The drawn values.
+        settings: All training settings.
+        recorded: Metrics on the validation split, as recorded.
+        curve: (step, metric) of each evaluation; empty for an export.
+        model: Folder that transformers can load; None if it was not kept.
+        prepared: Folder of its prepared data.
+        study: Where its study lies; None for an export from elsewhere.
+    """
+
+    reference: str
+    label: str
+    task: str
+    metric: str
+    hyperparameters: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    recorded: Mapping[str, float]
+    curve: Sequence[tuple[int, float]] = ()
+    model: Path | None
+    prepared: str
+    study: StudyLayout | None
+
+
+def find_side(reference: str, storages: Storages, *, trust_remote_code: bool = False) -> Side:
+    """What a reference names: ``STUDY:3``, ``STUDY`` for its winner, or a folder written by ``sweep export``.
+
+    Args:
+        reference: See above; a folder that was exported comes before a study of the same name.
+        storages: Where to look for studies.
+        trust_remote_code: Whether code that an exported model brings along may run: not for the folder to say.
+
+    Raises:
+        UserError: If there is no such study or trial.
+        SweepError: If it cannot be read.
+    """
+    if os.path.isfile(Path(reference) / LINEAGE_FILE):
+        return _exported(reference, read_lineage(Path(reference)), storages, trust_remote_code=trust_remote_code)
+    name, colon, number = reference.rpartition(":")
+    if not colon:
+        return _trial(reference, read_spec(storages.find(reference)), None)
+    if not number.isdigit():
+        raise UserError(f"{reference}: {number!r} is no trial number. Write STUDY:NUMBER, e.g. `{name}:3`.")
+    return _trial(reference, read_spec(storages.find(name)), int(number))
+
+
+def _trial(reference: str, spec: StudySpec, number: int | None) -> Side:
+    reader = StudyReader(spec)
+    try:
+        trial = _chosen(spec, list(reader.trials()), number)
+        reports = reader.reports(trial.number)
+    finally:
+        reader.close()
+    data = read_facts(spec.layout, "data")
+    model = None if trial.checkpoint is None else model_folder(Path(trial.checkpoint))
+    name = spec.rule.name
+    return Side(
+        reference=reference,
+        label=f"{spec.study}:{trial.number}",
+        task=spec.objective.task,
+        metric=name,
+        hyperparameters=dict(trial.hyperparameters),
+        settings=spec.settings(trial.hyperparameters),
+        recorded=dict(trial.metrics),
+        curve=tuple((report.step, report.metrics[name]) for report in reports if name in report.metrics),
+        model=model if model is not None and model.is_dir() else None,
+        prepared=str(data.get("folder", "")),
+        study=spec.layout,
+    )
+
+
+def _chosen(spec: StudySpec, trials: list[Trial], number: int | None) -> Trial:
+    if number is None:
+        number = _winner(spec, trials)
+    found = next((trial for trial in trials if trial.number == number), None)
+    if found is None:
+        raise UserError(
+            f"study {spec.study!r} has no trial {number}. It has {len(trials)}: `sweep status {spec.study}`."
+        )
+    return found
+
+
+def _winner(spec: StudySpec, trials: list[Trial]) -> int:
+    """By the verdict where there is one; else by the search."""
+    path = spec.layout.folder / "verdict.json"
+    try:
+        verdict = Verdict.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        verdict = None
+    except (OSError, ValueError) as err:
+        raise SweepError(f"{path}: cannot be read ({err}). Name a trial: `{spec.study}:0`.") from err
+    if verdict is not None and verdict.winner is not None:
+        number = verdict.finalist(verdict.winner).trial_number
+        if number is not None:
+            return number
+    order = ranked(trials, spec.rule)
+    if not order:
+        raise UserError(f"study {spec.study!r} has no complete trial yet. See `sweep status {spec.study}`.")
+    return order[0].number
+
+
+def _exported(reference: str, lineage: Lineage, storages: Storages, *, trust_remote_code: bool) -> Side:
+    study = None
+    with suppress(StudyNotFoundError):  # exported elsewhere: compared all the same
+        study = storages.find(lineage.study)
+    return Side(
+        reference=reference,
+        label=f"{reference} ({lineage.study}:{lineage.trial_number})",
+        task=lineage.task,
+        metric=lineage.metric["name"],
+        hyperparameters=dict(lineage.hyperparameters),
+        settings={**with_values(lineage.settings, os.environ), "trust_remote_code": trust_remote_code},
+        recorded=dict(lineage.validation),
+        model=Path(reference).absolute(),
+        prepared=str(lineage.data["folder"]),
+        study=study,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two sides on the same rows.
+
+    Attributes:
+        models: Metrics and interval of the first and the second, as :func:`sweep.selection.assessment.assess` says.
+        difference: Second minus first: mean, interval, p-value, method; None where it cannot be tested.
+        note: Why something is missing.
+        classes: Scores of each class for the first and the second; empty where there are no classes.
+        better: Rows that the second answers better than the first.
+        worse: Rows that the second answers worse.
+    """
+
+    models: Sequence[Mapping[str, Any]] = ()
+    difference: Mapping[str, Any] | None = None
+    note: str | None = None
+    classes: Sequence[Sequence[Mapping[str, Any]]] = ()
+    better: Sequence[Mapping[str, Any]] = ()
+    worse: Sequence[Mapping[str, Any]] = ()
+
+
+def compare_sides(parent: WarmParent, first: Side, second: Side, split: str) -> Pair:
+    """Have two models answer a split, and compare their answers row by row.
+
+    Raises:
+        SweepError: If a model or its data cannot be used.
+    """
+    obstacle = _obstacle(first, second)
+    if obstacle is not None:
+        return Pair(note=obstacle)
+    with TemporaryDirectory(prefix="sweep-") as name:
+        folder = Path(name)
+        # The difference is the first's to the second's: ask for them the other way round.
+        found = wiring.assess_models(
+            parent,
+            [
+                ModelOnSplit(model=side.model, prepared=side.prepared, settings=side.settings)
+                for side in (second, first)
+                if side.model is not None
+            ],
+            task=first.task,
+            split=split,
+            metric=first.metric,
+            folder=folder,
+        )
+        models = list(reversed(found["models"]))
+        if any(one["rows"] is None for one in models):
+            return Pair(models=models, note=found["note"])
+        answers = [read_predictions(folder / file) for file in ("1.json", "0.json")]
+    return _pair(models, found, answers)
+
+
+def _pair(models: Sequence[Mapping[str, Any]], found: Mapping[str, Any], answers: Sequence[Columns]) -> Pair:
+    scored = [class_scores(columns) for columns in answers]
+    classes = [rows for rows in scored if rows is not None]
+    is_paired = found["difference"] is not None
+    better, worse = flips(*answers) if is_paired else ([], [])
+    return Pair(
+        models=models,
+        difference=found["difference"],
+        note=found["note"],
+        classes=classes if len(classes) == len(scored) else (),
+        better=better,
+        worse=worse,
+    )
+
+
+def _obstacle(first: Side, second: Side) -> str | None:
+    """Why the two cannot answer the same rows."""
+    if first.task != second.task:
+        return (
+            f"{first.label} is of task {first.task}, {second.label} of {second.task}: they answer different questions."
+        )
+    for side in (first, second):
+        if side.model is None:
+            return f"the model of {side.label} was not kept, so its answers are not to be had (`keep` in the spec)."
+        if not os.path.isdir(side.prepared):
+            return (
+                f"the prepared data of {side.label} is gone ({side.prepared or 'the study has none'}). "
+                "`sweep verify` on an export of it prepares it again."
+            )
+    return None

@@ -1,0 +1,195 @@
+"""The final of a study through the real command line: fresh seeds, verdict, kills, stops, and who is told what."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.checkpoints import model_folder
+from sweep.domain import Report, confirmation_seed
+from sweep.layout import StudyLayout
+from sweep.ports import AttemptBegun, ModelKept, VerdictReached
+from sweep.search import read_trials
+from sweep.selection.winner import read_verdict, winner
+from sweep.study_files import read_spec
+from sweep.tracking.spool import read_entries
+from tests.integration.journey.conftest import Shell, end, wait_for
+
+SPEC = """\
+study: quick
+objective:
+  task: {task}
+  model: none
+  training: {{steps: 12, batch_size: 8, learning_rate: {rate}, sleep_seconds: {sleep}}}
+search: {{learning_rate: {space}, seed: 5, pruner: none}}
+budget: {{trials: 4}}
+confirm: {{finalists: 2, seeds: 4, level: 0.05}}
+"""
+QUICK = "sweep.testing.checkpointing_objective:QuickObjective"
+
+
+class LocalShell(Shell):
+    """Without Ray."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "tests.local_sweep", *arguments]
+
+
+def shell_with(
+    folder: Path, *, task: str = QUICK, rate: str = "1e-3", space: str = "1e-3..1e-1 log", sleep: float = 0.0
+) -> LocalShell:
+    folder.mkdir(exist_ok=True)
+    text = SPEC.format(task=task, rate=rate, space=space, sleep=sleep)
+    (folder / "study.yaml").write_text(text, encoding="utf-8")
+    return LocalShell(folder)
+
+
+def layout_of(folder: Path) -> StudyLayout:
+    return StudyLayout(folder / "mlruns", "quick")
+
+
+def verdict_of(folder: Path) -> dict[str, Any]:
+    """The verdict without what differs from run to run: times and folders."""
+    verdict: dict[str, Any] = json.loads(layout_of(folder).verdict.read_text())
+    del verdict["deploy"]["model"]
+    del verdict["test"]["opened_at"]
+    return verdict
+
+
+def final_records(folder: Path, kind: type[Any]) -> list[Any]:
+    entries = read_entries(layout_of(folder).confirmation.spool)
+    return [entry.record for entry in entries if isinstance(entry.record, kind)]
+
+
+def trained(folder: Path) -> dict[tuple[int, int], dict[str, float]]:
+    """What each run of the final reported at each step; fails if a step was recorded twice."""
+    reports = final_records(folder, Report)
+    assert len({(report.trial_number, report.step) for report in reports}) == len(reports)
+    return {(report.trial_number, report.step): dict(report.metrics) for report in reports}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> LocalShell:
+    """A study whose defaults learn too slowly, with its final."""
+    shell = shell_with(tmp_path_factory.mktemp("finished"))
+    (shell.folder / "said").write_text(shell("run", "study.yaml").stdout)
+    return shell
+
+
+def test_a_planted_gain_is_found_on_fresh_seeds_and_told_everywhere(finished: LocalShell) -> None:
+    said = (finished.folder / "said").read_text()
+    verdict = read_verdict(layout_of(finished.folder))
+    assert verdict is not None
+    assert verdict.is_significant
+    assert verdict.winner not in (None, "trial 0")
+    assert verdict.sentence in said
+    assert verdict.sentence in finished("best", "quick").stdout
+    status = finished.json("status", "quick")
+    assert (status["state"], status["verdict"]["winner"]) == ("COMPLETE", verdict.winner)
+    told = [entry.record for entry in read_entries(layout_of(finished.folder).spool)]
+    assert [one.verdict["winner"] for one in told if isinstance(one, VerdictReached)][-1:] == [verdict.winner]
+    attempts = final_records(finished.folder, AttemptBegun)
+    assert {(one.seed_index, one.seed) for one in attempts} == {(i, confirmation_seed(5, i)) for i in range(4)}
+    assert {one.confirms for one in attempts} >= {0}
+
+
+def test_the_model_to_deploy_is_the_winners_best_run_and_gc_keeps_it(finished: LocalShell) -> None:
+    layout = layout_of(finished.folder)
+    verdict = read_verdict(layout)
+    assert verdict is not None
+    assert verdict.deploy is not None
+    assert verdict.winner is not None
+    scores = verdict.finalist(verdict.winner).scores
+    assert verdict.deploy["score"] == max(scores.values())
+    assert scores[verdict.deploy["seed_index"]] == verdict.deploy["score"]
+    assert {kept.trial_number for kept in final_records(finished.folder, ModelKept)} >= {verdict.deploy["run"]}
+    for study in ("quick", "quick.confirm"):
+        finished("gc", study, "--prepared")
+    assert (Path(verdict.deploy["model"]) / "model.safetensors").is_file()
+    chosen = winner(read_spec(layout), read_trials(read_spec(layout)), model_folder)
+    assert (chosen.study, chosen.run, str(chosen.model)) == (
+        "quick.confirm",
+        verdict.deploy["run"],
+        verdict.deploy["model"],
+    )
+
+
+def test_the_test_split_is_opened_once_for_the_winner_and_the_defaults_and_again_only_with_a_word(
+    finished: LocalShell,
+) -> None:
+    before = json.loads(layout_of(finished.folder).verdict.read_text())["test"]
+    assert len(before["opened_at"]) == 1
+    again = finished("resume", "quick")
+    assert "opening the test split" not in again.stderr
+    assert before["winner"]["interval"][0] <= before["winner"]["metrics"]["accuracy"] <= before["winner"]["interval"][1]
+    assert json.loads(layout_of(finished.folder).verdict.read_text())["test"] == before
+    spec = read_spec(layout_of(finished.folder).confirmation)
+    assert sum(trial.test is not None for trial in read_trials(spec)) == 2
+    assert all(trial.test is None for trial in read_trials(read_spec(layout_of(finished.folder))))
+
+
+def test_the_final_is_listed_under_its_study_and_is_driven_with_it(finished: LocalShell) -> None:
+    lines = finished("list", "--storage", "mlruns").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["quick", "COMPLETE"], ["quick.confirm", "COMPLETE"]]
+    assert "sweep resume quick`" in finished("resume", "quick.confirm", expect=2).stderr
+    assert finished.json("status", "quick.confirm")["state"] == "COMPLETE"
+
+
+def test_a_driver_killed_in_the_final_is_resumed_and_comes_to_the_same_verdict(
+    finished: LocalShell, tmp_path: Path
+) -> None:
+    shell = shell_with(tmp_path, sleep=0.2)
+    wanted = trained(finished.folder)
+
+    def until(reports: int) -> bool:
+        return layout_of(tmp_path).confirmation.spool.exists() and len(final_records(tmp_path, Report)) >= reports
+
+    killed = shell.start("run", "study.yaml")
+    try:
+        wait_for("runs of the final", lambda: until(7))
+    finally:
+        end(killed)
+    stopped = shell.start("resume", "quick")
+    try:
+        wait_for("more of them", lambda: until(9))
+        shell("stop", "quick.confirm")
+        assert stopped.wait(60) == 130, shell.errors()
+    finally:
+        end(stopped)
+    assert not layout_of(tmp_path).verdict.exists()
+    assert shell.json("status", "quick")["state"] == "PAUSED"
+    shell("resume", "quick")
+    assert trained(tmp_path) == wanted
+    mine, whole = verdict_of(tmp_path), verdict_of(finished.folder)
+    assert mine == whole
+    assert "Traceback" not in shell.errors()
+
+
+def test_a_final_can_be_added_to_a_finished_study_and_says_that_the_test_split_was_opened(tmp_path: Path) -> None:
+    shell = shell_with(tmp_path)
+    shell("run", "study.yaml", "--set", "confirm=null")
+    assert not layout_of(tmp_path).verdict.exists()
+    assert "quick.confirm" not in shell("list", "--storage", "mlruns").stdout
+    added = shell("resume", "quick", "--confirm")
+    assert "the test split was opened for the second time" in added.stderr
+    verdict = read_verdict(layout_of(tmp_path))
+    assert verdict is not None
+    assert (verdict.seeds, len(verdict.finalists)) == (5, 4)
+
+
+def test_pure_noise_has_no_significant_winner(tmp_path: Path) -> None:
+    shell = shell_with(tmp_path, task="tests.fault.noise:Noise")
+    said = shell("run", "study.yaml").stdout
+    verdict = read_verdict(layout_of(tmp_path))
+    assert verdict is not None
+    assert not verdict.is_significant
+    assert "significant" in said
+
+
+def test_a_study_may_not_be_called_like_a_final(tmp_path: Path) -> None:
+    shell = shell_with(tmp_path)
+    assert "those of finals" in shell("run", "study.yaml", "--set", "study=a.confirm", expect=2).stderr
