@@ -31,6 +31,7 @@ from sweep.deployment.lineage import Lineage, content_of, read_lineage
 from sweep.deployment.scores import ScoreCheck
 from sweep.errors import PromotionRefusedError, SweepError, UserError, VerificationError
 from sweep.execution.jobs import run_job
+from sweep.selection.assessment import ModelOnSplit
 from sweep.selection.test_split import TestOpening, record_opening, said
 from sweep.selection.winner import Winner
 from sweep.spec.model import StudySpec
@@ -236,7 +237,7 @@ def _compare(
     )
     note(f"the test split is {said(record_opening(spec.layout, opened))}: for this comparison")
     pair = [
-        wiring.ModelOnSplit(model=model, prepared=str(data), settings=examiner.settings(origin))
+        ModelOnSplit(model=model, prepared=str(data), settings=examiner.settings(origin))
         for model, data, origin in ((chosen.model, prepared, lineage), (folder, own["folder"], theirs))
     ]
     with tempfile.TemporaryDirectory(prefix="sweep-") as answers:

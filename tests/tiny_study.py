@@ -54,7 +54,7 @@ def tiny_spec(folder: Path, name: str, *overrides: str, good: bool = True, trial
 def run(spec: StudySpec) -> wiring.StudyResult:
     """Drive it to its end."""
 
-    def local(spec: StudySpec, parent: WarmParent) -> Executor:
+    def local(spec: StudySpec, parent: WarmParent, *_: Any) -> Executor:
         return LocalExecutor(2, parent, spec.objective.task)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -52,7 +52,7 @@ def _front_matter(lineage: Lineage) -> dict[str, Any]:
     name = f"{lineage.study}, {_who(lineage)}"
     data: dict[str, Any] = {"type": "custom", "name": str(lineage.data.get("data_name") or lineage.study)}
     splits = recorded_scores(lineage)
-    results = [
+    results: list[dict[str, Any]] = [
         {
             "task": {"type": lineage.task.partition(":")[0]},
             "dataset": {**data, "split": split},
