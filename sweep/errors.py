@@ -16,7 +16,8 @@
     │   └── NoWorkersError         none is left that could run a trial; the study pauses
     ├── RecordingError             records cannot be spooled or delivered
     ├── StoppedEarlyError          exit code 130: somebody stopped something that leaves nothing to go on from
-    └── VerificationError          an export does not reproduce its recorded score
+    ├── VerificationError          an export does not reproduce its recorded score
+    └── PromotionRefusedError      the gate before an alias of the registry stays shut
 
 Every message names the place, the value, the rule and the remedy.
 """
@@ -99,6 +100,10 @@ class StoppedEarlyError(SweepError):
 
 class VerificationError(SweepError):
     """An export does not reproduce its recorded score."""
+
+
+class PromotionRefusedError(SweepError):
+    """A model is not shown to be better than the one in use, or cannot be compared with it."""
 
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -13,6 +13,7 @@ from typing import Any
 from sweep.checkpoints import model_folder
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
+from sweep.deployment.search_summary import search_summary
 from sweep.domain import MetricRule, Trial, kept_numbers, ranked, seed_of
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
@@ -32,8 +33,20 @@ def lineage_of(
     run_id: str | None,
     now: float,
     redactor: Redactor,
+    trials: Sequence[Trial] = (),
 ) -> Lineage:
-    """The origin of a finished trial's model, as everybody may read it."""
+    """The origin of a finished trial's model, as everybody may read it.
+
+    Args:
+        spec: The study that trained it.
+        trial: The trial.
+        data: Summary of the prepared data.
+        environment: Versions and machine.
+        run_id: MLflow's run, if known.
+        now: Unix seconds.
+        redactor: Strikes out secrets.
+        trials: All trials of the search, for the card.
+    """
     settings = redactor.values(spec.settings(trial.hyperparameters, as_written=True))
     objective = spec.objective_settings(as_written=True)
     return Lineage(
@@ -58,6 +71,7 @@ def lineage_of(
         environment={k: v for k, v in environment.items() if k != "packages"},
         files={},
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        search=search_summary(spec, trials) if trials else {},
     )
 
 
@@ -151,6 +165,7 @@ class Finale:
                 data=self.data,
                 environment=self.environment,
                 redactor=self.redactor,
+                trials=trials,
                 recorder=self.recorder,
                 now=self.clock.now(),
             )
@@ -175,10 +190,13 @@ def keep_model(
     redactor: Redactor,
     recorder: Recorder,
     now: float,
+    trials: Sequence[Trial] = (),
 ) -> None:
     """Export a trial's model within its study, and record that it is kept."""
     folder = spec.layout.export(trial.number)
-    lineage = lineage_of(spec, trial, data=data, environment=environment, run_id=None, now=now, redactor=redactor)
+    lineage = lineage_of(
+        spec, trial, data=data, environment=environment, run_id=None, now=now, redactor=redactor, trials=trials
+    )
     export_model(_model(trial), lineage, folder, link=True)
     recorder.record(
         ModelKept(

@@ -97,6 +97,34 @@ class Objective(Protocol):
         ...
 
 
+class Deployable(Protocol):
+    """What an objective may offer besides, so that its models can be registered and written as ONNX."""
+
+    def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How MLflow serves a trained model without this package.
+
+        Args:
+            settings: The trial's training settings.
+
+        Returns:
+            JSON-able: ``code`` (path of one Python file with ``_load_pyfunc(path, config)``, which returns an object
+            with ``predict``), ``config`` (given to it), ``requirements`` (for pip), ``inputs`` and ``outputs`` (columns
+            of an MLflow schema), ``example`` (``{columns, data}``).
+        """
+        ...
+
+    def to_onnx(self, model: Path, prepared: Path, file: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write a saved model as an ONNX file, and compare both on rows of the prepared data.
+
+        Returns:
+            JSON-able: ``file`` (its name), ``max_difference`` of the outputs, ``rows`` compared.
+
+        Raises:
+            VerificationError: If the two disagree, or the architecture cannot be written.
+        """
+        ...
+
+
 Columns = Mapping[str, Sequence[Any]]
 """Rows of a table by column, all of one length."""
 

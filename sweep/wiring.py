@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweep.checkpoints import FolderKeeper, intact
 from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
@@ -58,6 +58,10 @@ from sweep.study_files import (
     write_facts,
 )
 from sweep.tracking import SpoolRecorder, resolve_model
+
+if TYPE_CHECKING:
+    from sweep.layout import StudyLayout
+    from sweep.tracking.registry import Registry
 
 JOB_TIMEOUT_SECONDS = 3600.0
 """What a job may take where no spec says it."""
@@ -401,6 +405,32 @@ def _drive_prepared(
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
         return StudyResult(loop=result, trials=list(store.trials()), data=data, undelivered=undelivered)
+
+
+def registry_of(spec: StudySpec) -> Registry:
+    """The model registry of a study's record.
+
+    Raises:
+        RecordingError: If its store cannot be opened.
+    """
+    return registry_at(tracking_uri(spec), spec.layout)
+
+
+def registry_at(uri: str, layout: StudyLayout | None = None) -> Registry:
+    """The model registry at an address.
+
+    Args:
+        uri: MLflow's store or server.
+        layout: Of the study whose models are published.
+
+    Raises:
+        UserError: If there is no such store.
+        RecordingError: If it cannot be opened.
+    """
+    from sweep.tracking.registry import Registry
+
+    is_server = uri.startswith(("http://", "https://", "databricks"))
+    return Registry(uri, None if is_server or layout is None else layout.tracking_artifacts)
 
 
 def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:

@@ -34,6 +34,8 @@ from objectives.finetune.schedule import Plan, plan_run
 from objectives.finetune.scores import confusion_matrix, scores
 from objectives.finetune.session import Session, check_metric
 from objectives.finetune.state import checkpoint_bytes
+from objectives.serving.offer import text_classifier_offer
+from objectives.serving.onnx_file import write_onnx
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
@@ -243,14 +245,7 @@ class TextClassification:
         return scores(confusion_matrix(truth, predicted, classes)) | {"loss": float(np.mean(rows["loss"]))}
 
     def _answers(self, model: Path, data: PreparedData, split: str, settings: Mapping[str, Any]) -> Examination:
-        trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
-        found = load_config(str(model), **trust)
-        names = [found.id2label.get(i) for i in range(len(found.id2label))]
-        if names != data.labels:
-            raise ModelError(
-                f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data."
-            )
-        classifier = load_classifier(str(model), data.labels, data.pad_id, trust, trained=True)
+        classifier = _own_model(model, data, settings)
         return examine(
             classifier,
             data.rows(split),
@@ -260,6 +255,17 @@ class TextClassification:
             pad_id=data.pad_id,
             device=torch.device("cpu"),
         )
+
+    def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How a registry serves a trained model; see :class:`sweep.ports.Deployable`."""
+        return text_classifier_offer(settings)
+
+    def to_onnx(self, model: Path, prepared: Path, file: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write a saved model as ONNX, compared on validation rows; see :class:`sweep.ports.Deployable`."""
+        data = PreparedData.open(prepared)
+        longest = min(int(settings["max_length"]), int(data.meta["max_length"]))
+        classifier = _own_model(model, data, settings)
+        return write_onnx(classifier, data.rows("validation"), file, max_length=longest, pad_id=data.pad_id)
 
     def _begin(self, request: TrainRequest) -> tuple[Classification, Loop, Plan, torch.device]:
         settings, seed = request.settings, request.assignment.seed
@@ -287,6 +293,20 @@ class TextClassification:
         )
         loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split)
         return course, loop, plan, device
+
+
+def _own_model(model: Path, data: PreparedData, settings: Mapping[str, Any]) -> torch.nn.Module:
+    """A trial's saved model, in fp32 on the CPU.
+
+    Raises:
+        ModelError: If its classes are not the data's.
+    """
+    trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
+    found = load_config(str(model), **trust)
+    names = [found.id2label.get(i) for i in range(len(found.id2label))]
+    if names != data.labels:
+        raise ModelError(f"{model}: its classes {names} are not the data's {data.labels}. Evaluate on its own data.")
+    return load_classifier(str(model), data.labels, data.pad_id, trust, trained=True)
 
 
 def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:

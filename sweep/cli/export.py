@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +9,15 @@ import typer
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.cli.text import number
-from sweep.domain import Trial, ranked
-from sweep.errors import UserError
 
 
 def export(
     study: StudyArgument,
     to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
-    trial: Annotated[int | None, typer.Option("--trial", help="Trial number; default: the best.")] = None,
+    trial: Annotated[int | None, typer.Option("--trial", help="Trial number; default: the winner.")] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Add model.onnx, compared with the weights on validation rows.")
+    ] = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -25,46 +25,27 @@ def export(
 
     Example: `sweep export intents --to intents-model`
     """
-    from sweep.checkpoints import model_folder, read_manifest
+    from sweep.deployable import deployable
     from sweep.deployment.export import export_model
-    from sweep.finale import lineage_of
-    from sweep.search import read_trials
-    from sweep.study_files import read_facts, redactor_for
-    from sweep.tracking import run_ids
 
     spec = find_spec(study, storage)
-    layout = spec.layout
-    chosen = _choose(spec.study, ranked(read_trials(spec), spec.rule), trial)
-    if chosen.checkpoint is None or not Path(chosen.checkpoint).is_dir():
-        raise UserError(
-            f"trial {chosen.number} of {spec.study!r}: its model was not kept (keep={spec.keep} in the spec). "
-            f"Export one of the kept trials: `sweep best {spec.study} -k {spec.keep}`."
-        )
-    read_manifest(Path(chosen.checkpoint))
-    lineage = lineage_of(
-        spec,
-        chosen,
-        data=read_facts(layout, "data"),
-        environment=read_facts(layout, "environment"),
-        run_id=run_ids(layout).get(chosen.number),
-        now=time.time(),
-        redactor=redactor_for(spec),
-    )
-    export_model(model_folder(Path(chosen.checkpoint)), lineage, to)
+    chosen, lineage = deployable(spec, trial)
+    if onnx:
+        from sweep.onnx_export import export_with_onnx
+
+        lineage = export_with_onnx(chosen.model, lineage, to, trust_remote_code=spec.objective.trust_remote_code)
+    else:
+        lineage = export_model(chosen.model, lineage, to)
     if as_json:
-        row = {"folder": str(to.absolute()), "trial_number": chosen.number, "value": chosen.value}
-        print_json({**row, "metrics": dict(chosen.metrics), "test": dict(chosen.test) if chosen.test else None})
+        row = {"folder": str(to.absolute()), "trial_number": chosen.trial_number, "value": chosen.score}
+        test = None if lineage.test is None else dict(lineage.test)
+        print_json({**row, "metrics": dict(lineage.validation), "test": test, "onnx": lineage.onnx})
         return
-    typer.echo(f"Exported trial {chosen.number} ({spec.rule.name} {number(chosen.value)}) to {to}.")
+    who = "the average of the finalists" if chosen.trial_number is None else f"trial {chosen.trial_number}"
+    typer.echo(f"Exported {who} ({spec.rule.name} {number(chosen.score)}) to {to}.")
+    if lineage.onnx is not None:
+        typer.echo(
+            f"{lineage.onnx['file']} gives the same logits on {lineage.onnx['rows']} validation rows "
+            f"(largest difference {lineage.onnx['max_difference']:.1e})."
+        )
     typer.echo(f"Check that it reproduces its score: sweep verify {to}")
-
-
-def _choose(study: str, order: list[Trial], number: int | None) -> Trial:
-    if number is None:
-        if not order:
-            raise UserError(f"study {study!r} has no complete trial yet. See `sweep status {study}`.")
-        return order[0]
-    for trial in order:
-        if trial.number == number:
-            return trial
-    raise UserError(f"trial {number} of {study!r} is not complete. Complete ones: `sweep best {study} -k 100`.")

@@ -106,6 +106,8 @@ def _exports(layout: StudyLayout, kept: set[int]) -> tuple[set[tuple[int, int]],
             lineage = read_lineage(folder)
         except VerificationError:
             continue
+        if lineage.trial_number is None or lineage.step is None:
+            continue
         if folder != layout.export(lineage.trial_number):
             registered.add((lineage.trial_number, lineage.step))
         elif lineage.trial_number not in kept and is_told:

@@ -18,8 +18,10 @@ from sweep.cli import (
     gc,
     init,
     list_studies,
+    promote,
     report,
     resume,
+    rollback,
     run,
     status,
     stop,
@@ -60,6 +62,8 @@ app.command("compare", rich_help_panel=_RESULTS)(compare.compare)
 app.command("export", rich_help_panel=_RESULTS)(export.export)
 app.command("verify", rich_help_panel=_RESULTS)(verify.verify)
 app.command("report", rich_help_panel=_RESULTS)(report.report)
+app.command("promote", rich_help_panel=_RESULTS)(promote.promote)
+app.command("rollback", rich_help_panel=_RESULTS)(rollback.rollback)
 app.command("ui", rich_help_panel=_RESULTS)(ui.ui)
 app.command("sync", rich_help_panel=_RESULTS)(sync.sync)
 

@@ -3,90 +3,92 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweep.cli.options import JsonOption, print_json
+from sweep.cli.options import JsonOption, StorageOption, find_spec, print_json
+from sweep.cli.registries import TrackingOption, find_registry
 from sweep.errors import UserError, VerificationError
 
-TOLERANCE = 1e-6
-"""Scores are recorded in fp32 outside autocast, so that they come back on the same kind of machine."""
+if TYPE_CHECKING:
+    from sweep.deployment.lineage import Lineage
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by `sweep export`.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A folder written by `sweep export`; STUDY:TRIAL; or models:/NAME@ALIAS, models:/NAME/2, runs:/ID.",
+            show_default=False,
+        ),
+    ],
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings along.")
     ] = False,
+    tracking: TrackingOption = None,
+    storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Re-evaluate an exported model and compare it with its recorded scores; exit 1 when it differs.
+    """Re-evaluate a model and compare it with its recorded scores; exit 1 when it differs.
 
-    Example: `sweep verify intents-model`
+    Example: `sweep verify intents-model`, `sweep verify models:/intents@champion`
     """
-    from sweep.deployment.export import verify_files
-    from sweep.deployment.lineage import read_lineage
-
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: no such folder. Name a folder written by `sweep export`.")
-    lineage = read_lineage(folder)
-    verify_files(folder, lineage)
-    rows = _compare(folder, lineage, trust_remote_code=trust_remote_code)
-    reproduced = all(row["reproduced"] for row in rows)
-    if as_json:
-        print_json({"folder": str(folder), "reproduced": reproduced, "scores": rows})
-    else:
-        for row in rows:
-            mark = "ok     " if row["reproduced"] else "DIFFERS"
-            typer.echo(f"{mark} {row['split']} {row['metric']}: recorded {row['recorded']:.6f}, now {row['now']:.6f}")
-    if not reproduced:
-        raise VerificationError(
-            f"{folder}: does not reproduce its recorded scores. Do not deploy it; export the model again."
-        )
-    if not as_json:
-        typer.echo(f"{folder} reproduces its recorded scores; all files match their sha256.")
-
-
-def _compare(folder: Path, lineage: Any, *, trust_remote_code: bool) -> list[dict[str, Any]]:
     from sweep import wiring
     from sweep.checkpoints.prepared import in_use
-    from sweep.execution.jobs import run_job
-    from sweep.spec.references import with_values
+    from sweep.verification import Examiner
 
-    # Whom to trust is not for the folder to say.
-    trust = {"trust_remote_code": trust_remote_code}
-    training = with_values(lineage.objective.get("training", {}), os.environ)
-    objective = {**lineage.objective, "training": training, **trust}
-    settings = {**with_values(lineage.settings, os.environ), **trust}
-    recorded: dict[str, Mapping[str, float]] = {"validation": lineage.validation}
-    if lineage.test is not None:
-        recorded["test"] = lineage.test
-    rows = []
-    prepared = Path(lineage.data["folder"])
-    with in_use(prepared.parent), wiring.warm_parent() as parent:
-        if not prepared.is_dir():
-            arguments = {"settings": objective, "folder": prepared.parent}
-            data = run_job(parent, lineage.task, "prepare", arguments, timeout_seconds=wiring.JOB_TIMEOUT_SECONDS)
-            if data["data_hash"] != lineage.data["data_hash"]:
-                raise VerificationError(
-                    f"{folder}: its data has changed since ({data['data_hash'][:12]} is not "
-                    f"{lineage.data['data_hash'][:12]}). Restore the data files, then verify again."
-                )
-            prepared = Path(data["folder"])
-        for split, metrics in recorded.items():
-            now = wiring.evaluate_model(
-                parent,
-                task=lineage.task,
-                model=folder.absolute(),
-                prepared=str(prepared),
-                split=split,
-                settings=settings,
-            )
-            name = lineage.metric["name"]
-            difference = abs(now[name] - metrics[name])
-            row = {"split": split, "metric": name, "recorded": metrics[name], "now": now[name]}
-            rows.append({**row, "reproduced": difference <= TOLERANCE})
-    return rows
+    with (
+        _found(target, tracking, storage) as (folder, lineage),
+        in_use(Path(lineage.data["folder"]).parent),
+        wiring.warm_parent() as parent,
+    ):
+        checks = Examiner(parent=parent, trust_remote_code=trust_remote_code).check(folder, lineage)
+    reproduced = all(check.reproduced for check in checks)
+    if as_json:
+        rows = [
+            {"split": c.split, "metric": c.metric, "recorded": c.recorded, "now": c.now, "reproduced": c.reproduced}
+            for c in checks
+        ]
+        print_json({"folder": target, "reproduced": reproduced, "scores": rows})
+    else:
+        for check in checks:
+            mark = "ok     " if check.reproduced else "DIFFERS"
+            typer.echo(f"{mark} {check.split} {check.metric}: recorded {check.recorded:.6f}, now {check.now:.6f}")
+    if not reproduced:
+        raise VerificationError(
+            f"{target}: does not reproduce its recorded scores. Do not deploy it; export the model again."
+        )
+    if not as_json:
+        typer.echo(f"{target} reproduces its recorded scores; all files match their sha256.")
+
+
+@contextmanager
+def _found(target: str, tracking: str | None, storage: Path | None) -> Iterator[tuple[Path, Lineage]]:
+    """The model that is meant and its record, its files held against their hashes."""
+    if target.startswith(("models:/", "runs:/")):
+        from sweep.verification import registered
+
+        name = target.partition(":/")[2].partition("@")[0].partition("/")[0]
+        with registered(find_registry(name, tracking, storage), target) as found:
+            yield found
+        return
+    study, colon, number = target.rpartition(":")
+    if colon and number.isdecimal() and not os.path.exists(target):
+        from sweep.deployable import deployable
+
+        chosen, lineage = deployable(find_spec(study, storage), int(number))
+        yield chosen.model, lineage
+        return
+    from sweep.verification import exported
+
+    if not os.path.isdir(target):
+        raise UserError(
+            f"{target}: no such folder. Name a folder written by `sweep export`, STUDY:TRIAL, "
+            "models:/NAME@ALIAS or runs:/ID."
+        )
+    yield exported(Path(target))

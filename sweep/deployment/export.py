@@ -6,12 +6,15 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from sweep.deployment.card import model_card
-from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
+from sweep.deployment.lineage import LINEAGE_FILE, Lineage, content_of, read_lineage
 from sweep.errors import SweepError, UserError, VerificationError
+
+_ABOUT = (LINEAGE_FILE, "README.md")
 
 
 def sha256_of(path: Path) -> str:
@@ -20,7 +23,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False) -> None:
+def hashes_of(folder: Path) -> dict[str, str]:
+    """sha256 of each file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def content_of_model(folder: Path) -> str:
+    """One hash of a model's weights, tokenizer and config, whatever is said about them beside."""
+    return content_of({name: digest for name, digest in hashes_of(folder).items() if name not in _ABOUT})
+
+
+def export_model(
+    model: Path,
+    lineage: Lineage,
+    to: Path,
+    *,
+    link: bool = False,
+    add: Callable[[Path, Lineage], Lineage] | None = None,
+) -> Lineage:
     """Write a self-contained model folder; it appears whole or not at all.
 
     Args:
@@ -28,6 +50,10 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
         lineage: Origin; its ``files`` are filled in here.
         to: Target; must not exist, or be an empty folder or an earlier export without other files.
         link: Share the weights' bytes with ``model`` where the file system can (for folders nobody edits).
+        add: Puts further files into the folder, before they are hashed, and says so in the lineage.
+
+    Returns:
+        The origin, complete.
 
     Raises:
         UserError: If the target holds something else.
@@ -39,9 +65,13 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
         to.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
         try:
-            shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=_link if link else shutil.copy2)
-            files = {str(f.relative_to(temporary)): sha256_of(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
-            complete = replace(lineage, files=files)
+            copy = _link if link else shutil.copy2
+            # An export's own card and lineage are written anew.
+            ignored = shutil.ignore_patterns(*_ABOUT)
+            shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=copy, ignore=ignored)
+            if add is not None:
+                lineage = add(temporary, lineage)
+            complete = replace(lineage, files=hashes_of(temporary))
             (temporary / "README.md").write_text(model_card(complete), encoding="utf-8")
             complete.write(temporary)
             _sync(temporary)
@@ -49,6 +79,7 @@ def export_model(model: Path, lineage: Lineage, to: Path, *, link: bool = False)
             if to.exists():
                 shutil.rmtree(to)
             temporary.rename(to)
+            return complete
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as err:
@@ -65,7 +96,7 @@ def _is_replaceable(to: Path) -> bool:
     if LINEAGE_FILE not in found:
         return not found
     try:
-        return found <= {*read_lineage(to).files, LINEAGE_FILE, "README.md"}
+        return found <= {*read_lineage(to).files, *_ABOUT}
     except VerificationError:
         return False
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ class Lineage:
     Attributes:
         task: Name of the objective.
         base_model: The model it was fine-tuned from, as the spec names it.
-        step: Optimizer step the weights were taken at.
+        trial_number: In the searched study; None for an average of several trials' weights.
+        step: Optimizer step the weights were taken at; None likewise.
+        seed: Seed of the training; None likewise.
         metric: ``{name, direction, source}``.
         validation: Metrics on the validation split at ``step``.
         test: Metrics on the test split, or None while it is unopened.
@@ -28,15 +31,18 @@ class Lineage:
         objective: What is needed to prepare the same data again.
         environment: Versions of packages, Python and machine.
         files: sha256 of each file of the model.
+        search: How it was found; see :func:`sweep.deployment.search_summary.search_summary`.
+        verdict: What the final said of the finalists, as ``verdict.json`` has it; None without a final.
+        onnx: Name and largest difference of the ONNX file beside the weights; None without one.
     """
 
     study: str
     task: str
     base_model: str
-    trial_number: int
+    trial_number: int | None
     run_id: str | None
-    step: int
-    seed: int
+    step: int | None
+    seed: int | None
     hyperparameters: Mapping[str, Any]
     settings: Mapping[str, Any]
     metric: Mapping[str, str]
@@ -47,11 +53,19 @@ class Lineage:
     environment: Mapping[str, Any]
     files: Mapping[str, str]
     created_at: str
+    search: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, Any] | None = None
+    onnx: Mapping[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Write into a model folder."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         (folder / LINEAGE_FILE).write_text(text, encoding="utf-8")
+
+
+def content_of(files: Mapping[str, str]) -> str:
+    """One hash of a model's content, by the sha256 of each of its files."""
+    return hashlib.sha256(json.dumps(dict(files), sort_keys=True).encode()).hexdigest()
 
 
 def read_lineage(folder: Path) -> Lineage:

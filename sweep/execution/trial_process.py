@@ -66,7 +66,7 @@ def call(connection: socket.socket) -> int:
         return _DRIVER_GONE
     try:
         objective = _load(channel, order["loader"], order["objective"])
-        method = _method(objective, order["method"])
+        method = _method(objective, order["objective"], order["method"])
         result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
         _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
@@ -74,11 +74,14 @@ def call(connection: socket.socket) -> int:
     return 0
 
 
-def _method(objective: Objective, name: str) -> Callable[..., Any]:
+def _method(objective: Objective, task: str, name: str) -> Callable[..., Any]:
+    """A method of the objective, or a function that takes the objective first (``module:function``)."""
     module, colon, function = name.partition(":")
     if colon:
         return partial(getattr(importlib.import_module(module), function), objective)
-    method: Callable[..., Any] = getattr(objective, name)
+    method: Callable[..., Any] | None = getattr(objective, name, None)
+    if method is None:
+        raise UserError(f"task: {task}: the objective has no method {name!r}. Add it (sweep.ports).")
     return method
 
 

@@ -39,6 +39,7 @@ class DataSpec(Part):
         text: Column of the text.
         label: Column of the label.
         split_seed: Seed of the splits.
+        license: Under which the rows may be used; for the model card.
     """
 
     source: Annotated[str | None, AfterValidator(rules.data_source)] = None
@@ -50,6 +51,7 @@ class DataSpec(Part):
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     test_fraction: float = Field(default=0.0, ge=0, lt=1)
     split_seed: _Seed = 0
+    license: str | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

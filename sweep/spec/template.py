@@ -20,6 +20,7 @@ objective:
     validation_fraction: 0.1        # of the training rows; leave it out beside a validation file
     test_fraction: {test_fraction}              # likewise; test rows are opened once, for the winner
     split_seed: 0                   # seed of the splits
+    license: null                   # of the data, such as cc-by-4.0; for the model card
   training:                         # fixed settings; searched ones: trial 0's, even out of the range
     epochs: 3                       # passes over the training rows; or steps: 500
     batch_size: 16                  # rows per optimizer step, before accumulation

@@ -64,7 +64,8 @@ def keep_model(
         if not folder.is_dir():
             tracker.client.finalize_logged_model(model_id, "FAILED")
             raise FileNotFoundError(f"{folder}: the kept model is gone")
-        _place(tracker, folder, model_id, str(model.artifact_location))
+        location, is_local = str(model.artifact_location), tracker.artifacts is not None
+        place(tracker.client, folder, model_id, location, is_local=is_local)
         _link(tracker, run_id, model_id, kept.step)
         # Last: what is READY is not looked at again.
         tracker.client.finalize_logged_model(model_id, "READY")
@@ -103,10 +104,19 @@ def tag_model(tracker: Tracker, model: LoggedModel, wanted: Mapping[str, str]) -
             tracker.client.delete_logged_model_tag(model.model_id, key)
 
 
-def _place(tracker: Tracker, folder: Path, model_id: str, location: str) -> None:
+def place(client: Any, folder: Path, model_id: str, location: str, *, is_local: bool) -> None:
+    """Store a folder as a LoggedModel's artifacts.
+
+    Args:
+        client: MLflow's client.
+        folder: What to store.
+        model_id: Of the LoggedModel.
+        location: Of its artifacts.
+        is_local: Whether a path there is one of this host.
+    """
     target = urllib.parse.urlparse(location)
-    if tracker.artifacts is None or target.scheme not in ("", "file"):
-        tracker.client.log_model_artifacts(model_id, str(folder))
+    if not is_local or target.scheme not in ("", "file"):
+        client.log_model_artifacts(model_id, str(folder))
         return
     path = urllib.parse.unquote(target.path)
     shutil.copytree(folder, path, copy_function=_link_or_copy, dirs_exist_ok=True)

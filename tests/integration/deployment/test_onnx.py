@@ -1,0 +1,82 @@
+"""An export with an ONNX file beside the weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from objectives.data.preparation import PreparedData
+from objectives.finetune.models import load_classifier
+from objectives.serving import onnx_file
+from objectives.serving.onnx_file import write_onnx
+from sweep.deployable import deployable
+from sweep.deployment.export import export_model
+from sweep.deployment.lineage import Lineage, read_lineage
+from sweep.errors import UserError, VerificationError
+from sweep.onnx_export import export_with_onnx
+from sweep.spec.model import StudySpec
+from sweep.verification import exported
+
+
+def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length(good: StudySpec, tmp_path: Path) -> None:
+    chosen, lineage = deployable(good)
+    export_with_onnx(chosen.model, lineage, tmp_path / "out", trust_remote_code=False)
+    exported(tmp_path / "out")
+    told = read_lineage(tmp_path / "out")
+    assert told.onnx is not None
+    assert told.onnx["max_difference"] <= 1e-5
+    assert "model.onnx" in told.files
+    assert "onnxruntime.InferenceSession" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"), providers=["CPUExecutionProvider"])
+    for texts in (["rain"], ["play the song", "rain"], ["snow " * 30, "menu"] * 7):
+        batch = tokenizer(texts, padding=True, return_token_type_ids=False, return_tensors="np")
+        found = session.run(["logits"], dict(batch))[0]
+        with torch.no_grad():
+            wanted = model(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
+        assert np.abs(found - wanted).max() < 1e-5
+    file = tmp_path / "out" / "model.onnx"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(VerificationError, match=r"model\.onnx"):
+        exported(tmp_path / "out")
+
+
+@pytest.fixture
+def parts(good: StudySpec) -> tuple[torch.nn.Module, PreparedData]:
+    chosen, lineage = deployable(good)
+    prepared = PreparedData.open(Path(lineage.data["folder"]))
+    return load_classifier(str(chosen.model), prepared.labels, prepared.pad_id, {}, trained=True), prepared
+
+
+def test_an_onnx_file_that_disagrees_leaves_no_folder_behind(
+    good: StudySpec, parts: tuple[torch.nn.Module, PreparedData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prepared = parts
+    monkeypatch.setattr(onnx_file, "TOLERANCE", -1.0)
+
+    def add(folder: Path, origin: Lineage) -> Lineage:
+        rows = prepared.rows("validation")
+        write_onnx(model, rows, folder / "model.onnx", max_length=16, pad_id=prepared.pad_id)
+        return origin
+
+    chosen, lineage = deployable(good)
+    with pytest.raises(VerificationError, match="logits differ"):
+        export_model(chosen.model, lineage, tmp_path / "out", add=add)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_told_with_the_extra_that_brings_it(
+    parts: tuple[torch.nn.Module, PreparedData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prepared = parts
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
+    with pytest.raises(UserError, match=r"onnxscript not installed.*sweep-finetune\[onnx\]"):
+        write_onnx(model, prepared.rows("validation"), tmp_path / "m", max_length=16, pad_id=prepared.pad_id)
