@@ -10,6 +10,8 @@ How it decides, and with what error:
   its own uncorrected p-value would be too good; the correction bounds the probability of any false claim by the
   level, whoever is chosen and for whatever reason. Dunnett's pooled test (1955) has more power, but calls twice as
   many false winners as it should where one configuration is less stable than the others, as they are in fine-tuning.
+  The two-sided interval of the gain, which people read beside it, must lie above 0 as well: with one finalist that
+  asks more than the test.
 - **Tied** are the finalists that the best does not beat: one-sided paired tests, times their number less one
   (Bonferroni; as Hsu's comparisons with the best, 1984). The truly best is among them with probability
   ``1 - level`` at least. The baseline is tied unless the best beats it significantly in the sense above.
@@ -213,4 +215,6 @@ def _is_beaten(best: Finalist, other: Finalist, p_value: float, count: int, leve
 
 def _is_significant(finalist: Finalist | None, level: float) -> bool:
     gain = finalist.gain if finalist else None
-    return gain is not None and gain.p_value is not None and gain.p_value <= level and gain.mean > 0
+    if gain is None or gain.p_value is None or gain.interval is None:
+        return False
+    return gain.p_value <= level and gain.interval[0] > 0
