@@ -315,6 +315,13 @@ class Trial:
     seed_index: int | None = None
 
     @property
+    def name(self) -> str:
+        """What people call it; a trial of a final goes by the one it trains anew."""
+        if self.confirms is None or self.seed_index is None:
+            return f"trial {self.number}"
+        return f"trial {self.confirms} on seed {self.seed_index + 1}"
+
+    @property
     def micro_batch_split(self) -> int:
         """Parts into which its micro-batches are cut: twice as many after each time it ran out of memory."""
         return 1 << sum(setback.end is AttemptEnd.OOM for setback in self.setbacks)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.clock import SystemClock
-from sweep.domain import Assignment, Report, TrainRequest, ranked
+from sweep.domain import Assignment, Report, TrainRequest, Trial, ranked
 from sweep.engine.control import StopRequest
 from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
@@ -160,7 +160,7 @@ class Doing(SilentObserver):
         super().__init__()
         self._action = action
 
-    def reported(self, report: Report, value: float) -> None:
+    def reported(self, trial: Trial, report: Report) -> None:
         self._action(report)
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweep.cli.text import counts, duration, number, settings
 from sweep.domain import TrialState
-from sweep.engine.view import RunningTrial
+from sweep.engine.view import RunningTrial, StudySnapshot
 from sweep.study_view import StudyView, TrialView
 
 RECENT_TRIALS = 6
@@ -35,6 +35,16 @@ def frame(view: StudyView, running: Mapping[int, RunningTrial] | None = None, no
     if note:
         parts.append(Text(note, style="yellow"))
     return Group(*parts)
+
+
+def final(snapshot: StudySnapshot) -> RenderableType:
+    """The runs of a study's final, below the study."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for live in snapshot.running:
+        bar = ProgressBar(total=live.total_steps or 1, completed=live.step, width=_BAR)
+        steps = f"{live.step}/{live.total_steps}" if live.total_steps else "starting"
+        table.add_row(live.name, bar, steps, number(live.value))
+    return Group(Text(f"\nfinal  {snapshot.finished}/{snapshot.budget} runs on fresh seeds", style="bold"), table)
 
 
 def gained(gain: float | None) -> str:

@@ -7,11 +7,11 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from sweep.cli.frame import frame
+from sweep.cli.frame import final, frame
 from sweep.cli.text import duration, number
 from sweep.domain import Report, Setback, Trial
 from sweep.engine.view import StudySnapshot
@@ -25,18 +25,17 @@ _SHARE = 20.0
 
 
 def _summary(snapshot: StudySnapshot) -> str:
+    """Who leads; in a final that is said by its verdict alone."""
+    if snapshot.is_final:
+        return ""
     best = snapshot.best
     leader = f"best {number(best.value)} (trial {best.number})" if best else "no trial complete yet"
-    return f"{leader} · defaults {number(snapshot.baseline)}"
+    return f" {leader} · defaults {number(snapshot.baseline)}"
 
 
-def _setback(trial_number: int, attempt: int, setback: Setback) -> str:
+def _setback(trial: Trial, setback: Setback) -> str:
     reason = (setback.reason.strip().splitlines() or [""])[-1]
-    return f"trial {trial_number}: attempt {attempt} {setback.end.value.lower()} ({reason})"
-
-
-def _finished(snapshot: StudySnapshot) -> int:
-    return sum(count for state, count in snapshot.counts.items() if state not in {"RUNNING", "PAUSED", "PENDING"})
+    return f"{trial.name}: attempt {setback.attempt} {setback.end.value.lower()} ({reason})"
 
 
 class PlainView:
@@ -58,23 +57,23 @@ class PlainView:
         """Say one line."""
         self._say(text)
 
-    def reported(self, report: Report, value: float) -> None:
+    def reported(self, trial: Trial, report: Report) -> None:
         """Say a trial's evaluation."""
         own = report.metrics[self._metric]
-        self._say(f"trial {report.trial_number}: step {report.step}, {self._metric} {number(own)}")
+        self._say(f"{trial.name}: step {report.step}, {self._metric} {number(own)}")
 
-    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+    def attempt_lost(self, trial: Trial, setback: Setback) -> None:
         """Say that an attempt ended badly."""
-        self._say(_setback(trial_number, attempt, setback))
+        self._say(_setback(trial, setback))
 
     def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:
         """Say how a trial ended."""
         self._say(
-            f"trial {trial.number} {trial.state.value} {number(trial.value)} "
-            f"[{_finished(snapshot)}/{snapshot.budget}] {_summary(snapshot)}"
+            f"{trial.name} {trial.state.value} {number(trial.value)} "
+            f"[{snapshot.finished}/{snapshot.budget}]{_summary(snapshot)}"
         )
         if trial.error:
-            self._say(f"trial {trial.number}: {trial.error.strip().splitlines()[-1]}")
+            self._say(f"{trial.name}: {trial.error.strip().splitlines()[-1]}")
 
     def tick(self, snapshot: StudySnapshot) -> None:
         """Nothing happened."""
@@ -121,12 +120,12 @@ class LiveView:
         else:
             self._note = text
 
-    def reported(self, report: Report, value: float) -> None:
+    def reported(self, trial: Trial, report: Report) -> None:
         """The next redraw shows it."""
 
-    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+    def attempt_lost(self, trial: Trial, setback: Setback) -> None:
         """Say that an attempt ended badly; the line stays."""
-        self._live.console.print(Text(_setback(trial_number, attempt, setback), style="red"))
+        self._live.console.print(Text(_setback(trial, setback), style="red"))
 
     def trial_over(self, trial: Trial, snapshot: StudySnapshot) -> None:
         """The next redraw shows it."""
@@ -142,6 +141,8 @@ class LiveView:
         if snapshot is None or view is None:
             head = Text(self._spec.study, style="bold")
             return head.append(f"  {self._note} · {duration(time.monotonic() - self._began)}", style="dim")
+        if snapshot.is_final:
+            return Group(frame(view, note=self._note), final(snapshot))
         return frame(view, {running.number: running for running in snapshot.running}, self._note)
 
     def _read(self) -> StudyView | None:

@@ -196,6 +196,7 @@ class StudyLoop:
             baseline=baseline.value if baseline else None,
             elapsed_seconds=self.clock.monotonic() - self._began,
             stopping=self._stop is not StopRequest.NONE,
+            is_final=self.agenda is not None,
         )
 
     def _reading(self, read: Callable[[], _Read]) -> _Read:
@@ -271,7 +272,13 @@ class StudyLoop:
         )
         trial = replace(self._trials[trial.number], state=TrialState.RUNNING, attempt=attempt)
         self._trials.put(trial)
-        view = RunningTrial(number=trial.number, attempt=attempt, value=trial.value, since=self.clock.monotonic())
+        view = RunningTrial(
+            number=trial.number,
+            name=trial.name,
+            attempt=attempt,
+            value=trial.value,
+            since=self.clock.monotonic(),
+        )
         history = list(self.store.reports(trial.number)) if attempt > 1 else []
         self._live[trial.number] = _Live(trial=trial, attempt=attempt, view=view, history=history)
         request = replace(self.request_for(assignment), micro_batch_split=trial.micro_batch_split)
@@ -340,8 +347,9 @@ class StudyLoop:
         live.view = replace(live.view, value=value, step=report.step)
         step, wall_seconds = (chosen or report).step, report.wall_seconds
         trial = self._trials[report.trial_number]
-        self._trials.put(replace(trial, value=value, step=step, wall_seconds=wall_seconds))
-        self.observer.reported(report, value)
+        trial = replace(trial, value=value, step=step, wall_seconds=wall_seconds)
+        self._trials.put(trial)
+        self.observer.reported(trial, report)
 
     def _decide(self, report: Report, is_newest: bool) -> Decision:
         if is_newest and self.store.should_prune(report.trial_number):
@@ -397,7 +405,7 @@ class StudyLoop:
         trial = self._trials[number]
         setbacks = (*trial.setbacks, setback)
         batch_size = int(self.spec.settings(trial.hyperparameters)["batch_size"])
-        self.observer.attempt_lost(number, event.attempt, setback)
+        self.observer.attempt_lost(trial, setback)
         if deserves_another(setbacks, self.spec.on, batch_size=batch_size):
             self._trials.put(replace(trial, setbacks=setbacks))
             self._pause(number, event.attempt, reason, setback)
@@ -476,7 +484,7 @@ class StudyLoop:
             self.executor.kill(number, live.attempt)
         else:
             self._waiting = deque(other for other in self._waiting if other.number != number)
-            view = RunningTrial(number=number, attempt=trial.attempt)
+            view = RunningTrial(number=number, name=trial.name, attempt=trial.attempt)
             live = _Live(trial=trial, attempt=trial.attempt, view=view, history=list(self.store.reports(number)))
         self._finish(live, TrialState.CANCELLED, "stopped on request")
 

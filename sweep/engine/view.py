@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from sweep.domain import Report, Setback, Trial
+from sweep.domain import Report, Setback, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,7 @@ class RunningTrial:
     """A trial on a worker now.
 
     Attributes:
+        name: What people call it.
         step: Optimizer steps done, as far as is known.
         total_steps: Steps of its full run; 0 before the first sign of life.
         loss: Training loss of late.
@@ -22,6 +23,7 @@ class RunningTrial:
     """
 
     number: int
+    name: str
     attempt: int
     worker: str = ""
     step: int = 0
@@ -41,6 +43,7 @@ class StudySnapshot:
         best: The leading complete trial.
         baseline: Objective value of trial 0 so far (the defaults).
         stopping: Whether no further trial will be started.
+        is_final: Whether these are the trials of a final.
     """
 
     counts: Mapping[str, int]
@@ -50,16 +53,22 @@ class StudySnapshot:
     baseline: float | None
     elapsed_seconds: float
     stopping: bool
+    is_final: bool = False
+
+    @property
+    def finished(self) -> int:
+        """Trials that are finished."""
+        return sum(count for state, count in self.counts.items() if TrialState(state).is_finished)
 
 
 class Observer(Protocol):
     """Watches a study; must be quick and must not raise."""
 
-    def reported(self, report: Report, value: float) -> None:
-        """An evaluation was stored; ``value`` is the objective value up to it."""
+    def reported(self, trial: Trial, report: Report) -> None:
+        """An evaluation was stored; the trial has the objective value up to it."""
         ...
 
-    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+    def attempt_lost(self, trial: Trial, setback: Setback) -> None:
         """An attempt ended badly; its trial goes on, or ends right after."""
         ...
 

@@ -58,11 +58,11 @@ class SilentObserver:
     over: list[Trial] = field(default_factory=list)
     lost: int = 0
 
-    def reported(self, report: Report, value: float) -> None:
+    def reported(self, trial: Trial, report: Report) -> None:
         """Count."""
         self.reports += 1
 
-    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+    def attempt_lost(self, trial: Trial, setback: Setback) -> None:
         """Count."""
         self.lost += 1
 

@@ -167,7 +167,7 @@ class Watcher(SilentObserver):
             self.disturbed_at = time.time()
             self.disturb()
 
-    def attempt_lost(self, trial_number: int, attempt: int, setback: Setback) -> None:
+    def attempt_lost(self, trial: Trial, setback: Setback) -> None:
         self.setbacks.append(setback)
 
 
