@@ -2,108 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from objectives.testing import tiny_rows
 from sweep.deployable import deployable
 from sweep.promotion import Promotion
 from sweep.spec.model import StudySpec
-from tests.mlflow_server import free_port, until
+from tests.model_server import by_transformers, check_answers, served
 
 TEXTS = [row["text"] for row in tiny_rows(40, seed=5)] + ["snow " * 40]
-
-
-def by_transformers(model: Path, texts: list[str]) -> list[dict[str, float]]:
-    classifier = AutoModelForSequenceClassification.from_pretrained(model).eval()
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    answers = []
-    for text in texts:
-        batch = tokenizer(text, truncation=True, max_length=16, return_token_type_ids=False, return_tensors="pt")
-        with torch.no_grad():
-            row = classifier(**batch).logits[0].softmax(-1)
-        answers.append({classifier.config.id2label[number]: float(value) for number, value in enumerate(row)})
-    return answers
-
-
-def check(rows: list[dict[str, Any]], wanted: list[dict[str, float]]) -> None:
-    assert len(rows) == len(wanted)
-    for row, probabilities in zip(rows, wanted, strict=True):
-        assert row["label"] == max(probabilities, key=probabilities.__getitem__)
-        assert row["probability"] == pytest.approx(probabilities[row["label"]], abs=1e-5)
-        assert row["probabilities"] == pytest.approx(probabilities, abs=1e-5)
-
-
-@contextmanager
-def served(uri: str, tracking: str, folder: Path) -> Iterator[Callable[[Any], Any]]:
-    """A real ``mlflow models serve``, started where Sweep cannot be imported."""
-    port = free_port()
-    command = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"MLFLOW_TRACKING_URI": tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    # A package of that name which breaks: whoever imports the real one by accident is found out.
-    (folder / "sweep").mkdir()
-    (folder / "sweep" / "__init__.py").write_text("raise ImportError('not installed here')", encoding="utf-8")
-    environment["PYTHONPATH"] = str(folder)
-    # MLflow starts uvicorn by its name.
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    with (folder / "serve.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "serve.log").read_text(encoding="utf-8")[-3000:]
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def ask(body: Any) -> Any:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())["predictions"]
-
-    try:
-        until(answers, 200, "the model is served")
-        yield ask
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_a_served_champion_gives_the_checkpoints_predictions_for_one_text_and_for_many(
     good: StudySpec, promoted: Callable[..., Promotion], tmp_path: Path
 ) -> None:
     promoted(good, "served")
-    wanted = by_transformers(deployable(good)[0].model, TEXTS)
+    wanted = by_transformers(deployable(good)[0].model, TEXTS, max_length=16)
     with served("models:/served@champion", good.layout.tracking_uri, tmp_path) as ask:
-        check(ask({"inputs": TEXTS}), wanted)
-        check(ask({"inputs": TEXTS[0]}), wanted[:1])
-        check(ask({"dataframe_split": {"columns": ["text"], "data": [[text] for text in TEXTS]}}), wanted)
-        check(ask({"dataframe_records": [{"text": TEXTS[1]}]}), wanted[1:2])
+        check_answers(ask({"inputs": TEXTS}), wanted)
+        check_answers(ask({"inputs": TEXTS[0]}), wanted[:1])
+        table = {"columns": ["text"], "data": [[text] for text in TEXTS]}
+        check_answers(ask({"dataframe_split": table}), wanted)
+        check_answers(ask({"dataframe_records": [{"text": TEXTS[1]}]}), wanted[1:2])
 
 
 # Of MLflow's own types, at the first import.
@@ -116,7 +40,9 @@ def test_a_registered_model_loads_as_a_python_function_with_signature_and_exampl
     version = promoted(good, "loaded").version
     assert version is not None
     model = mlflow.pyfunc.load_model(version.uri)
-    check(model.predict(TEXTS).to_dict("records"), by_transformers(deployable(good)[0].model, TEXTS))
+    check_answers(
+        model.predict(TEXTS).to_dict("records"), by_transformers(deployable(good)[0].model, TEXTS, max_length=16)
+    )
     assert model.metadata.signature.inputs.input_types()
     assert [column.name for column in model.metadata.signature.outputs] == ["label", "probability", "probabilities"]
     assert len(model.predict(model.input_example)) == 2
