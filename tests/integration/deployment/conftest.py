@@ -28,7 +28,7 @@ def parent() -> Iterator[WarmParent]:
     parent.close()
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def _one_warm_parent(parent: WarmParent) -> Iterator[None]:
     """Clean processes are forked from one real parent for all tests: starting it is what takes time."""
     with pytest.MonkeyPatch.context() as patch:
