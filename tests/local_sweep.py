@@ -1,4 +1,4 @@
-"""``python -m tests.local_sweep VERB …``: the real command line, its trials run by processes of this host without Ray.
+"""``LOCAL_SWEEP VERB …``: the real command line, its trials run by processes of this host without Ray.
 
 Everything else is the product's: history, spool, tracker, signals, finale. It saves the seconds that Ray and torch
 take to start, so it fits objectives that need neither.
@@ -6,7 +6,9 @@ take to start, so it fits objectives that need neither.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from sweep import wiring
 from sweep.cli.main import main
@@ -14,6 +16,9 @@ from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import Executor
 from sweep.spec.model import StudySpec
+
+LOCAL_SWEEP = [sys.executable, "-P", str(Path(__file__).resolve())]
+"""By its path, so that it runs in any folder."""
 
 
 def start_executor(spec: StudySpec, parent: WarmParent, note: Callable[[str], None]) -> Executor:

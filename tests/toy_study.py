@@ -115,7 +115,9 @@ class ToyStudy:
                 result = loop.run()
                 trials = store.trials()
                 ranking = [trial.number for trial in ranked(trials, self.spec.rule)]
-                recorder.record(StudyOver(state=result.state, ranking=ranking, counts=loop.counts(), at=clock.now()))
+                recorder.record(
+                    StudyOver(state=result.state, ranking=ranking, counts=loop.snapshot().counts, at=clock.now())
+                )
                 assert recorder.close(60) == 0
                 return result
             finally:

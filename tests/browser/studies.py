@@ -17,6 +17,7 @@ from typing import Any
 from sweep.layout import StudyLayout
 from sweep.spec import parse_spec
 from sweep.spec.model import StudySpec
+from tests.local_sweep import LOCAL_SWEEP
 
 SPEC = """\
 study: {study}
@@ -101,7 +102,7 @@ def write_spec(
 
 
 def command(verb: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tests.local_sweep", verb, *arguments]
+    return [*LOCAL_SWEEP, verb, *arguments]
 
 
 def run_study(folder: Path, study: str, *, trials: int) -> StudySpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sweep.selection.winner import read_verdict, winner
 from sweep.study_files import read_spec
 from sweep.tracking.spool import read_entries
 from tests.integration.journey.conftest import Shell, end, wait_for
+from tests.local_sweep import LOCAL_SWEEP
 
 SPEC = """\
 study: quick
@@ -36,7 +36,7 @@ class LocalShell(Shell):
     """Without Ray."""
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tests.local_sweep", *arguments]
+        return [*LOCAL_SWEEP, *arguments]
 
 
 def shell_with(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from sweep.ports import ModelKept, StudyOver
 from sweep.tracking.spool import Entry, read_entries
 from tests.integration.journey.conftest import Shell, end, wait_for
+from tests.local_sweep import LOCAL_SWEEP
 
 SPEC = """\
 study: quick
@@ -55,7 +55,7 @@ class LocalShell(Shell):
     """Without Ray."""
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tests.local_sweep", *arguments]
+        return [*LOCAL_SWEEP, *arguments]
 
 
 def study_in(folder: Path, *, minutes: float = 60.0) -> Study:

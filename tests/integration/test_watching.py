@@ -24,6 +24,7 @@ from sweep.execution.warm_client import WarmParent
 from sweep.ports import Event, Started
 from sweep.study_view import StudyView, read_study
 from sweep.tracking.reader import delivered
+from tests.local_sweep import LOCAL_SWEEP
 from tests.mlflow_server import no_constant
 from tests.quick_study import QuickStudy
 from tests.quick_study import parent as parent
@@ -86,8 +87,8 @@ class Screen:
         os.close(self.theirs)
 
 
-def sweep(*arguments: str, module: str = "sweep.cli.main") -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
+def sweep(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "sweep.cli.main", *arguments]
 
 
 def told(*arguments: str) -> str:
@@ -127,11 +128,11 @@ def test_a_running_study_is_watched_from_outside_in_lines_of_json_and_on_a_termi
     screen = Screen()
     log = (tmp_path / "run.out").open("w")
     driver = subprocess.Popen(
-        sweep("run", "quick.yaml", module="tests.local_sweep"),
+        [*LOCAL_SWEEP, "run", "quick.yaml"],
         cwd=tmp_path,
         stdout=log,
         stderr=screen.theirs,
-        env={**narrow(), "PYTHONPATH": os.environ.get("PYTHONPATH", os.getcwd())},
+        env=narrow(),
     )
     processes, storage = [driver], tmp_path / "mlruns"
     until = time.monotonic() + PATIENCE_SECONDS

@@ -61,11 +61,11 @@ class Deed(NamedTuple):
 
 
 def plan(seed: int) -> Iterator[Deed]:
-    """Deeds without end, by the seed alone; each round has every kind."""
+    """Deeds without end, by the seed alone; each round begins with one of every kind, for a study may end early."""
     draw = random.Random(seed)
-    bag = [name for name, count in BAG.items() for _ in range(count)]
+    further = [name for name, count in BAG.items() for _ in range(count - 1)]
     while True:
-        for name in draw.sample(bag, len(bag)):
+        for name in draw.sample(list(BAG), len(BAG)) + draw.sample(further, len(further)):
             yield Deed(name, draw.uniform(0.2, 2.0), random.Random(draw.getrandbits(64)))
 
 
