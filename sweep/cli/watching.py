@@ -15,7 +15,6 @@ from sweep.cli.frame import final, frame
 from sweep.cli.text import duration, number
 from sweep.domain import Report, Setback, Trial
 from sweep.engine.view import StudySnapshot
-from sweep.errors import SweepError
 from sweep.spec.model import StudySpec
 from sweep.study_view import StudyView, StudyWatch
 
@@ -149,9 +148,11 @@ class LiveView:
         """The study as stored; in a large one less often, so that the driver has the time."""
         began = time.monotonic()
         if began >= self._next_read:
-            with contextlib.suppress(SweepError):
+            try:
                 self._watch = self._watch or StudyWatch(self._spec)
                 self._view = self._watch.read()
+            except Exception as err:  # noqa: BLE001  what cannot be drawn must not end a study
+                self._note = f"the study's history cannot be shown: {err}"
             took = time.monotonic() - began
             self._next_read = began + max(_READ_SECONDS, _SHARE * took)
         return self._view

@@ -65,7 +65,7 @@ class StudyWatch:
         self._version = 0
         self._seen: dict[int, _Seen] = {}
         self._stamp: object = None
-        self._files: dict[str, Mapping[str, Any]] = {}
+        self._files: dict[str, Mapping[str, Any]] = {"data": {}, "environment": {}, "spec": {}}
 
     def read(self) -> StudyView:
         """The study by now.
