@@ -33,12 +33,19 @@ def resume(
         float | None, typer.Option("--evaluation-minutes", help="Longest evaluation of a finished model.")
     ] = None,
     confirm: ConfirmOption = False,
+    finalists: Annotated[
+        int | None, typer.Option("--finalists", help="Trials in the final; implies --confirm.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Fresh seeds for each finalist; implies --confirm.")
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a study that was stopped or broke off, or give a finished one more trials.
 
-    Unfinished trials continue from their last checkpoint; nothing is trained twice. `--confirm` adds a final.
+    Unfinished trials continue from their last checkpoint; nothing is trained twice. `--confirm` adds a final; more
+    `--seeds` or `--finalists` train what is new alone.
 
     Example: `sweep resume intents --trials 24`
     """
@@ -47,6 +54,7 @@ def resume(
     budget = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
     resources = {"workers": workers, "address": address}
     limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb, "evaluation_minutes": evaluation_minutes}
+    final = {key: value for key, value in {"finalists": finalists, "seeds": seeds}.items() if value is not None}
     spec = find_spec(
         study,
         storage,
@@ -54,7 +62,7 @@ def resume(
         budget={key: value for key, value in budget.items() if value is not None},
         resources={key: value for key, value in resources.items() if value is not None},
         limits={key: value for key, value in limits.items() if value is not None},
-        **({"confirm": {}} if confirm else {}),
+        **({"confirm": final} if confirm or final else {}),
     )
     if spec.layout.searched is not None:
         name = spec.layout.searched.study
