@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -170,8 +171,12 @@ class Pages:
             return _problem(err)
 
     async def _act(self, request: Request) -> Response:
+        # MLflow lets every page of this machine read ours, token and all; what such a page sends names its origin.
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            return JSONResponse({"problem": "This request comes from a page of another server."}, 403)
         # A page of another origin can send a request, but neither read this token nor set this header.
-        if not secrets.compare_digest(request.headers.get(TOKEN_HEADER, ""), self.token):
+        if not secrets.compare_digest(request.headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
             return JSONResponse({"problem": "This page is of an earlier server. Load it again."}, 403)
         action = ACTIONS.get(request.path_params["action"])
         if action is None:

@@ -112,8 +112,8 @@ class StudyLayout:
 
     @property
     def test_openings(self) -> Path:
-        """Every opening of the test split, one JSON object a line."""
-        return self.folder / "test_openings.jsonl"
+        """Every look at the test split; a study and its final have the same."""
+        return (self.searched or self).folder / "test_openings.jsonl"
 
     @property
     def prepared(self) -> Path:

@@ -87,10 +87,15 @@ def promote(
         note: Takes one line for each thing that takes a while.
 
     Raises:
+        UserError: If the study is a final.
         VerificationError: If the winner does not reproduce its record.
         PromotionRefusedError: If somebody else moved the alias meanwhile.
         SweepError: If it fails for another reason.
     """
+    if (search := spec.layout.searched) is not None:
+        raise UserError(
+            f"{spec.study!r} is the final of {search.study!r}. Promote the study: `sweep promote {search.study}`."
+        )
     # An MLflow that does not answer is told before anything is computed.
     registry.names()
     layout = spec.layout

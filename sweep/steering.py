@@ -5,15 +5,18 @@ Nothing here writes to the study itself: a request goes into its control folder,
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Mapping, Sequence
 
 from sweep.domain import Trial
 from sweep.engine.control import StopRequest, request_stop
 from sweep.engine.lock import current_holder
 from sweep.engine.requests import CancelTrial, Enqueue, Inbox, RaiseBudget, send
-from sweep.errors import UserError
+from sweep.errors import SweepError, UserError
+from sweep.layout import StudyLayout
 from sweep.spec.configuration import read_configuration, value_text
 from sweep.spec.model import StudySpec
+from sweep.study_files import read_spec
 
 MOST_TRIALS = 100_000
 """Of a study, by hand; beyond it somebody has mistyped."""
@@ -25,9 +28,10 @@ def stop_study(spec: StudySpec, *, now: bool = False) -> str:
     Raises:
         UserError: If the study is not running.
     """
-    _refuse_idle(spec)
-    request_stop(spec.layout, StopRequest.NOW if now else StopRequest.DRAIN)
-    return f"asked the driver of {spec.study!r} to stop{' at once' if now else ''}."
+    layout = spec.layout.searched or spec.layout  # one driver drives both
+    _refuse_undriven(layout)
+    request_stop(layout, StopRequest.NOW if now else StopRequest.DRAIN)
+    return f"asked the driver of {layout.study!r} to stop{' at once' if now else ''}."
 
 
 def cancel_trial(spec: StudySpec, trials: Sequence[Trial], number: int) -> str:
@@ -53,10 +57,16 @@ def add_trials(spec: StudySpec, count: int) -> str:
         UserError: If the study is not running, or the count is out of bounds.
     """
     _refuse_idle(spec)
-    trials = Inbox(spec.layout.control, spec).budget() + count
-    if count < 1 or trials > MOST_TRIALS:
-        raise UserError(f"{count} more trials: is out of bounds. Add 1 or more, up to {MOST_TRIALS} in all.")
-    send(spec.layout, RaiseBudget(trials=trials))
+    spec.layout.control.mkdir(parents=True, exist_ok=True)
+    # Two who add at once must not both add to the same number.
+    with (spec.layout.control / ".adding").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # What waits is read first: the driver stores a larger budget before it forgets the request.
+        waiting = Inbox(spec.layout.control, spec).budget()
+        trials = max(waiting, _stored_budget(spec)) + count
+        if count < 1 or trials > MOST_TRIALS:
+            raise UserError(f"{count} more trials: is out of bounds. Add 1 or more, up to {MOST_TRIALS} in all.")
+        send(spec.layout, RaiseBudget(trials=trials))
     return f"asked the driver of {spec.study!r} to finish {trials} trials, {count} more than before."
 
 
@@ -91,9 +101,29 @@ def enqueue(spec: StudySpec, trials: Sequence[Trial], given: Mapping[str, str]) 
     return f"the next free worker of {spec.study!r} tries {shown}."
 
 
+def _stored_budget(spec: StudySpec) -> int:
+    try:
+        return read_spec(spec.layout, given=spec).budget.trials
+    except SweepError:  # cannot be read at this moment: what the caller has read is the last that is known
+        return spec.budget.trials
+
+
 def _refuse_idle(spec: StudySpec) -> None:
-    if current_holder(spec.layout.lock) is None:
+    """Refuse what no search would heed now."""
+    search = spec.layout.searched or spec.layout
+    _refuse_undriven(search)
+    if current_holder(search.confirmation.lock) is not None:
         raise UserError(
-            f"study {spec.study!r} is not running, so nobody heeds this. Go on with it: `sweep resume {spec.study}`; "
-            "`--trials N` gives it a larger budget."
+            f"study {search.study!r} is in its final, whose runs follow from the search. `sweep stop {search.study}` "
+            f"stops it; after its verdict, `sweep resume {search.study} --trials N` searches on."
+        )
+    if search != spec.layout:
+        raise UserError(f"{spec.study!r} is the final of {search.study!r}. Name the study itself.")
+
+
+def _refuse_undriven(layout: StudyLayout) -> None:
+    if current_holder(layout.lock) is None:
+        raise UserError(
+            f"study {layout.study!r} is not running, so nobody heeds this. Go on with it: `sweep resume "
+            f"{layout.study}`; `--trials N` gives it a larger budget."
         )

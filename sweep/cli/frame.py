@@ -79,7 +79,7 @@ def _facts(view: StudyView) -> Table:
     told = f"trial 0, {facts.metric} {number(facts.baseline_value)}"
     if best is not None and best.number != 0 and facts.gain is not None:
         told += f"; the best is {gained(facts.gain)} on it"
-    table.add_row("defaults", told)
+    table.add_row("defaults", Text(told))
     sentence = (view.verdict or {}).get("sentence")
     if sentence:
         table.add_row("verdict", Text(str(sentence)))
@@ -94,7 +94,7 @@ def _rungs(view: StudyView) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("rung", no_wrap=True)
     for name in (view.facts.fidelity_unit, "reached", "cut", "best there"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for position, rung in enumerate(view.rungs, start=1):
         best = "" if rung.best is None else f"{number(rung.best)} (trial {rung.best_trial})"
         name = "full run" if rung.is_full_run else str(position)
@@ -109,7 +109,7 @@ def _trials(view: StudyView, running: Mapping[int, RunningTrial]) -> Table:
     # The last column gives way where the terminal is narrow.
     table.add_column("trial", min_width=5, no_wrap=True)
     table.add_column("state", min_width=8, no_wrap=True)
-    table.add_column(facts.metric, min_width=max(7, len(facts.metric)), justify="right", no_wrap=True)
+    table.add_column(Text(facts.metric), min_width=max(7, len(facts.metric)), justify="right", no_wrap=True)
     table.add_column("gain", min_width=7, justify="right", no_wrap=True)
     table.add_column("progress", width=_BAR, no_wrap=True)
     table.add_column("step", min_width=4, justify="right", no_wrap=True)

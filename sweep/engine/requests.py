@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,10 @@ class Inbox:
         for path in sorted(self.folder.glob(PATTERN)):
             try:
                 found.append((path, self._read(path)))
-            except (ValueError, KeyError, TypeError, AttributeError, InvalidSpecError):
-                self.done(path)
-            except FileNotFoundError:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, InvalidSpecError):
+                with suppress(OSError):
+                    self.done(path)
+            except OSError:  # gone meanwhile, or not ours to read: no reason to end a study
                 continue
         return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sweep.domain import MetricRule, Planned, Trial, TrialState, ranked
 from sweep.ports import StudyStore
 from sweep.selection.racing import clearly_behind
-from sweep.selection.verdict import Finalist
+from sweep.selection.verdict import Finalist, Verdict
 from sweep.spec.model import ConfirmSpec
 
 Runs = Mapping[tuple[int, int], Trial]
@@ -20,6 +20,12 @@ def entrants_of(trials: Sequence[Trial], rule: MetricRule, *, count: int) -> lis
     order = ranked(trials, rule)
     baseline = [trial for trial in order if trial.number == 0]
     return [_finalist(trial) for trial in [*baseline, *[trial for trial in order if trial.number][:count]]]
+
+
+def is_of(verdict: Verdict, trials: Sequence[Trial], rule: MetricRule, confirm: ConfirmSpec) -> bool:
+    """Whether a verdict is on those whom a final of these trials would have; more trials may have changed that."""
+    entrants = {one.label for one in entrants_of(trials, rule, count=confirm.finalists)}
+    return entrants == {one.label for one in verdict.finalists} and verdict.seeds >= confirm.seeds
 
 
 def runs_of(trials: Iterable[Trial]) -> Runs:

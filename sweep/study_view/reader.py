@@ -174,7 +174,12 @@ def _facts(
     best = next(iter(ranked(stored, spec.rule)), None)
     baseline = stored[0].value if stored else None
     finished = sum(trial.state.is_finished for trial in stored)
-    idle = "COMPLETE" if finished >= spec.budget.trials else "PAUSED"
+    search = spec.layout.searched
+    # Whom the race dropped has no further runs: the verdict tells that a final is complete.
+    is_complete = finished >= spec.budget.trials and (spec.confirm is None or spec.layout.verdict.exists())
+    if search is not None:
+        is_complete = search.verdict.exists()
+    idle = "COMPLETE" if is_complete else "PAUSED"
     times = [moment for trial in trials for moment in _times(trial)]
     return StudyFacts(
         study=spec.study,

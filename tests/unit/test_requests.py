@@ -116,7 +116,15 @@ def test_a_wish_waits_for_the_next_session_when_the_budget_is_used_up(study: Stu
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "null", '{"request": "erase"}', '{"request": "enqueue", "hyperparameters": {"learning_rate": "9"}}'],
+    [
+        "",
+        "[]",
+        "null",
+        '{"request": "erase"}',
+        '{"request": "raise-budget", "trials": 1e999}',
+        "[" * 100_000,
+        '{"request": "enqueue", "hyperparameters": {"learning_rate": "9"}}',
+    ],
 )
 def test_what_is_no_request_is_removed_and_harms_nothing(study: Study, text: str) -> None:
     study.spec.layout.control.mkdir(parents=True)
@@ -163,6 +171,23 @@ def test_all_problems_of_a_configuration_are_told_at_once_with_the_remedy() -> N
 def driven(study: Study) -> Iterator[None]:
     with driver_lock(study.spec.layout.lock, study="simulated", now=time.time()):
         yield
+
+
+def test_a_file_that_cannot_be_read_as_a_request_ends_no_study(study: Study) -> None:
+    (study.spec.layout.control / "request-1.json").mkdir(parents=True)
+    assert study.run().state == "COMPLETE"
+
+
+def test_requests_to_a_study_in_its_final_are_refused_and_a_stop_of_the_final_stops_the_study(study: Study) -> None:
+    layout = study.spec.layout
+    final = study.spec.model_copy(update={"study": layout.confirmation.study})
+    with driven(study), driver_lock(layout.confirmation.lock, study="final", now=time.time()):
+        for spec in (study.spec, final):
+            with pytest.raises(UserError, match="'simulated' is in its final"):
+                steering.add_trials(spec, 1)
+        steering.stop_study(final)
+    assert list(layout.control.glob("stop*")) != []
+    assert not layout.confirmation.control.exists()
 
 
 def test_a_study_without_a_driver_says_how_to_go_on(study: Study) -> None:
