@@ -99,7 +99,7 @@ class LiveView:
         self._next_read = 0.0
         self._began = time.monotonic()
         console = Console(stderr=True)
-        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -134,6 +134,12 @@ class LiveView:
         self._snapshot = snapshot
         self._note = "stopping: trials commit a checkpoint at their next step and leave" if snapshot.stopping else ""
 
+    def _drawn(self) -> RenderableType:
+        try:
+            return self._draw()
+        except Exception as err:  # noqa: BLE001  what cannot be drawn must not end a study
+            return Text(f"{self._spec.study}  cannot be shown: {err}", style="dim")
+
     def _draw(self) -> RenderableType:
         snapshot = self._snapshot
         view = self._read() if snapshot is not None else None
@@ -151,10 +157,8 @@ class LiveView:
             try:
                 self._watch = self._watch or StudyWatch(self._spec)
                 self._view = self._watch.read()
-            except Exception as err:  # noqa: BLE001  what cannot be drawn must not end a study
-                self._note = f"the study's history cannot be shown: {err}"
-            took = time.monotonic() - began
-            self._next_read = began + max(_READ_SECONDS, _SHARE * took)
+            finally:
+                self._next_read = began + max(_READ_SECONDS, _SHARE * (time.monotonic() - began))
         return self._view
 
 
