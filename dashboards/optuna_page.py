@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from dashboards.studies import Studies
 from sweep.errors import SweepError
-from sweep.search.storages import open_history
+from sweep.search.storages import History, open_history
 
 PATHS = ("/dashboard", "/static/", "/api/studies", "/api/meta", "/api/trials", "/api/artifacts", "/csv/")
 """Optuna's dashboard uses absolute paths; none of these collides with MLflow's (``/static-files``, ``/api/2.0`` …)."""
@@ -50,17 +50,24 @@ class JoinedHistories(BaseStorage):
         self._lock = Lock()
         self._numbers: dict[str, int] = {}
         self._opened: dict[int, tuple[BaseStorage, int]] = {}
+        self._histories: dict[int, tuple[int, History]] = {}
 
     def number_of(self, study: str) -> int | None:
         """The study's id here, or None while it has no history that can be read."""
         with self._lock:
-            number = self._numbers.setdefault(study, len(self._numbers))
-            if number not in self._opened:
-                try:
-                    storage = open_history(self._studies.spec(study), readonly=True).storage
-                    self._opened[number] = storage, storage.get_study_id_from_name(study)
-                except (SweepError, KeyError):
-                    return None
+            number = self._numbers.get(study, len(self._numbers))
+            of, known = self._histories.get(number, (0, None))
+            try:
+                stamp = self._studies.stamp(study)
+                if known is None or of != stamp:
+                    history = open_history(self._studies.spec(study), readonly=True)
+                    self._opened[number] = history.storage, history.storage.get_study_id_from_name(study)
+                    self._histories[number] = stamp, history
+                    self._numbers[study] = number
+                    if known is not None:
+                        known.close()
+            except (SweepError, KeyError):
+                return None
             return number
 
     def get_all_studies(self) -> list[FrozenStudy]:

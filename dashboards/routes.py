@@ -87,13 +87,14 @@ class Pages:
             SweepError: If there is none, or it cannot be read.
         """
         with self._lock:
-            layout = self.studies.layout(name)
-            # A study that was removed and begun anew has another folder.
-            folder = layout.folder.stat().st_ino
+            stamp = self.studies.stamp(name)
             of, known = self._watched.get(name, (0, None))
-            if known is None or of != folder:
-                known = Watched(self.studies.spec(name))
-                self._watched[name] = folder, known
+            if known is None or of != stamp:
+                fresh = Watched(self.studies.spec(name))
+                if known is not None:
+                    known.close()
+                known = fresh
+                self._watched[name] = stamp, known
             return known
 
     def warm_up(self) -> None:

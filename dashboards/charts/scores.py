@@ -171,7 +171,8 @@ def score_by(view: StudyView, name: str) -> Chart | None:
 def parallel_coordinates(view: StudyView) -> Chart | None:
     """Each finished trial as a line through its hyperparameters to its score, coloured by it."""
     trials = [trial for trial in view.trials if trial.value is not None and TrialState(trial.state).is_finished]
-    trials = thinned(trials, 3 * MOST_FAINT, first=view.ranking)
+    places = {trial.number: place for place, trial in enumerate(trials)}
+    trials = thinned(trials, 3 * MOST_FAINT, first=[places[number] for number in view.ranking if number in places])
     if len(trials) < 2:
         return None
     dimensions = [made for each in view.facts.space if (made := _dimension(each, trials)) is not None]

@@ -76,13 +76,22 @@ function written(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
+/** Whether two written values are one: the server's Python writes 1.0 and 3e-05 where the browser writes 1 and 0.00003. */
+function same(one, other) {
+  try {
+    return JSON.stringify(JSON.parse(one)) === JSON.stringify(JSON.parse(other));
+  } catch {
+    return one === other;
+  }
+}
+
 export function enqueue(study, feed, trial = null) {
   const start = Object.fromEntries(feed.about.space.map(({ name }) => [name, trial ? written(trial.hyperparameters[name]) : feed.about.defaults[name]]));
   const fields = feed.about.space.flatMap((each) => {
     const id = `value-${each.name}`;
     const field =
       each.kind === "choice"
-        ? element("select", { id, name: each.name }, ...each.choices.map((choice) => element("option", { value: written(choice), selected: written(choice) === start[each.name] }, setting(choice))))
+        ? element("select", { id, name: each.name }, ...each.choices.map((choice) => element("option", { value: written(choice), selected: same(written(choice), start[each.name]) }, setting(choice))))
         : element("input", { id, name: each.name, value: start[each.name], autocomplete: "off", inputmode: "decimal" });
     return [element("label", { for: id }, each.name + range(each)), field];
   });

@@ -160,7 +160,7 @@ function dimension(each, trials) {
   if (!each.log) return { label: each.name, values };
   const [low, high] = [Math.log10(each.low), Math.log10(each.high)];
   const ticks = Array.from({ length: 5 }, (_, i) => low + ((high - low) * i) / 4);
-  return { label: `${each.name} (log)`, values: values.map((value) => Math.log10(value)), tickvals: ticks, ticktext: ticks.map((tick) => (10 ** tick).toExponential(1)) };
+  return { label: `${each.name} (log)`, values: values.map((value) => (value > 0 ? Math.log10(value) : low)), tickvals: ticks, ticktext: ticks.map((tick) => (10 ** tick).toExponential(1)) };
 }
 
 export function parallel(feed, selected, width) {
@@ -179,7 +179,7 @@ export function parallel(feed, selected, width) {
       {
         type: "parcoords",
         dimensions,
-        line: { color: scores, colorscale: scale, reversescale: sign < 0, cmin: quantile(0.1), cmax: sorted.at(-1), showscale: width > 600, colorbar: { thickness: 10, outlinewidth: 0 } },
+        line: { color: scores, colorscale: scale, reversescale: sign < 0, cmin: sign > 0 ? quantile(0.1) : sorted[0], cmax: sign > 0 ? sorted.at(-1) : quantile(0.9), showscale: width > 600, colorbar: { thickness: 10, outlinewidth: 0 } },
         unselected: { line: { opacity: 0.06 } },
         labelfont: { color: colour("--ink"), size: width < 600 ? 10 : 12 },
         labelangle: width < 600 ? -14 : 0,

@@ -158,9 +158,13 @@ function showDetail() {
   const trial = feed.trials.get(selected);
   box.hidden = !trial;
   part("board").classList.toggle("open", Boolean(trial));
-  if (!trial || (showDetail.shown === trial && box.dataset.trial === String(selected))) return;
-  const hadFocus = box.contains(document.activeElement);
-  showDetail.shown = trial;
+  if (!trial) return;
+  // A trial that has no news itself gets another rank, and other buttons, by what others do.
+  const { state, counts, experiment_id: experiment } = feed.facts;
+  const around = JSON.stringify([trial.rank, trial.rank && counts.COMPLETE, state, experiment]);
+  if (showDetail.shown === trial && showDetail.around === around) return;
+  const focused = box.contains(document.activeElement) ? document.activeElement.textContent : null;
+  Object.assign(showDetail, { shown: trial, around });
   box.dataset.trial = String(selected);
   const run = runUrl(feed, trial);
   const metrics = Object.entries(trial.metrics).map(([name, value]) => [name, score(value)]);
@@ -185,7 +189,7 @@ function showDetail() {
       feed.facts.state === "RUNNING" && UNFINISHED.includes(trial.state) ? element("button", { type: "button", class: "danger", onclick: () => stopTrial(STUDY, trial.number) }, "Stop trial …") : null,
     ),
   );
-  if (hadFocus) close.focus();
+  if (focused !== null) ([...box.querySelectorAll("a, button")].find((each) => each.textContent === focused) ?? close).focus();
 }
 
 // Spend and data
@@ -211,10 +215,11 @@ function showSpend() {
 }
 
 function showData() {
-  if (showData.shown === feed.about) return;
-  showData.shown = feed.about;
-  const { data, environment, spec } = feed.about;
   const { facts } = feed;
+  const changing = JSON.stringify([facts.undelivered, facts.began_at, facts.holder, facts.confirmation]);
+  if (showData.shown === feed.about && showData.changing === changing) return;
+  Object.assign(showData, { shown: feed.about, changing });
+  const { data, environment, spec } = feed.about;
   const rows = Object.entries(data.rows ?? {}).map(([split, number]) => `${split} ${Number(number).toLocaleString("en")}`).join(" · ");
   part("data-facts").replaceChildren(
     ...terms([

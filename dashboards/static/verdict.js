@@ -45,7 +45,7 @@ export function showVerdict(box, verdict) {
       element("td", {}, score(each.mean)),
       element("td", {}, each.mean === null || each.mean === undefined ? "–" : bar(each, low, high, isWinner ? "var(--best)" : tied.has(each.label) ? "var(--accent)" : "var(--soft)")),
       element("td", {}, gain),
-      element("td", {}, each.gain?.probability_better === undefined || each.gain === null ? "–" : percent(each.gain.probability_better)),
+      element("td", {}, (each.gain?.probability_better ?? null) === null ? "–" : percent(each.gain.probability_better)),
       element("td", {}, each.search_score === null || each.search_score === undefined ? "–" : `${score(each.search_score)}${each.optimism ? ` (${signed(each.optimism)})` : ""}`),
     );
   });

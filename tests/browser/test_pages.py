@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sweep.spec.configuration import value_text
 from tests.browser.conftest import Page
 from tests.browser.studies import until
 
@@ -43,6 +44,22 @@ def test_a_study_is_understood_from_its_page_and_every_chart_is_drawn(page: Page
     rungs = page.js("return document.getElementById('curves').layout.shapes.length")
     assert rungs == 3
     page.picture("study-light")
+    assert page.errors() == []
+
+
+def test_the_dialog_for_a_configuration_starts_from_the_defaults_however_they_are_written(
+    page: Page, address: str
+) -> None:
+    page.open(address + STUDY)
+    page.ready()
+    choices = {"rate": [1e-3, 3e-5], "decay": [0.5, 1.0], "layers": [[1], [0, 2]], "note": ["none", "some"]}
+    space = [{"name": name, "kind": "choice", "choices": values} for name, values in choices.items()]
+    defaults = {name: value_text(values[-1]) for name, values in choices.items()}
+    script = "return import('/sweep-files/actions.js').then((it) => it.enqueue('quick', { about: arguments[0] }))"
+    page.js(script, {"space": space, "defaults": defaults})
+    assert (
+        page.js("return [...document.querySelectorAll('dialog select')].map((each) => each.selectedIndex)") == [1] * 4
+    )
     assert page.errors() == []
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dashboards.charts import Chart, charts
+from dashboards.charts.scores import parallel_coordinates
 from dashboards.charts.style import MOST_FAINT, RED, focus, thinned
 from dashboards.drawing import draw
 from dashboards.importance import importances
@@ -167,6 +168,21 @@ def test_a_background_of_thousands_is_thinned_evenly_and_says_so(view: StudyView
     assert chosen[-1] == 4999
     assert 4321 in chosen
     assert max(b - a for a, b in pairwise(chosen)) <= 6
+
+
+def test_thousands_of_lines_are_thinned_but_the_best_of_them_stay(view: StudyView) -> None:
+    import dataclasses
+
+    kind = next(trial for trial in view.trials if trial.state == "COMPLETE")
+    # The first ones have no score, so that a trial's number is not its place among those that are drawn.
+    trials = [dataclasses.replace(kind, number=n, value=None if n < 150 else n / 1e4) for n in range(9000)]
+    ranking = tuple(range(4001, 4031))
+    many = dataclasses.replace(view, trials=tuple(trials), ranking=(*ranking, 3, 9999))
+    chart = parallel_coordinates(many)
+    assert chart is not None
+    drawn = set(chart["data"][0]["dimensions"][-1]["values"])
+    assert len(drawn) <= 3 * MOST_FAINT
+    assert {n / 1e4 for n in ranking} <= drawn
 
 
 def test_a_hopeless_trial_does_not_squeeze_the_others(view: StudyView) -> None:

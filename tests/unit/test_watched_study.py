@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
 from dashboards.optuna_page import JoinedHistories
+from dashboards.routes import Pages
 from dashboards.studies import Studies
 from dashboards.watched import COLUMNS, Watched
 from sweep.domain import TrialState
-from sweep.errors import StudyNotFoundError
+from sweep.errors import StudyNotFoundError, SweepError
 from sweep.search import OptunaStore
 from sweep.spec.model import StudySpec
 from tests.written_history import spec_in, write_study
@@ -103,6 +105,30 @@ def test_optuna_sees_all_studies_of_a_storage_each_under_a_number_of_its_own(spe
     assert joined.get_best_trial(numbers["written"]).state is OptunaState.COMPLETE
     with pytest.raises(KeyError):
         joined.get_study_id_from_name("nosuch")
+
+
+def test_a_study_that_was_removed_and_begun_anew_is_the_new_one_in_all_views(spec: StudySpec) -> None:
+    pages = Pages(spec.layout.storage)
+    joined = JoinedHistories(pages.studies)
+    old = pages.watched("written")
+    assert pages.watched("written") is old
+    assert len(old.view().trials) == len(joined.get_all_trials(joined.get_study_id_from_name("written"))) == 20
+    folder = spec.layout.folder.stat().st_ino
+    # The folder stays, as its number does where a file system gives it anew.
+    for path in spec.layout.folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_study(spec, 3)
+    assert spec.layout.folder.stat().st_ino == folder
+    assert len(pages.watched("written").view().trials) == 3
+    with pytest.raises(SweepError, match="is closed"):
+        old._watch.read()
+    assert len(joined.get_all_trials(joined.get_study_id_from_name("written"))) == 3
+    pages.watched("written").close()
+
+
+def test_asking_for_names_that_no_study_has_leaves_no_trace(spec: StudySpec) -> None:
+    joined = JoinedHistories(Studies(spec.layout.storage))
+    assert [joined.number_of(name) for name in ("nosuch", "../x", "written")] == [None, None, 0]
 
 
 def test_nothing_can_be_written_through_optunas_view(spec: StudySpec) -> None:
