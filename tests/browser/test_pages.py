@@ -52,14 +52,18 @@ def test_the_dialog_for_a_configuration_starts_from_the_defaults_however_they_ar
 ) -> None:
     page.open(address + STUDY)
     page.ready()
-    choices = {"rate": [1e-3, 3e-5], "decay": [0.5, 1.0], "layers": [[1], [0, 2]], "note": ["none", "some"]}
+    choices: dict[str, list[Any]] = {
+        "rate": [1e-3, 3e-5],
+        "decay": [0.5, 1.0],
+        "layers": [[1], [0, 2]],
+        "note": ["none", "some"],
+    }
     space = [{"name": name, "kind": "choice", "choices": values} for name, values in choices.items()]
     defaults = {name: value_text(values[-1]) for name, values in choices.items()}
     script = "return import('/sweep-files/actions.js').then((it) => it.enqueue('quick', { about: arguments[0] }))"
     page.js(script, {"space": space, "defaults": defaults})
-    assert (
-        page.js("return [...document.querySelectorAll('dialog select')].map((each) => each.selectedIndex)") == [1] * 4
-    )
+    chosen = page.js("return [...document.querySelectorAll('dialog select')].map((each) => each.selectedIndex)")
+    assert chosen == [1] * 4
     assert page.errors() == []
 
 
