@@ -75,7 +75,7 @@ def test_a_spec_with_a_larger_budget_is_told_and_acted_on(spec: StudySpec) -> No
 
 def test_importance_is_computed_beside_the_requests(spec: StudySpec) -> None:
     study = Watched(spec)
-    assert study.importance() == {"is_ready": False}
+    study.importance()  # ready at once or not: that is a race
     assert study._importance is not None
     study._importance[1].result(60)
     found = study.importance()
