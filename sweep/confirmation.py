@@ -15,8 +15,9 @@ from sweep.domain import Assignment, Spent, TrainRequest, Trial, confirmation_se
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
-from sweep.errors import StoppedEarlyError, StudyNotFoundError, SweepError, is_disk_full
+from sweep.errors import StoppedEarlyError, StudyNotFoundError, SweepError, UserError, is_disk_full
 from sweep.finale import keep_model, study_over
+from sweep.layout import StudyLayout
 from sweep.ports import Agenda, Clock, Executor, Recorder, StudyBegun, StudyStore, VerdictReached
 from sweep.redaction import Redactor
 from sweep.room import allowance
@@ -32,6 +33,9 @@ from sweep.spec.model import ConfirmSpec, StudySpec
 from sweep.study_files import tracking_uri, write_atomically, write_facts
 from sweep.tracking import SpoolRecorder
 
+_EVERY_MODEL = 1_000_000
+"""More models than a final has: a baseline that ranks low, or a finalist of before, may be judged in the end."""
+
 
 def confirmation_spec(spec: StudySpec, runs: int) -> StudySpec:
     """The spec of a study's final: the same, but nothing is drawn or pruned, and every model stays until the verdict.
@@ -45,7 +49,7 @@ def confirmation_spec(spec: StudySpec, runs: int) -> StudySpec:
             "study": spec.layout.confirmation.study,
             "search": spec.search.model_copy(update={"pruner": spec.search.pruner.model_copy(update={"name": "none"})}),
             "budget": spec.budget.model_copy(update={"trials": runs}),
-            "keep": runs,
+            "keep": _EVERY_MODEL,
         }
     )
 
@@ -112,7 +116,7 @@ class Confirmation:
             How it ended; COMPLETE with the verdict written.
 
         Raises:
-            UserError: If the final was begun with other splits.
+            UserError: If the final was begun with other splits, or for another study of this name.
             SweepError: If it breaks for another reason than a stop or a full disk.
         """
         confirm = self.spec.confirm or ConfirmSpec()
@@ -127,9 +131,10 @@ class Confirmation:
                 fence = stack.enter_context(sole_driver(spec))
                 self.note(_announcement(entrants, confirm))
                 prepared = self._prepared(confirm)
-                self._write_facts(spec, prepared)
                 store = _open_store(spec, fence)
                 stack.callback(store.close)
+                _refuse_runs_of_another(self.spec, self.trials, store.trials())
+                self._write_facts(spec, prepared)
                 recorder = SpoolRecorder(spec.layout, tracking_uri(spec), self.redactor)
                 # Waits for nothing if something fails; closed before, this changes nothing.
                 stack.callback(recorder.close, 0.0)
@@ -217,7 +222,7 @@ class Confirmation:
         store: OptunaStore,
         recorder: Recorder,
     ) -> None:
-        runs = store.trials()
+        runs = [_where_it_lies(run, spec.layout) for run in store.trials()]
         earlier = _earlier(self.spec)
         finalists = [_measured(one, runs, earlier) for one in final.standings(runs)]
         verdict = judge(finalists, spec.rule, seeds=final.confirm.seeds, level=final.confirm.level)
@@ -225,15 +230,18 @@ class Confirmation:
         deployed = best.get(verdict.winner or "")
         if deployed is None:
             self.note("warning: the final has no model to deploy: no run of a finalist is complete with its model")
+            if earlier is not None and earlier.winner == verdict.winner:
+                verdict = replace(verdict, deploy=earlier.deploy, test=earlier.test)
             self._write(verdict)
             return
         baseline = _counterpart(verdict, deployed, runs)
-        verdict = replace(verdict, deploy=_deployment(spec, deployed), test=earlier.test if earlier else None)
+        kept = [deployed] if baseline is None or baseline.number == deployed.number else [deployed, baseline]
+        known = earlier.test if earlier and earlier.test and earlier.test.get("models") == _labels(kept) else None
+        verdict = replace(verdict, deploy=_deployment(spec, deployed), test=known)
         # Written before the test split is opened: a failing evaluation must not cost the verdict.
         self._write(verdict)
-        kept = [deployed] if baseline is None or baseline.number == deployed.number else [deployed, baseline]
-        verdict = replace(verdict, test=self._tested(verdict, kept, prepared, store))
-        by_number = {run.number: run for run in store.trials()}
+        verdict = replace(verdict, test=known or self._tested(kept, prepared, store))
+        by_number = {run.number: _where_it_lies(run, spec.layout) for run in store.trials()}
         for run in reversed(kept):
             self._keep(spec, by_number[run.number], prepared, recorder)
         self._write(verdict)
@@ -246,15 +254,13 @@ class Confirmation:
         self.recorder.record(VerdictReached(verdict=written, at=self.clock.now()))
 
     def _tested(
-        self, verdict: Verdict, runs: Sequence[Trial], prepared: Sequence[Mapping[str, Any]], store: OptunaStore
+        self, runs: Sequence[Trial], prepared: Sequence[Mapping[str, Any]], store: OptunaStore
     ) -> Mapping[str, Any] | None:
         """The test split says it of the model to deploy and of the baseline's counterpart alone: it must not choose."""
-        labels = [f"trial {run.confirms}, seed {run.seed_index}" for run in runs]
-        if verdict.test is not None and verdict.test.get("models") == labels:
-            return verdict.test
         if not dict(self.data.get("rows", {})).get("test"):
             return None
         self.note("opening the test split for the winner")
+        labels = _labels(runs)
         count = record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="verdict", models=labels))
         if count > 1:
             self.note(f"warning: the test split was {said(count)}: what it says is no longer news")
@@ -327,6 +333,34 @@ def _open_store(spec: StudySpec, fence: Callable[[], None]) -> OptunaStore:
         if spec.layout.spool.exists():
             raise
         return OptunaStore.create(spec, fence=fence)
+
+
+def _refuse_runs_of_another(spec: StudySpec, trials: Sequence[Trial], runs: Sequence[Trial]) -> None:
+    """A study that was removed may have left its final; its scores are none of a new study's of that name."""
+    drawn = {trial.number: _as_stored(trial) for trial in trials}
+    for run in runs:
+        if run.confirms is None or _as_stored(run) != drawn.get(run.confirms):
+            final = spec.layout.confirmation
+            raise UserError(
+                f"{final.folder}: run {run.number} does not confirm trial {run.confirms} of {spec.study!r} but that of "
+                f"another study of this name ({dict(run.hyperparameters)}). Remove that folder (in a database: the "
+                f"study {final.study!r}), or give this study another name; then `sweep resume {spec.study}`."
+            )
+
+
+def _as_stored(trial: Trial) -> Any:
+    return json.loads(json.dumps(dict(trial.hyperparameters)))
+
+
+def _where_it_lies(run: Trial, layout: StudyLayout) -> Trial:
+    """With the checkpoint in the storage as it lies now; it may have been moved."""
+    if run.checkpoint is None:
+        return run
+    return replace(run, checkpoint=str(layout.checkpoints(run.number) / Path(run.checkpoint).name))
+
+
+def _labels(runs: Sequence[Trial]) -> list[str]:
+    return [f"trial {run.confirms}, seed {run.seed_index}" for run in runs]
 
 
 def _model(run: Trial) -> Path:

@@ -74,7 +74,7 @@ def _check_files(model: Path) -> None:
 def _origin(spec: StudySpec, trials: Sequence[Trial], chosen: Winner) -> Lineage:
     source, theirs = spec, trials
     if chosen.study != spec.study:
-        source = read_spec(StudyLayout(spec.layout.storage, chosen.study))
+        source = read_spec(StudyLayout(spec.layout.storage, chosen.study), given=spec)
         theirs = read_trials(source)
     trained = next((trial for trial in theirs if trial.number == chosen.run), None)
     if trained is None:

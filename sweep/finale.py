@@ -49,13 +49,17 @@ def lineage_of(
     """
     settings = redactor.values(spec.settings(trial.hyperparameters, as_written=True))
     objective = spec.objective_settings(as_written=True)
+    seed = seed_of(spec.search.seed, trial)
+    if trial.seed_index is not None and spec.confirm is not None and spec.confirm.splits == "fresh":
+        # Without it, another split would be prepared.
+        objective["data"] = {**objective["data"], "validation_seed": seed}
     return Lineage(
         study=spec.study,
         task=spec.objective.task,
         trial_number=trial.number,
         run_id=run_id,
         step=trial.step or 0,
-        seed=seed_of(spec.search.seed, trial),
+        seed=seed,
         hyperparameters=dict(trial.hyperparameters),
         settings=settings,
         metric={"name": spec.rule.name, "direction": spec.rule.direction, "source": spec.rule.source},

@@ -31,6 +31,9 @@ from pathlib import Path
 CONFIRMATION_SUFFIX = ".confirm"
 """The final is a study of its own, named after the searched one."""
 
+LONGEST_NAME = 64
+"""Characters of a study's name, a final's as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class StudyLayout:

@@ -282,6 +282,16 @@ class Executor(Protocol):
         """End an attempt at once, processes and all; an ``Ended(LOST)`` follows. Unknown ones are ignored."""
         ...
 
+    def settle(self) -> None:
+        """End what still runs, bounded in time, and drop what was not taken yet: no event of before is told later.
+
+        Whoever begins another study on the same workers calls it first, as its attempts have the same names.
+
+        Raises:
+            ExecutionError: If the workers cannot be reached.
+        """
+        ...
+
     def close(self) -> None:
         """Kill what still runs and give everything back; idempotent."""
         ...

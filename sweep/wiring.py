@@ -37,7 +37,7 @@ from sweep.execution.ray_cluster import usable_cpus
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.finale import Finale
-from sweep.layout import CONFIRMATION_SUFFIX
+from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME
 from sweep.ports import AttemptLimits, Columns, Executor, StudyBegun
 from sweep.redaction import Redactor
 from sweep.reporting import report_at_the_end
@@ -247,6 +247,11 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
     layout = spec.layout
     if layout.searched is not None:
         raise UserError(f"study {spec.study!r}: names ending in {CONFIRMATION_SUFFIX} are those of finals. Rename it.")
+    if spec.confirm is not None and len(layout.confirmation.study) > LONGEST_NAME:
+        raise UserError(
+            f"study {spec.study!r}: the name is too long for a study with a final, which is called "
+            f"<study>{CONFIRMATION_SUFFIX}. Leave the final out, or start a study with a shorter name."
+        )
     signals = StopSignals(layout.control, spec.limits.grace_seconds)
     with ExitStack() as stack:
         # From here on: an exception by a signal in the midst of Ray's start crashes the interpreter.

@@ -168,6 +168,8 @@ class StudyLoop:
         return LoopResult(state="PAUSED", cause=self._cause, reason=self._reason)
 
     def _run(self) -> None:
+        # The workers may come from another study's loop, whose attempts have the same names.
+        self.executor.settle()
         while True:
             self._heed_stops()
             if self._stop is StopRequest.NOW:

@@ -117,6 +117,12 @@ class LocalExecutor:
         if (trial_number, attempt) in self._running:
             self._running[trial_number, attempt].begin_kill()
 
+    def settle(self) -> None:
+        """Kill what still runs; its events are dropped."""
+        self.close()
+        self._unused_names += self._names.values()
+        self._names.clear()
+
     def close(self) -> None:
         """Kill what still runs; idempotent. The warm parent stays."""
         for supervisor in self._running.values():

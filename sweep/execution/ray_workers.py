@@ -33,6 +33,7 @@ _SILENCE_SECONDS = 20.0
 _EMBEDDED_PATIENCE_SECONDS = 120.0  # no node can join it
 _TELL_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
+_SETTLE_SECONDS = 10.0
 _MAX_FAILED_STARTS = 5
 _MAX_FAULTS = 3
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -226,6 +227,17 @@ class RayExecutor:
         if worker is not None:
             worker.kill_attempt()
 
+    def settle(self) -> None:
+        """Kill what still runs, bounded in time, and drop all that was said and all that may yet be said.
+
+        Raises:
+            ExecutionError: If Ray does not answer.
+        """
+        self._end_attempts(_SETTLE_SECONDS)
+        for worker in [worker for worker in self._workers if worker.attempt is not None]:
+            self._remove(worker)
+        self._events, self._farewells, self._given_up = [], [], []
+
     def close(self) -> None:
         """Kill what still runs, bounded in time, then let go of Ray; idempotent. The warm parent stays.
 
@@ -236,19 +248,22 @@ class RayExecutor:
                 self._close()
 
     def _close(self) -> None:
-        deadline = time.monotonic() + _CLOSE_SECONDS
         with contextlib.suppress(ExecutionError, RayError):
-            for worker in self._workers:
-                if worker.attempt is not None:
-                    self.kill(*worker.attempt)
-            while any(worker.attempt for worker in self._workers) and time.monotonic() < deadline:
-                self._collect(0.1)
+            self._end_attempts(_CLOSE_SECONDS)
         self._is_closed = True
         for worker in self._workers:
             worker.kill()
         self._workers, self._farewells, self._given_up = [], [], []
         if self._owns_cluster:
             self._cluster.shutdown()
+
+    def _end_attempts(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        for worker in self._workers:
+            if worker.attempt is not None:
+                self.kill(*worker.attempt)
+        while any(worker.attempt for worker in self._workers) and time.monotonic() < deadline:
+            self._collect(0.1)
 
     def _turn(self, timeout_seconds: float) -> None:
         """Take in what the actors answered, waiting at most so long for the first answer, and do what follows."""

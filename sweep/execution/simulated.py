@@ -125,6 +125,10 @@ class SimulatedExecutor:
         if (trial_number, attempt) in self._attempts:
             self._end((trial_number, attempt), AttemptEnd.LOST)
 
+    def settle(self) -> None:
+        """Forget all attempts and their events."""
+        self.close()
+
     def close(self) -> None:
         """Forget everything."""
         self._attempts.clear()

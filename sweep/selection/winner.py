@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sweep.domain import Trial, ranked, trial_seed
 from sweep.errors import SweepError, UserError
-from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
+from sweep.layout import StudyLayout
 from sweep.selection.verdict import Verdict
 from sweep.spec.model import StudySpec
 
@@ -66,11 +67,19 @@ def winner(spec: StudySpec, trials: Sequence[Trial], model_of: Callable[[Path], 
         SweepError: If the verdict cannot be read.
     """
     verdict = read_verdict(spec.layout)
-    if verdict is not None and verdict.deploy is not None and verdict.winner is not None:
-        deploy = verdict.deploy
+    if verdict is not None and verdict.winner is not None:
+        deploy = verdict.deploy or {}
+        model = _model(spec.layout.confirmation, deploy)
+        if model is None or not model.is_dir():
+            raise UserError(
+                f"{verdict.winner} of {spec.study!r} won its final, but its model is not there any more "
+                f"({model or 'it was not kept'}). Restore it, confirm the finalists on one seed more with "
+                f"`sweep resume {spec.study} --seeds {verdict.seeds + 1}`, or export a trial of the search: "
+                f"`sweep export {spec.study} --trial NUMBER`."
+            )
         return Winner(
-            study=spec.study + CONFIRMATION_SUFFIX,
-            model=Path(deploy["model"]),
+            study=spec.layout.confirmation.study,
+            model=model,
             trial_number=verdict.finalist(verdict.winner).trial_number,
             run=deploy.get("run"),
             seed=deploy.get("seed"),
@@ -97,3 +106,12 @@ def winner(spec: StudySpec, trials: Sequence[Trial], model_of: Callable[[Path], 
         score=best.value,
         verdict=verdict,
     )
+
+
+def _model(final: StudyLayout, deploy: Mapping[str, Any]) -> Path | None:
+    """Where the model to deploy lies now; the storage may have been moved since the verdict."""
+    if "model" not in deploy:
+        return None
+    model = Path(deploy["model"])
+    run = deploy.get("run")
+    return model if run is None else final.checkpoints(run) / model.parent.name / model.name

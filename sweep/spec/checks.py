@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
+from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME, StudyLayout
 from sweep.spec import fidelity, rules
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
@@ -252,7 +252,7 @@ def _confirm(found: dict[str, Any], reader: Reader) -> None:
     if confirm.get("splits") == "fresh" and data.get("validation"):
         rule = "cannot draw validation rows anew: objective.data.validation is a file of its own"
         reader.blame("confirm.splits", BrokenRule(rule, "Write same, or leave the validation file out"))
-    room = 64 - len(CONFIRMATION_SUFFIX)
+    room = LONGEST_NAME - len(CONFIRMATION_SUFFIX)
     if found.get("confirm") is not None and len(found.get("study", "").removesuffix(CONFIRMATION_SUFFIX)) > room:
         rule = f"is too long for a study with a final, which is called <study>{CONFIRMATION_SUFFIX}"
         reader.blame("study", BrokenRule(rule, f"Take at most {room} characters"))

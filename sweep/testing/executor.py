@@ -244,6 +244,23 @@ class ExecutorConformance:
         assert end.end is AttemptEnd.OOM
         assert "limits.memory_gb" in str(end.detail)
 
+    @pytest.mark.parametrize("is_killed", [False, True])
+    def test_once_settled_an_attempt_of_before_says_nothing_of_one_with_its_name(
+        self, executor: Executor, folder: Path, is_killed: bool
+    ) -> None:
+        before = toy_request(folder, reports=1)
+        start(executor, before, folder / "log")
+        gather(executor, lambda seen: any(isinstance(event, Reported) for event in seen), decision=None)
+        number = before.assignment.trial_number
+        if is_killed:
+            executor.kill(number, 1)
+        executor.settle()
+        events = run(executor, toy_request(folder, number=number, reports=3), folder / "log")
+        assert isinstance(events[0], Started)
+        assert [event.report.step for event in events if isinstance(event, Reported)] == [1, 2, 3]
+        assert the_end(events).end is AttemptEnd.FINISHED
+        assert executor.free_slots == executor.slots
+
     def test_unknown_attempts_are_ignored(self, executor: Executor) -> None:
         executor.decide(10**6, 1, Decision.STOP)
         executor.leave(10**6, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, confirmation_seed
+from sweep.errors import UserError
 from sweep.layout import StudyLayout
 from sweep.ports import AttemptBegun, ModelKept, VerdictReached
 from sweep.search import read_trials
@@ -193,3 +195,46 @@ def test_pure_noise_has_no_significant_winner(tmp_path: Path) -> None:
 def test_a_study_may_not_be_called_like_a_final(tmp_path: Path) -> None:
     shell = shell_with(tmp_path)
     assert "those of finals" in shell("run", "study.yaml", "--set", "study=a.confirm", expect=2).stderr
+
+
+def test_a_study_whose_final_would_have_too_long_a_name_does_not_begin(tmp_path: Path) -> None:
+    shell = shell_with(tmp_path)
+    told = shell("run", "study.yaml", "--confirm", "--set", "confirm=null", "--set", f"study={'a' * 60}", expect=2)
+    assert "too long for a study with a final" in told.stderr
+
+
+def test_the_final_that_a_removed_study_left_is_none_of_a_new_one(finished: LocalShell, tmp_path: Path) -> None:
+    left, final = (layout_of(folder).confirmation.folder for folder in (finished.folder, tmp_path))
+    shutil.copytree(left, final)
+    shell = shell_with(tmp_path, rate="2e-3")
+    told = shell("run", "study.yaml", "--trials", "1", expect=2)
+    assert f"{final}: run 0 does not confirm trial 0 of 'quick' but that of another study" in told.stderr
+    assert not layout_of(tmp_path).verdict.exists()
+    shutil.rmtree(final)
+    shell("resume", "quick")
+    assert layout_of(tmp_path).verdict.exists()
+
+
+def test_a_moved_study_has_its_verdict_and_model_where_it_lies_now(finished: LocalShell, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(finished.folder, moved)
+    layout = layout_of(moved)
+    before = json.loads(layout.verdict.read_text())
+    spec = read_spec(layout)
+    assert winner(spec, read_trials(spec), model_folder).model.is_relative_to(moved)
+    # As if it had been moved: nothing is where it was.
+    for file in layout.confirmation.folder.glob("history/*"):
+        old, new = str(finished.folder), str(finished.folder / "gone")
+        file.write_text(file.read_text().replace(f"{old}/mlruns", f"{new}/mlruns"))
+    LocalShell(moved)("resume", "quick")
+    after = json.loads(layout.verdict.read_text())
+    model = Path(after["deploy"].pop("model"))
+    assert model.is_relative_to(layout.confirmation.folder)
+    assert (model / "model.safetensors").is_file()
+    del before["deploy"]["model"]
+    assert after == before
+    shutil.rmtree(layout.confirmation.folder / "checkpoints")
+    LocalShell(moved)("resume", "quick")
+    assert json.loads(layout.verdict.read_text())["deploy"]["run"] == before["deploy"]["run"]
+    with pytest.raises(UserError, match=r"its model is not there any more .*--seeds 5"):
+        winner(spec, read_trials(spec), model_folder)

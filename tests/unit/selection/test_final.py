@@ -24,6 +24,8 @@ from sweep.engine.control import StopRequest
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.errors import InvalidSpecError
 from sweep.execution.simulated import SimulatedExecutor, VirtualClock
+from sweep.finale import lineage_of
+from sweep.redaction import Redactor
 from sweep.search import OptunaStore
 from sweep.selection.final import Final, entrants_of, runs_of
 from sweep.spec.model import ConfirmSpec
@@ -174,6 +176,18 @@ def test_fresh_splits_draw_training_and_validation_rows_anew_and_leave_the_test_
     assert usual["validation"] != first["validation"] != second["validation"]
     assert usual["train"] | usual["validation"] == first["train"] | first["validation"]
     assert first["train"].isdisjoint(first["validation"])
+
+
+def test_a_model_on_a_fresh_split_says_how_to_prepare_that_split_again(tmp_path: Path) -> None:
+    run = Trial(number=3, state=TrialState.COMPLETE, hyperparameters={}, confirms=0, seed_index=1)
+
+    def written(splits: str) -> Mapping[str, object]:
+        spec = spec_in(tmp_path, "search.seed=7", f"confirm.splits={splits}")
+        origin = lineage_of(spec, run, data={}, environment={}, run_id=None, now=0.0, redactor=Redactor())
+        data: Mapping[str, object] = origin.objective["data"]
+        return data
+
+    assert written("fresh") == {**written("same"), "validation_seed": confirmation_seed(7, 1)}
 
 
 def test_fresh_splits_are_refused_where_the_validation_rows_are_a_file(tmp_path: Path) -> None:
