@@ -222,10 +222,6 @@ def test_a_moved_study_has_its_verdict_and_model_where_it_lies_now(finished: Loc
     before = json.loads(layout.verdict.read_text())
     spec = read_spec(layout)
     assert winner(spec, read_trials(spec), model_folder).model.is_relative_to(moved)
-    # As if it had been moved: nothing is where it was.
-    for file in layout.confirmation.folder.glob("history/*"):
-        old, new = str(finished.folder), str(finished.folder / "gone")
-        file.write_text(file.read_text().replace(f"{old}/mlruns", f"{new}/mlruns"))
     LocalShell(moved)("resume", "quick")
     after = json.loads(layout.verdict.read_text())
     model = Path(after["deploy"].pop("model"))
