@@ -63,6 +63,7 @@ def drive(folder: Path, generator: random.Random, ended: list[str], until: int |
     return killed
 
 
+@pytest.mark.slow
 def test_pain_17_29_sixteen_real_workers_and_two_drivers_killed_train_each_configuration_once(tmp_path: Path) -> None:
     generator, ended = random.Random(0), list[str]()
     kills = [drive(tmp_path, generator, ended, until) for until in [*DRIVERS_DIE_AFTER, None]]
