@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from sweep.domain import TrialState
 from sweep.search import read_trials
