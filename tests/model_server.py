@@ -48,7 +48,8 @@ def served(uri: str, tracking: str, folder: Path) -> Iterator[Callable[[Any], An
     """A real ``mlflow models serve``, started where Sweep cannot be imported."""
     port = free_port()
     command = [sys.executable, "-P", "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # MLflow leaves in the environment which registry a test of this process used.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "MLFLOW_"))}
     environment |= {"MLFLOW_TRACKING_URI": tracking, "MLFLOW_DISABLE_TELEMETRY": "true"}
     # A package of that name which breaks: whoever imports the real one by accident is found out.
     (folder / "sweep").mkdir(parents=True)
