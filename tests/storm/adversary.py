@@ -2,8 +2,8 @@
 
 What a seed reproduces: which deeds come, in which order, how long it waits after each, and how each chooses (the
 same share of a list of victims, the same length of a freeze). What it does not: the moments at which the study is hit,
-and so who the victims are; those depend on the machine. A deed that finds no victim is tried for some seconds, then
-left out; the deeds after it stay the same.
+and so who the victims are; those depend on the machine. A deed that finds no victim is tried for some seconds, and
+once more after the next one that succeeds, if its kind was never done; the deeds after it stay the same.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Adversary:
         self._began = time.monotonic()
         self._next_at = self._began + 1.0
         self._later: list[tuple[float, Callable[[], None]]] = []
+        self._missed: list[Deed] = []
         self._driver: subprocess.Popen[bytes] | None = None
 
     @property
@@ -126,13 +127,16 @@ class Adversary:
         if now < self._next_at or self._is_over(now - self._began):
             return
         name, pause_seconds, self._random = self._deed
-        if getattr(self, name)():
+        is_possible = self.disk is not None or name != "fill_disk"
+        if is_done := getattr(self, name)():
             self.done[name] += 1
             self.say(name.replace("_", " "))
-        elif now < self._next_at + PATIENCE_SECONDS and (self.disk or name != "fill_disk"):
+        elif is_possible and now < self._next_at + PATIENCE_SECONDS:
             return
+        elif is_possible and name not in self.done:
+            self._missed.append(self._deed)
         self._next_at = now + pause_seconds
-        self._deed = next(self._plan)
+        self._deed = self._missed.pop(0) if is_done and self._missed else next(self._plan)
 
     def _is_over(self, seconds: float) -> bool:
         possible = self.not_done - (set() if self.disk else {"fill_disk"})
