@@ -39,7 +39,7 @@ Action = Callable[[Watched, Mapping[str, Any]], str]
 
 
 def _stop(study: Watched, asked: Mapping[str, Any]) -> str:
-    return steering.stop_study(study.spec, now=bool(asked.get("now")))
+    return steering.stop_study(study.spec.layout, now=bool(asked.get("now")))
 
 
 def _stop_trial(study: Watched, asked: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from sweep.domain import Assignment, Spent, TrainRequest, Trial, confirmation_se
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
-from sweep.errors import StoppedEarlyError, StudyNotFoundError, SweepError, UserError, is_disk_full
+from sweep.errors import StoppedEarlyError, SweepError, UserError, is_disk_full
 from sweep.finale import keep_model, study_over
 from sweep.layout import StudyLayout
 from sweep.ports import Agenda, Clock, Executor, Recorder, StudyBegun, StudyStore, VerdictReached
@@ -131,7 +131,7 @@ class Confirmation:
                 fence = stack.enter_context(sole_driver(spec))
                 self.note(_announcement(entrants, confirm))
                 prepared = self._prepared(confirm)
-                store = _open_store(spec, fence)
+                store = OptunaStore.open_or_begin(spec, fence)
                 stack.callback(store.close)
                 _refuse_runs_of_another(self.spec, self.trials, store.trials())
                 self._write_facts(spec, prepared)
@@ -295,7 +295,7 @@ class Confirmation:
         """A difference of two models as a gain: positive is better."""
         if difference is None:
             return None
-        sign = 1.0 if self.spec.rule.direction == "maximize" else -1.0
+        sign = self.spec.rule.sign
         bounds = sorted(sign * bound for bound in difference["interval"])
         return {**difference, "mean": sign * difference["mean"], "interval": bounds}
 
@@ -322,17 +322,6 @@ def _announcement(entrants: Sequence[Finalist], confirm: ConfirmSpec) -> str:
     rows = " and fresh splits" if confirm.splits == "fresh" else ""
     count = len(entrants) * confirm.seeds
     return f"confirming {names} on {confirm.seeds} fresh seeds{rows}: {count} full runs at most"
-
-
-def _open_store(spec: StudySpec, fence: Callable[[], None]) -> OptunaStore:
-    """The final's history; a driver may have died before it began one."""
-    try:
-        return OptunaStore.open(spec, fence=fence)
-    except StudyNotFoundError:
-        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
-        if spec.layout.spool.exists():
-            raise
-        return OptunaStore.create(spec, fence=fence)
 
 
 def _refuse_runs_of_another(spec: StudySpec, trials: Sequence[Trial], runs: Sequence[Trial]) -> None:

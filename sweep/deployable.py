@@ -11,12 +11,12 @@ from sweep.checkpoints import MANIFEST_NAME, model_folder, read_manifest
 from sweep.deployment.export import verify_files
 from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
 from sweep.deployment.search_summary import search_summary
-from sweep.domain import Trial, ranked, trial_seed
+from sweep.domain import Trial, ranked
 from sweep.errors import CheckpointError, UserError
 from sweep.finale import lineage_of
 from sweep.layout import StudyLayout
 from sweep.search import read_trials
-from sweep.selection.winner import Winner, winner
+from sweep.selection.winner import Winner, own_model, winner
 from sweep.spec.model import StudySpec
 from sweep.study_files import read_facts, read_spec, redactor_for
 from sweep.tracking import run_ids
@@ -50,15 +50,7 @@ def _trial(spec: StudySpec, trials: Sequence[Trial], number: int) -> Winner:
             f"trial {number} of {spec.study!r}: its model was not kept (keep={spec.keep} in the spec). "
             f"Choose one of the kept trials: `sweep best {spec.study} -k {spec.keep}`."
         )
-    return Winner(
-        study=spec.study,
-        model=model_folder(Path(trial.checkpoint)),
-        trial_number=number,
-        run=number,
-        seed=trial_seed(spec.search.seed, number),
-        step=trial.step,
-        score=trial.value,
-    )
+    return own_model(spec, trial, model_folder(Path(trial.checkpoint)))
 
 
 def _check_files(model: Path) -> None:

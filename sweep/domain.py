@@ -190,6 +190,11 @@ class MetricRule:
     direction: Literal["minimize", "maximize"]
     source: Literal["best", "last"] = "best"
 
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is: turns a difference into a gain."""
+        return 1.0 if self.direction == "maximize" else -1.0
+
     def better(self, value: float, than: float) -> bool:
         """Whether ``value`` is strictly better; NaN is never better and always worse."""
         if math.isnan(value):

@@ -250,7 +250,7 @@ def _compare(
             examiner.parent, pair, task=lineage.task, split="test", metric=name, level=LEVEL, folder=Path(answers)
         )
     challenger, holder = (one["metrics"][name] for one in found["models"])
-    sign = 1.0 if spec.rule.direction == "maximize" else -1.0
+    sign = spec.rule.sign
     difference = found["difference"]
     return Comparison(
         metric=name,

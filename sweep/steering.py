@@ -22,13 +22,13 @@ MOST_TRIALS = 100_000
 """Of a study, by hand; beyond it somebody has mistyped."""
 
 
-def stop_study(spec: StudySpec, *, now: bool = False) -> str:
+def stop_study(layout: StudyLayout, *, now: bool = False) -> str:
     """Ask the driver to stop.
 
     Raises:
         UserError: If the study is not running.
     """
-    layout = spec.layout.searched or spec.layout  # one driver drives both
+    layout = layout.searched or layout  # one driver drives both
     _refuse_undriven(layout)
     request_stop(layout, StopRequest.NOW if now else StopRequest.DRAIN)
     return f"asked the driver of {layout.study!r} to stop{' at once' if now else ''}."

@@ -28,7 +28,6 @@ from sweep.errors import (
     InvalidDataError,
     StoppedEarlyError,
     StudyExistsError,
-    StudyNotFoundError,
     SweepError,
     UserError,
 )
@@ -439,21 +438,15 @@ def registry_at(uri: str, layout: StudyLayout | None = None) -> Registry:
 
 
 def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) -> OptunaStore:
-    """The history of a study that this process holds; a driver may have died before it began one."""
-    if not resuming:
-        try:
-            return OptunaStore.create(spec, fence=fence)
-        except SweepError:
-            # A study exists once its spec does, and this one could not begin.
-            spec.layout.spec.unlink()
-            raise
+    """The history of a study that this process holds."""
+    if resuming:
+        return OptunaStore.open_or_begin(spec, fence)
     try:
-        return OptunaStore.open(spec, fence=fence)
-    except StudyNotFoundError:
-        # The spool is begun after the history: with a spool, the history was lost, and that must be told.
-        if spec.layout.spool.exists():
-            raise
         return OptunaStore.create(spec, fence=fence)
+    except SweepError:
+        # A study exists once its spec does, and this one could not begin.
+        spec.layout.spec.unlink()
+        raise
 
 
 def _prepare_fresh(

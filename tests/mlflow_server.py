@@ -27,11 +27,13 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Wait for a condition; returns what it gave."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.1)
+    return found
 
 
 class MlflowServer:

@@ -63,7 +63,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.engine.lock import current_holder
     from sweep.redaction import redacted
     from sweep.search import read_trials
-    from sweep.selection.final import is_of
+    from sweep.selection.final import is_complete
     from sweep.selection.summary import summarise
     from sweep.selection.winner import read_verdict
     from sweep.study_files import tracking_uri
@@ -77,13 +77,8 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     runs = run_ids(layout)
     refused, file = set_aside(layout)
     verdict = read_verdict(layout)
-    is_complete = finished >= spec.budget.trials and (
-        spec.confirm is None or (verdict is not None and is_of(verdict, trials, spec.rule, spec.confirm))
-    )
-    if layout.searched is not None:
-        # Whom the race dropped has no further runs: the verdict tells that a final is complete.
-        is_complete = layout.searched.verdict.exists()
-    state = "RUNNING" if holder is not None else "COMPLETE" if is_complete else "PAUSED"
+    idle = "COMPLETE" if is_complete(spec, trials, verdict) else "PAUSED"
+    state = "RUNNING" if holder is not None else idle
     return {
         "study": spec.study,
         "state": state,

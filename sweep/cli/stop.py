@@ -26,7 +26,7 @@ def stop(
 
     Example: `sweep stop intents --now`, `sweep stop intents --trial 3`
     """
-    from sweep.engine.control import StopRequest, request_stop
+    from sweep import steering
     from sweep.engine.lock import current_holder
 
     if trial is not None:
@@ -37,8 +37,7 @@ def stop(
     if current_holder(layout.lock) is None:
         typer.echo(f"study {layout.study!r} is not running.")
         return
-    request_stop(layout, StopRequest.NOW if now else StopRequest.DRAIN)
-    typer.echo(f"asked the driver of {layout.study!r} to stop{' at once' if now else ''}.")
+    typer.echo(steering.stop_study(layout, now=now))
     until = time.monotonic() + wait
     while wait and current_holder(layout.lock) is not None:
         if time.monotonic() > until:

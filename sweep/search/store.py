@@ -121,6 +121,22 @@ class OptunaStore:
             raise
         return store
 
+    @classmethod
+    def open_or_begin(cls, spec: StudySpec, fence: Callable[[], None]) -> OptunaStore:
+        """Continue a study that exists; a driver may have died before it began the history.
+
+        Raises:
+            StudyNotFoundError: If the history was lost.
+            StudyStoreError: If the storage cannot be used.
+        """
+        try:
+            return cls.open(spec, fence=fence)
+        except StudyNotFoundError:
+            # The spool is begun after the history: with a spool, the history was lost, and that must be told.
+            if spec.layout.spool.exists():
+                raise
+            return cls.create(spec, fence=fence)
+
     @staticmethod
     def check_is_new(spec: StudySpec) -> None:
         """Look whether a shared database has a study of that name already; one's own folder tells by itself.

@@ -9,7 +9,7 @@ from sweep.domain import MetricRule, Planned, Trial, TrialState, ranked
 from sweep.ports import StudyStore
 from sweep.selection.racing import clearly_behind
 from sweep.selection.verdict import Finalist, Verdict
-from sweep.spec.model import ConfirmSpec
+from sweep.spec.model import ConfirmSpec, StudySpec
 
 Runs = Mapping[tuple[int, int], Trial]
 """Trials of a final by finalist's number and seed index."""
@@ -22,10 +22,26 @@ def entrants_of(trials: Sequence[Trial], rule: MetricRule, *, count: int) -> lis
     return [_finalist(trial) for trial in [*baseline, *[trial for trial in order if trial.number][:count]]]
 
 
-def is_of(verdict: Verdict, trials: Sequence[Trial], rule: MetricRule, confirm: ConfirmSpec) -> bool:
-    """Whether a verdict is on those whom a final of these trials would have; more trials may have changed that."""
-    entrants = {one.label for one in entrants_of(trials, rule, count=confirm.finalists)}
-    return entrants == {one.label for one in verdict.finalists} and verdict.seeds >= confirm.seeds
+def is_complete(spec: StudySpec, trials: Sequence[Trial], verdict: Verdict | None) -> bool:
+    """Whether a study has nothing left to do: its budget is spent, and its final, if it has one, is judged.
+
+    Args:
+        spec: The study; it may be a final itself.
+        trials: Its trials.
+        verdict: On its finalists, if there is one; more trials may have made it one on others.
+    """
+    if spec.layout.searched is not None:
+        # Whom the race dropped has no further runs: the verdict tells that a final is complete.
+        return spec.layout.searched.verdict.exists()
+    if sum(trial.state.is_finished for trial in trials) < spec.budget.trials:
+        return False
+    confirm = spec.confirm
+    if confirm is None:
+        return True
+    entrants = {one.label for one in entrants_of(trials, spec.rule, count=confirm.finalists)}
+    return (
+        verdict is not None and entrants == {one.label for one in verdict.finalists} and verdict.seeds >= confirm.seeds
+    )
 
 
 def runs_of(trials: Iterable[Trial]) -> Runs:

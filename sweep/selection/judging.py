@@ -47,7 +47,7 @@ def judge(finalists: Sequence[Finalist], rule: MetricRule, *, seeds: int | None 
         ValueError: If there is no finalist, a label or the baseline occurs twice, or the level is out of range.
     """
     _check(finalists, level)
-    sign = 1.0 if rule.direction == "maximize" else -1.0
+    sign = rule.sign
     effects = _effects(finalists, sign)
     order = sorted(range(len(finalists)), key=lambda i: _place(finalists[i], effects[i]))
     baseline = next((one for one in finalists if one.kind == "baseline"), None)

@@ -56,8 +56,7 @@ def _behind(racing: Sequence[Finalist], rule: MetricRule, level: float) -> set[s
     freedom = (len(racing) - 1) * (len(shared) - 1)
     if freedom < 1:
         return set()
-    sign = 1.0 if rule.direction == "maximize" else -1.0
-    rows = [[sign * one.scores[index] for index in sorted(shared)] for one in racing]
+    rows = [[rule.sign * one.scores[index] for index in sorted(shared)] for one in racing]
     means = [math.fsum(row) / len(row) for row in rows]
     middle = math.fsum(means) / len(means)
     columns = [math.fsum(column) / len(column) - middle for column in zip(*rows, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +96,19 @@ def winner(spec: StudySpec, trials: Sequence[Trial], model_of: Callable[[Path], 
             f"trial {best.number} of {spec.study!r}: its model is not there any more "
             f"({best.checkpoint or 'it was not kept'}). Restore it, or export another: `sweep best {spec.study}`."
         )
+    return replace(own_model(spec, best, model_of(Path(best.checkpoint))), verdict=verdict)
+
+
+def own_model(spec: StudySpec, trial: Trial, model: Path) -> Winner:
+    """The model of a trial of the search itself, whatever a verdict says."""
     return Winner(
         study=spec.study,
-        model=model_of(Path(best.checkpoint)),
-        trial_number=best.number,
-        run=best.number,
-        seed=trial_seed(spec.search.seed, best.number),
-        step=best.step,
-        score=best.value,
-        verdict=verdict,
+        model=model,
+        trial_number=trial.number,
+        run=trial.number,
+        seed=trial_seed(spec.search.seed, trial.number),
+        step=trial.step,
+        score=trial.value,
     )
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ from sweep.errors import SweepError
 from sweep.layout import StudyLayout
 from sweep.redaction import redacted
 from sweep.search import OptunaStore, StoredTrial
+from sweep.selection.final import is_complete
+from sweep.selection.winner import read_verdict
 from sweep.spec.model import StudySpec
 from sweep.spec.source import BoundedLoader
 from sweep.spec.space import Choices, FloatRange
@@ -174,12 +177,10 @@ def _facts(
     best = next(iter(ranked(stored, spec.rule)), None)
     baseline = stored[0].value if stored else None
     finished = sum(trial.state.is_finished for trial in stored)
-    search = spec.layout.searched
-    # Whom the race dropped has no further runs: the verdict tells that a final is complete.
-    is_complete = finished >= spec.budget.trials and (spec.confirm is None or spec.layout.verdict.exists())
-    if search is not None:
-        is_complete = search.verdict.exists()
-    idle = "COMPLETE" if is_complete else "PAUSED"
+    verdict = None
+    with suppress(SweepError):
+        verdict = read_verdict(spec.layout)
+    idle = "COMPLETE" if is_complete(spec, stored, verdict) else "PAUSED"
     times = [moment for trial in trials for moment in _times(trial)]
     return StudyFacts(
         study=spec.study,
@@ -261,7 +262,7 @@ def _stored_spec(layout: StudyLayout) -> Mapping[str, Any]:
 
 def _verdict(layout: StudyLayout) -> Mapping[str, Any] | None:
     try:
-        verdict = json.loads((layout.folder / "verdict.json").read_text(encoding="utf-8"))
+        verdict = json.loads(layout.verdict.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return verdict if isinstance(verdict, dict) else None

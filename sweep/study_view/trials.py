@@ -107,7 +107,7 @@ def gain(value: float | None, baseline: float | None, rule: MetricRule) -> float
     """By how much a value is better than the defaults'; negative if it is worse."""
     if value is None or baseline is None:
         return None
-    return value - baseline if rule.direction == "maximize" else baseline - value
+    return rule.sign * value - rule.sign * baseline
 
 
 def span_of(trial: Trial, attempt: Attempt, reports: tuple[Report, ...], *, is_driven: bool) -> AttemptSpan:

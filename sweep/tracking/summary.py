@@ -94,8 +94,7 @@ def _numbers(memory: StudyMemory, record: StudyOver) -> dict[str, float]:
     if baseline is not None:
         numbers["baseline_value"] = baseline
     if best is not None and baseline is not None:
-        sign = 1.0 if memory.rule.direction == "maximize" else -1.0
-        numbers["gain"] = sign * (best - baseline)
+        numbers["gain"] = memory.rule.sign * (best - baseline)
     return numbers
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from sweep.layout import StudyLayout
 from sweep.spec import parse_spec
 from sweep.spec.model import StudySpec
+from tests import mlflow_server
 from tests.local_sweep import LOCAL_SWEEP
 
 SPEC = """\
@@ -133,17 +132,10 @@ def running_study(folder: Path, study: str, *, trials: int, sleep: float) -> Ite
             driver.wait(60)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def served(folder: Path, study: str, **options: Any) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`sweep ui` of a study: its address, and its process."""
-    port = free_port()
+    port = mlflow_server.free_port()
     arguments = [sys.executable, "-m", "sweep.cli.main", "ui", study, "--port", str(port)]
     with subprocess.Popen(
         arguments, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True, **options
@@ -159,9 +151,5 @@ def served(folder: Path, study: str, **options: Any) -> Iterator[tuple[str, subp
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 90) -> Any:
-    """Wait for a condition; returns what it gave."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-    return found
+    """Wait for a condition, as long as a browser on a busy machine may take; returns what it gave."""
+    return mlflow_server.until(condition, seconds, what)

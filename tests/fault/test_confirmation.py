@@ -18,8 +18,7 @@ from sweep.search import read_trials
 from sweep.selection.winner import read_verdict, winner
 from sweep.study_files import read_spec
 from sweep.tracking.spool import read_entries
-from tests.integration.journey.conftest import Shell, end, wait_for
-from tests.local_sweep import LOCAL_SWEEP
+from tests.integration.journey.conftest import LocalShell, end, wait_for
 
 SPEC = """\
 study: quick
@@ -32,13 +31,6 @@ budget: {{trials: 4}}
 confirm: {{finalists: 2, seeds: 4, level: 0.05}}
 """
 QUICK = "sweep.testing.checkpointing_objective:QuickObjective"
-
-
-class LocalShell(Shell):
-    """Without Ray."""
-
-    def command(self, *arguments: str) -> list[str]:
-        return [*LOCAL_SWEEP, *arguments]
 
 
 def shell_with(

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from sweep.ports import ModelKept, StudyOver
 from sweep.tracking.spool import Entry, read_entries
-from tests.integration.journey.conftest import Shell, end, wait_for
-from tests.local_sweep import LOCAL_SWEEP
+from tests.integration.journey.conftest import LocalShell, Shell, end, wait_for
 
 SPEC = """\
 study: quick
@@ -49,13 +48,6 @@ class Study:
 
     def met(self) -> bool:
         return self.obstacle.with_suffix(".met").exists()
-
-
-class LocalShell(Shell):
-    """Without Ray."""
-
-    def command(self, *arguments: str) -> list[str]:
-        return [*LOCAL_SWEEP, *arguments]
 
 
 def study_in(folder: Path, *, minutes: float = 60.0) -> Study:

@@ -185,14 +185,14 @@ def test_requests_to_a_study_in_its_final_are_refused_and_a_stop_of_the_final_st
         for spec in (study.spec, final):
             with pytest.raises(UserError, match="'simulated' is in its final"):
                 steering.add_trials(spec, 1)
-        steering.stop_study(final)
+        steering.stop_study(final.layout)
     assert list(layout.control.glob("stop*")) != []
     assert not layout.confirmation.control.exists()
 
 
 def test_a_study_without_a_driver_says_how_to_go_on(study: Study) -> None:
     for ask in (
-        lambda: steering.stop_study(study.spec),
+        lambda: steering.stop_study(study.spec.layout),
         lambda: steering.cancel_trial(study.spec, [], 0),
         lambda: steering.add_trials(study.spec, 1),
         lambda: steering.enqueue(study.spec, [], {}),

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.local_sweep import LOCAL_SWEEP
+
 SPEC = """\
 study: quick
 objective:
@@ -80,6 +82,13 @@ class Shell:
 
     def errors(self) -> str:
         return (self.folder / "driver.err").read_text(encoding="utf-8")
+
+
+class LocalShell(Shell):
+    """Without Ray."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [*LOCAL_SWEEP, *arguments]
 
 
 @pytest.fixture
