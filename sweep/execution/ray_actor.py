@@ -112,7 +112,8 @@ class TrialWorker:
         self._settings = settings
         self._name = f"{socket.gethostname()}-{settings.slot}"
         self._supervisor: Supervisor | None = None
-        self._orders: queue.SimpleQueue[tuple[int, int, Callable[[Supervisor], None]]] = queue.SimpleQueue()
+        self._run = 0
+        self._orders: queue.SimpleQueue[tuple[int, Callable[[Supervisor], None]]] = queue.SimpleQueue()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._is_going = False
         self._unsent: list[Event] = []
@@ -128,8 +129,15 @@ class TrialWorker:
         """Who this is; the first call, answered once the actor is ready."""
         return WorkerIdentity(name=self._name, pid=os.getpid(), node_id=ray.get_runtime_context().get_node_id())
 
-    def begin(self, train_request: Json, log: str, timeout_seconds: float) -> Answer:
+    def begin(self, train_request: Json, log: str, timeout_seconds: float, run: int) -> Answer:
         """Begin an attempt, then tell what happens, as ``poll`` does.
+
+        Args:
+            train_request: The attempt.
+            log: Its log file.
+            timeout_seconds: Longest wait for something to happen.
+            run: Names it to ``kill`` and ``leave``: an order may come late, when another study's attempt of the same
+                number runs.
 
         Raises:
             ExecutionError: If nothing can be forked.
@@ -145,6 +153,7 @@ class TrialWorker:
         }
         with self._attending:
             self._heard_at = time.monotonic()
+            self._run = run
             self._supervisor = Supervisor.begin(
                 self._parent, order, Path(log), env=self._devices(), worker=self._name, limits=settings.limits
             )
@@ -182,35 +191,34 @@ class TrialWorker:
                 waiting.register(descriptor, select.POLLIN)
             waiting.poll(remaining * 1000)
 
-    def kill(self, trial_number: int, attempt: int) -> None:
+    def kill(self, run: int) -> None:
         """Have an attempt killed, if it is the one that runs; its end comes through ``poll``."""
-        self._order(trial_number, attempt, Supervisor.begin_kill)
+        self._order(run, Supervisor.begin_kill)
 
-    def leave(self, trial_number: int, attempt: int) -> None:
+    def leave(self, run: int) -> None:
         """Have an attempt asked to leave, if it is the one that runs; its end comes through ``poll``."""
-        self._order(trial_number, attempt, Supervisor.leave)
+        self._order(run, Supervisor.leave)
 
     def live(self) -> None:
         """Never return: the call fails the moment the actor dies."""
         threading.Event().wait()
 
-    def _order(self, trial_number: int, attempt: int, what: Callable[[Supervisor], None]) -> None:
-        self._orders.put((trial_number, attempt, what))
+    def _order(self, run: int, what: Callable[[Supervisor], None]) -> None:
+        self._orders.put((run, what))
         self._wake_writer.send(b"!")
 
     def _obey(self, supervisor: Supervisor) -> None:
         while not self._orders.empty():
             self._wake_reader.recv(1)
-            trial_number, attempt, what = self._orders.get()
-            if (trial_number, attempt) == (supervisor.trial_number, supervisor.attempt):
+            run, what = self._orders.get()
+            if run == self._run:
                 what(supervisor)
 
     def _go(self) -> None:
         """Take no more attempts, and have the one that runs leave."""
         self._is_going = True
-        supervisor = self._supervisor
-        if supervisor is not None:
-            self.leave(supervisor.trial_number, supervisor.attempt)
+        if self._supervisor is not None:
+            self.leave(self._run)
 
     def _watch(self) -> None:
         """Look after what the driver cannot see to: this process's own end, and a trial nobody asks for."""

@@ -32,6 +32,7 @@ class WorkerSlot:
         poll: The outstanding long poll, if any.
         polled_at: Monotonic time it was sent.
         attempt: (trial_number, attempt) that runs on it.
+        run: How many attempts have begun on it; names the newest one to the actor.
         checkpoints: The trial's folder of checkpoints.
         is_killed: Whether that was asked to be killed.
         is_going: Whether it takes no more attempts.
@@ -45,6 +46,7 @@ class WorkerSlot:
     poll: Any = None
     polled_at: float = 0.0
     attempt: tuple[int, int] | None = None
+    run: int = 0
     checkpoints: str = ""
     is_killed: bool = False
     is_going: bool = False
@@ -89,9 +91,10 @@ class WorkerSlot:
     def begin(self, request: TrainRequest, log: Path) -> None:
         """Have it begin an attempt, and ask how that goes."""
         self.is_killed = False
+        self.run += 1
         self.attempt = (request.assignment.trial_number, request.assignment.attempt)
         self.checkpoints = request.checkpoints
-        self._watch(self.actor.begin.remote(request_to_json(request), str(log), POLL_SECONDS))
+        self._watch(self.actor.begin.remote(request_to_json(request), str(log), POLL_SECONDS, self.run))
 
     def ask(self, decision: Decision | None = None) -> None:
         """Pass on a decision, if there is one, and ask what happens."""
@@ -100,13 +103,13 @@ class WorkerSlot:
     def leave(self) -> None:
         """Have its attempt asked to leave."""
         if self.attempt is not None:
-            self.actor.leave.options(concurrency_group=CONTROL).remote(*self.attempt)
+            self.actor.leave.options(concurrency_group=CONTROL).remote(self.run)
 
     def kill_attempt(self) -> None:
         """Have its attempt killed; its end comes as an answer."""
         if self.attempt is not None:
             self.is_killed = True
-            self.actor.kill.options(concurrency_group=CONTROL).remote(*self.attempt)
+            self.actor.kill.options(concurrency_group=CONTROL).remote(self.run)
             if self.poll is None:
                 self.ask()
 

@@ -85,6 +85,9 @@ class CutOff:
             os.kill(self.pid, signal.SIGSTOP)
             self.stopped_at = time.monotonic()
 
+    def settle(self) -> None:
+        self.inner.settle()
+
     def leave(self, trial_number: int, attempt: int) -> None:
         self.inner.leave(trial_number, attempt)
 

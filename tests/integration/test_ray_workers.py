@@ -240,7 +240,8 @@ def test_a_second_close_by_another_thread_waits_for_the_first_and_does_nothing(
     assert seen == [1, 1]
 
 
-def test_a_trial_whose_driver_asks_no_more_leaves_and_its_end_is_kept(parent: WarmParent, folder: Path) -> None:
+def worker_here(parent: WarmParent, *, unattended_seconds: float = 60.0) -> TrialWorker:
+    """A worker in this process instead of in an actor of its own."""
     before = signal.getsignal(signal.SIGTERM)
     settings = WorkerSettings(
         slot=0,
@@ -251,12 +252,34 @@ def test_a_trial_whose_driver_asks_no_more_leaves_and_its_end_is_kept(parent: Wa
         warm=parent.address,
         gpus=0.0,
         limits=AttemptLimits(),
-        unattended_seconds=0.5,
+        unattended_seconds=unattended_seconds,
     )
     worker = TrialWorker(settings)
     signal.signal(signal.SIGTERM, before)
+    return worker
+
+
+def test_an_order_that_comes_late_is_not_for_the_next_attempt_of_the_same_name(
+    parent: WarmParent, folder: Path
+) -> None:
+    worker = worker_here(parent)
+
+    def end_of(run: int) -> Ended:
+        events = worker.begin(request_to_json(toy_request(folder, reports=0)), str(folder / "log"), 10, run).events
+        while not ended(events):
+            events += worker.poll(None, 10).events
+        return the_end(events)
+
+    assert end_of(1).end is AttemptEnd.FINISHED
+    worker.kill(1)
+    worker.leave(1)
+    assert end_of(2).end is AttemptEnd.FINISHED
+
+
+def test_a_trial_whose_driver_asks_no_more_leaves_and_its_end_is_kept(parent: WarmParent, folder: Path) -> None:
+    worker = worker_here(parent, unattended_seconds=0.5)
     events = worker.begin(
-        request_to_json(toy_request(folder, reports=0, then="train-on")), str(folder / "log"), 10
+        request_to_json(toy_request(folder, reports=0, then="train-on")), str(folder / "log"), 10, 1
     ).events
     while not any(isinstance(event, Started) for event in events):
         events += worker.poll(None, 10).events
