@@ -175,7 +175,7 @@ class Clumsy:
     def live(self) -> None:
         threading.Event().wait()
 
-    def begin(self, request: dict[str, Any], log: str, timeout_seconds: float) -> Answer:
+    def begin(self, request: dict[str, Any], log: str, timeout_seconds: float, run: int) -> Answer:
         assignment = request["assignment"]
         if assignment["trial_number"] > 0:
             raise OSError("too many open files")
