@@ -10,7 +10,7 @@ from sweep.tracking.failures import FAILURES, reason
 from sweep.tracking.tracker import Tracker
 
 FAILURES_IN_A_ROW = 5
-"""So often the same record must fail; each time its requests are repeated as well."""
+"""So often the same record must fail before it is suspected; each time its requests are repeated as well."""
 
 PROBES = 3
 """So often the tracker must take something else, each time at once: hardly by luck where three of ten calls fail."""
@@ -26,19 +26,24 @@ class Blame:
         self._record: Record | None = None
         self._error: Exception | None = None
         self._count = 0
+        self._is_suspected = False
 
     def is_on(self, record: Record | None, error: Exception) -> bool:
         """Whether the record is at fault for an error that might pass: no repetition will help then.
 
-        A tracker that is down, only reads, or fails by chance is at fault itself.
+        A tracker that is down, only reads, or fails by chance is at fault itself. So is one that recovers between the
+        last failure and the probe: a suspected record must fail once more, between two probes that succeed.
         """
         if error is self._error or is_disk_full(error):
             # It was judged where it came up, in a part of the record; or a full disk takes small things still.
             return False
         self._error = error
-        self._count = self._count + 1 if record is self._record else 1
-        self._record = record
-        return self._count >= FAILURES_IN_A_ROW and self._takes_others()
+        if record is not self._record:
+            self._record, self._count, self._is_suspected = record, 0, False
+        self._count += 1
+        was_suspected = self._is_suspected
+        self._is_suspected = self._count >= FAILURES_IN_A_ROW and self._takes_others()
+        return was_suspected and self._is_suspected
 
     def _takes_others(self) -> bool:
         try:

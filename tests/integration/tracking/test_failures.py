@@ -71,9 +71,27 @@ def test_only_a_record_that_fails_again_and_again_while_others_are_taken_is_at_f
         blame = Blame(tracker)  # type: ignore[arg-type]
         return [blame.is_on(record, OSError(code, "failed")) for record in records]
 
-    row = [one] * FAILURES_IN_A_ROW
-    assert verdicts(*row) == [False] * (FAILURES_IN_A_ROW - 1) + [True]
+    row = [one] * (FAILURES_IN_A_ROW + 1)
+    assert verdicts(*row) == [False] * FAILURES_IN_A_ROW + [True]
     assert not any(verdicts(*row[1:], other, *row[1:])), "in a row"
     assert not any(verdicts(*row, code=errno.ENOSPC)), "a full disk takes small things still"
     tracker.takes_others = False
     assert not any(verdicts(*row))
+
+
+def test_a_tracker_that_recovers_after_the_last_failure_and_before_it_is_probed_leaves_the_record_innocent() -> None:
+    from sweep.tracking.blame import FAILURES_IN_A_ROW, Blame
+
+    class Recovered:
+        takes_others = False
+
+        def probe(self) -> None:
+            if not self.takes_others:
+                raise OSError(errno.ECONNREFUSED, "refused")
+
+    tracker, record = Recovered(), report(0, 1)
+    blame = Blame(tracker)  # type: ignore[arg-type]
+    assert not any(blame.is_on(record, OSError(errno.ETIMEDOUT, "failed")) for _ in range(FAILURES_IN_A_ROW))
+    tracker.takes_others = True
+    assert not blame.is_on(record, OSError(errno.ETIMEDOUT, "failed")), "it failed before the tracker recovered"
+    assert blame.is_on(record, OSError(errno.ETIMEDOUT, "failed")), "and now while others are taken"
