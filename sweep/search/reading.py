@@ -8,9 +8,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from sweep.domain import Report, Trial
+from sweep.domain import Report, Spent, Trial
 from sweep.errors import StudyNotFoundError, StudyStoreError
-from sweep.search.lives import TEST, Life
+from sweep.search.lives import TEST, Life, spent
 from sweep.search.space import SearchSpace
 from sweep.search.storages import DAMAGE_ERRORS, STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -80,6 +80,13 @@ class StudyReader:
     def reports(self, trial_number: int) -> Sequence[Report]:
         """All stored evaluations of a trial, by step; none for an unknown trial."""
         return next((list(stored.reports) for stored in self.read() if stored.trial.number == trial_number), [])
+
+    def spent(self) -> Spent:
+        """What its drivers have spent, as stored: a running one tells it every half minute."""
+        try:
+            return spent(self._history.storage.get_study_user_attrs(self._study_id))
+        except STORAGE_ERRORS as err:
+            raise self._unreadable(err) from err
 
     def close(self) -> None:
         """Let go of the storage; idempotent."""

@@ -328,8 +328,7 @@ class OptunaStore:
     # Opening
 
     def _load(self) -> None:
-        spent = self._history.storage.get_study_user_attrs(self._study_id).get(lives.SPENT, {})
-        self._spent = Spent(seconds=spent.get("seconds", 0.0), gpu_seconds=spent.get("gpu_seconds", 0.0))
+        self._spent = lives.spent(self._history.storage.get_study_user_attrs(self._study_id))
         for life, frozen in read_lives(self._history, self._study_id, self._space):
             self._memory.adopt(life)
             self._lives.append(life)
