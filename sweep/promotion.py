@@ -145,7 +145,7 @@ def move(registry: Registry, version: Version, alias: str, champion: Version | N
         raise PromotionRefusedError(f"{name}@{alias}: somebody else moved it meanwhile. Run the same command again.")
     history = alias_history.settled(registry.history(name, alias), champion.number if champion else None)
     moved = alias_history.moved(history, "promote", version.number, at=_now(), by=_who(), why=why)
-    registry.move_alias(name, alias, version.number, moved)
+    registry.move_alias(name, alias, version.number, moved, before=champion.number if champion else None)
 
 
 def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[Version, Version]:
@@ -156,6 +156,7 @@ def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[V
 
     Raises:
         UserError: If there is no version to go back to.
+        PromotionRefusedError: If somebody else moves the alias at the same moment.
     """
     current = registry.champion(name, alias)
     if current is None:
@@ -166,7 +167,7 @@ def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[V
         # A version that somebody deleted is passed over.
         if version is not None:
             moved = alias_history.moved(history, "rollback", number, at=_now(), by=_who(), why=why)
-            registry.move_alias(name, alias, number, moved)
+            registry.move_alias(name, alias, number, moved, before=current.number)
             return current, version
     raise UserError(f"{name}@{alias}: version {current.number} is the first that had it; there is none to go back to.")
 
