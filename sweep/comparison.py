@@ -104,7 +104,7 @@ def _winner(reference: str, spec: StudySpec) -> Side:
         final = read_spec(StudyLayout(spec.layout.storage, chosen.study), given=spec)
         with closing(StudyReader(final)) as reader:
             curve = _curve(reader.reports(chosen.run), spec.rule.name)
-        label = f"{spec.study}:{number}, seed {(verdict.deploy or {}).get('seed_index')}"
+        label = f"{spec.study}:{number} on seed {(verdict.deploy or {}).get('seed_index', 0) + 1}"
     trust = spec.objective.trust_remote_code
     return _of_lineage(reference, label, lineage, chosen.model, spec.layout, curve, trust_remote_code=trust)
 

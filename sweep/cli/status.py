@@ -139,7 +139,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
             f"{settings(best['hyperparameters'])}"
         )
     if baseline:
-        lines.append(f"defaults   trial 0, {metric} {number(baseline['value'])}")
+        lines.append(f"defaults   trial {baseline['trial_number']}, {metric} {number(baseline['value'])}")
     if state["verdict"]:
         lines.append(f"verdict    {state['verdict']['sentence']}")
     lines.append(f"spent      {_spent(state['spent'], budget)}")
