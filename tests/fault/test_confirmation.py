@@ -119,9 +119,8 @@ def test_compare_takes_the_model_that_the_final_would_deploy_with_its_own_score_
     side, searched = finished.json("compare", "quick", "quick:0")["sides"]
     assert side["model"] == verdict.deploy["model"]
     assert side["recorded"]["accuracy"] == verdict.deploy["score"] == max(point["value"] for point in side["curve"])
-    assert (
-        side["label"] == f"quick:{(verdict.winner or '').removeprefix('trial ')}, seed {verdict.deploy['seed_index']}"
-    )
+    number, seed = (verdict.winner or "").removeprefix("trial "), verdict.deploy["seed_index"] + 1
+    assert side["label"] == f"quick:{number} on seed {seed}"
     assert searched["label"] == "quick:0"
 
 
