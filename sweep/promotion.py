@@ -40,6 +40,7 @@ from sweep.tracking.registry import PACKAGE, Origin, Registry, Version
 from sweep.verification import Examiner
 
 _SCRATCH = ".promotion-"
+_SPLIT = ("test_fraction", "validation_fraction", "split_seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,14 @@ def _incomparable(ours: Lineage, theirs: Lineage) -> str | None:
     mine, other = list(ours.data.get("labels") or []), list(theirs.data.get("labels") or [])
     if mine != other:
         return f"its labels {mine} are not the champion's {other}. Register it under another --name"
+    splits = [one.data.get("test_hash") for one in (ours, theirs)]
+    if theirs.data.get("data_hash") == ours.data.get("data_hash") and all(splits) and len(set(splits)) > 1:
+        own = {key: theirs.objective["data"][key] for key in _SPLIT if key in theirs.objective.get("data", {})}
+        return (
+            "the champion was trained on another split of the same data, so it may know the test rows by heart. "
+            f"Give the study the champion's split ({', '.join(f'{key}: {value}' for key, value in own.items())}), "
+            "or register it under another --name"
+        )
     return None
 
 
