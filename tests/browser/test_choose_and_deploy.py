@@ -14,11 +14,11 @@ from tests.model_server import by_transformers, check_answers, served
 TEXTS = ["What a wonderful day, I love it!", "This is the worst phone I have ever had.", "meh :( never again"]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_study_is_confirmed_looked_at_promoted_served_defended_against_a_worse_one_and_rolled_back(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shell = Shell(tmp_path)
+    shell = Shell(tmp_path, patience_seconds=400)
     spec = str(shell.write_spec(trials=3, rows=320))
     # The worse study learns next to nothing, so it needs no more than a few rows, and no Ray.
     monkeypatch.setenv("SWEEP_TESTS_WARM", "objectives.warm")
