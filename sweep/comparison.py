@@ -143,7 +143,8 @@ def _exported(reference: str, lineage: Lineage, storages: Storages, *, trust_rem
     study = None
     with suppress(StudyNotFoundError):  # exported elsewhere: compared all the same
         study = storages.find(lineage.study)
-    label = f"{reference} ({lineage.study}:{lineage.trial_number})"
+    who = "average of the finalists" if lineage.trial_number is None else lineage.trial_number
+    label = f"{reference} ({lineage.study}:{who})"
     model = Path(reference).absolute()
     return _of_lineage(reference, label, lineage, model, study, trust_remote_code=trust_remote_code)
 

@@ -219,11 +219,11 @@ def _incomparable(ours: Lineage, theirs: Lineage) -> str | None:
         return f"its labels {mine} are not the champion's {other}. Register it under another --name"
     splits = [one.data.get("test_hash") for one in (ours, theirs)]
     if theirs.data.get("data_hash") == ours.data.get("data_hash") and all(splits) and len(set(splits)) > 1:
-        own = {key: theirs.objective["data"][key] for key in _SPLIT if key in theirs.objective.get("data", {})}
+        written = dict(theirs.objective.get("data") or {})
+        own = ", ".join(f"{key}: {written[key]}" for key in _SPLIT if key in written)
         return (
             "the champion was trained on another split of the same data, so it may know the test rows by heart. "
-            f"Give the study the champion's split ({', '.join(f'{key}: {value}' for key, value in own.items())}), "
-            "or register it under another --name"
+            f"Give the study the champion's split{f' ({own})' if own else ''}, or register it under another --name"
         )
     return None
 
