@@ -49,6 +49,7 @@ def layout_of(folder: Path) -> StudyLayout:
 def verdict_of(folder: Path) -> dict[str, Any]:
     """The verdict without what differs from run to run: times and folders."""
     verdict: dict[str, Any] = json.loads(layout_of(folder).verdict.read_text())
+    assert all(finalist.pop("latency_ms") > 0 for finalist in verdict["finalists"])
     del verdict["deploy"]["model"]
     del verdict["test"]["opened_at"]
     return verdict
