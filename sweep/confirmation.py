@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from sweep.bench import Bench
-from sweep.checkpoints import FolderKeeper, intact
+from sweep.checkpoints import FolderKeeper
 from sweep.checkpoints.garbage import of_dead_drivers
 from sweep.checkpoints.prepared import in_use
 from sweep.checkpoints.space import SpaceWatch, head_room
@@ -18,23 +17,21 @@ from sweep.domain import Assignment, Spent, TrainRequest, Trial
 from sweep.engine.control import StopCause, StopRequest, StopSignals
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.engine.view import Observer
-from sweep.errors import InvalidDataError, StoppedEarlyError, SweepError, UserError, is_disk_full
+from sweep.errors import StoppedEarlyError, SweepError, UserError, is_disk_full
 from sweep.finale import study_over
 from sweep.judgement import Judgement
 from sweep.ports import Agenda, Clock, Executor, Recorder, StudyBegun, StudyStore
 from sweep.redaction import Redactor
 from sweep.room import allowance
 from sweep.search import OptunaStore
+from sweep.seed_data import data_of_seeds, facts_of_seeds
 from sweep.selection import Finalist
 from sweep.selection.final import Final, entrants_of, to_be_tried_again
 from sweep.sole_driver import sole_driver
 from sweep.spec import stored_spec
 from sweep.spec.model import ConfirmSpec, StudySpec
-from sweep.study_files import read_facts, tracking_uri, write_facts
+from sweep.study_files import tracking_uri, write_facts
 from sweep.tracking import SpoolRecorder
-
-_SPLITS = "splits"
-"""Where a final's facts hold the data of each seed."""
 
 _EVERY_MODEL = 1_000_000
 """More models than a final has: a baseline that ranks low, or a finalist of before, may be judged in the end."""
@@ -136,7 +133,7 @@ class Confirmation:
                 for leftover in of_dead_drivers(spec.layout):
                     leftover.remove()
                 with in_use(spec.layout.prepared):  # until the final says what it uses
-                    prepared = self._prepared(confirm)
+                    prepared = data_of_seeds(self.spec, confirm, self.data, self.fresh_data)
                     store = OptunaStore.open_or_begin(spec, fence)
                     stack.callback(store.close)
                     _refuse_runs_of_another(self.spec, self.trials, store.trials())
@@ -161,36 +158,9 @@ class Confirmation:
                 raise
             return LoopResult(state="PAUSED", cause=StopCause.DISK, reason=str(err))
 
-    def _prepared(self, confirm: ConfirmSpec) -> list[Mapping[str, Any]]:
-        """Summary of the data of each seed index."""
-        if confirm.splits == "same":
-            return [self.data] * confirm.seeds
-        began = read_facts(self.spec.layout.confirmation, "data").get(_SPLITS, {})
-        return [self._fresh(index, began.get(str(index))) for index in range(confirm.seeds)]
-
-    def _fresh(self, index: int, began: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """The rows that a seed began with, whatever became of their source since."""
-        if began is not None:
-            folder = self.spec.layout.prepared / Path(began["folder"]).name
-            if intact(folder):
-                return {**began, "folder": str(folder)}
-        data = {**self.data, **self.fresh_data(index)}
-        if began is not None and data["data_hash"] != began["data_hash"]:
-            raise InvalidDataError(
-                f"study {self.spec.study!r}: the data of seed {index} of its final has changed since it began "
-                f"({data['data_hash'][:12]} is not {began['data_hash'][:12]}), and runs on other data cannot be "
-                f"compared. Restore the data, then `sweep resume {self.spec.study}`."
-            )
-        return data
-
     def _write_facts(self, spec: StudySpec, prepared: Sequence[Mapping[str, Any]]) -> None:
         stored, struck = stored_spec(spec, self.redactor)
-        folders = list(dict.fromkeys(str(data["folder"]) for data in prepared))
-        data = {**self.data, "prepared": folders}
-        if self.spec.confirm is not None and self.spec.confirm.splits == "fresh":
-            # What seeds beyond those of this session began with stays known.
-            began = read_facts(spec.layout, "data").get(_SPLITS, {})
-            data[_SPLITS] = {**began, **{str(index): own for index, own in enumerate(prepared)}}
+        data = facts_of_seeds(self.spec, self.data, prepared)
         write_facts(spec.layout, stored, data, self.redactor.values(self.environment), struck)
 
     def _train(
