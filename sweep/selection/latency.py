@@ -17,7 +17,9 @@ WARM_UP_ROWS = 3
 """Answered before, and not counted: first calls allocate and compile."""
 
 
-def latencies(objective: Objective, models: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def latencies(
+    objective: Objective, models: Sequence[Mapping[str, Any]], now: Callable[[], float] = time.perf_counter
+) -> Mapping[str, Any]:
     """Milliseconds for one input of each model: the median over the rows, on the CPU with one compute thread.
 
     All models are gone through twice, the second time the other way round, and the lower of a model's two medians
@@ -27,6 +29,7 @@ def latencies(objective: Objective, models: Sequence[Mapping[str, Any]]) -> Mapp
     Args:
         objective: What they were trained by.
         models: ``{"model", "prepared", "settings"}`` of each.
+        now: Seconds that never go back.
 
     Returns:
         JSON-able ``milliseconds``, one for each model; None where the objective cannot answer one by one.
@@ -38,18 +41,18 @@ def latencies(objective: Objective, models: Sequence[Mapping[str, Any]]) -> Mapp
         for i in order:
             one = models[i]
             answer, rows = objective.one_by_one(Path(one["model"]), Path(one["prepared"]), one["settings"])
-            found[i].append(_median(answer, rows))
+            found[i].append(_median(answer, rows, now))
             del answer  # before the next model is loaded
     return {"milliseconds": [1000 * min(medians) for medians in found]}
 
 
-def _median(answer: Callable[[int], object], rows: int) -> float:
+def _median(answer: Callable[[int], object], rows: int, now: Callable[[], float]) -> float:
     """Seconds for one input."""
     for row in range(min(WARM_UP_ROWS, rows)):
         answer(row)
     seconds = []
     for row in range(0, rows, max(1, rows // ROWS)):
-        begun = time.perf_counter()
+        begun = now()
         answer(row)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(now() - begun)
     return statistics.median(seconds)
