@@ -361,6 +361,7 @@ def _drive_prepared(
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
         stack.callback(recorder.close, 0.0)
         recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
+        inbox = Inbox(layout.control, spec)
         loop = StudyLoop(
             spec=spec,
             store=store,
@@ -374,7 +375,7 @@ def _drive_prepared(
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
-            inbox=Inbox(layout.control, spec),
+            inbox=inbox,
             budget_raised=lambda trials: keep_budget(layout, stored, trials),
         )
         result = loop.run()
@@ -414,6 +415,8 @@ def _drive_prepared(
         if result.cause is not StopCause.DISK:
             # Whoever asked it to stop does not wait for a report.
             report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is not StopRequest.NONE)
+        if inbox.waiting():
+            note(f"warning: what was asked for at the end of this session waits: `sweep resume {spec.study}` heeds it")
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
