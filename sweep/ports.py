@@ -156,6 +156,21 @@ class PredictingObjective(Protocol):
         ...
 
 
+@runtime_checkable
+class TimedObjective(Protocol):
+    """What an objective adds so that the latency of its models can be measured."""
+
+    def one_by_one(
+        self, model: Path, prepared: Path, settings: Mapping[str, Any]
+    ) -> tuple[Callable[[int], object], int]:
+        """How a saved model answers one input at a time, on the CPU with one compute thread.
+
+        Returns:
+            A function that answers the row of an index of the validation split, and how many rows there are.
+        """
+        ...
+
+
 class DivergedError(Exception):
     """Raised by an objective when its loss or a metric became NaN or infinite."""
 

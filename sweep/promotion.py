@@ -247,9 +247,8 @@ def _compare(
     if own["data_hash"] != lineage.data["data_hash"]:
         raise VerificationError(f"{spec.study}: its data has changed since. Restore it, then promote again.")
 
-    opened = TestOpening(
-        at=SystemClock().now(), reason="promotion", models=(f"trial {chosen.trial_number}", champion.uri)
-    )
+    who = "soup" if chosen.trial_number is None else f"trial {chosen.trial_number}"
+    opened = TestOpening(at=SystemClock().now(), reason="promotion", models=(who, champion.uri))
     note(f"the test split is {said(record_opening(spec.layout, opened))}: for this comparison")
     pair = [
         ModelOnSplit(model=model, prepared=str(data), settings=examiner.settings(origin))

@@ -239,6 +239,21 @@ class TextClassification:
             "prediction_id": answers.predicted.tolist(),
         }
 
+    def one_by_one(
+        self, model: Path, prepared: Path, settings: Mapping[str, Any]
+    ) -> tuple[Callable[[int], object], int]:
+        """One tokenised text after another; see :class:`sweep.ports.TimedObjective`."""
+        device = choose_device(1, 0.0)
+        data = PreparedData.open(prepared)
+        classifier = _own_model(model, data, settings).eval()
+        rows, longest = data.rows("validation"), min(int(settings["max_length"]), int(data.meta["max_length"]))
+
+        def answer(row: int) -> torch.Tensor:
+            with torch.inference_mode():
+                return logits_of(classifier, rows, np.array([row]), longest, data.pad_id, device)
+
+        return answer, len(rows)
+
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """Accuracy, macro F1, MCC and loss of any choice of rows."""
         truth, predicted = np.asarray(rows["label_id"]), np.asarray(rows["prediction_id"])

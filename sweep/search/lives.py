@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from sweep.domain import Attempt, AttemptEnd, HyperparameterValue, MetricRule, Report, Setback, Spent, Trial, TrialState
+from sweep.domain import Attempt, AttemptEnd, HyperparameterValue, MetricRule, Report, Setback, Trial, TrialState
 from sweep.search.space import SearchSpace
 from sweep.spec.model import StudySpec
 
@@ -206,12 +206,6 @@ def optuna_state(state: TrialState, spec: StudySpec) -> OptunaState:
     if state is TrialState.DIVERGED and spec.on.diverged.told == "nothing":
         return OptunaState.FAIL
     return _OPTUNA_STATES[state]
-
-
-def spent(study_attrs: Mapping[str, Any]) -> Spent:
-    """What a study has spent by now, from its attributes."""
-    stored = study_attrs.get(SPENT, {})
-    return Spent(seconds=stored.get("seconds", 0.0), gpu_seconds=stored.get("gpu_seconds", 0.0))
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:

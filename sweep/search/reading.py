@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from sweep.domain import Report, Spent, Trial
 from sweep.errors import StudyNotFoundError, StudyStoreError
-from sweep.search.lives import TEST, Life, spent
+from sweep.search.lives import SPENT, TEST, Life
 from sweep.search.space import SearchSpace
 from sweep.search.storages import DAMAGE_ERRORS, STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -73,6 +73,13 @@ class StudyReader:
             stored.append(known)
         return stored
 
+    def spent(self) -> Spent:
+        """What the study has spent, over all its sessions, as stored by now: half a minute late while it runs."""
+        try:
+            return read_spent(self._history, self._study_id)
+        except STORAGE_ERRORS as err:
+            raise self._unreadable(err) from err
+
     def trials(self) -> Sequence[Trial]:
         """All trials by number, as stored by now."""
         return [stored.trial for stored in self.read()]
@@ -80,13 +87,6 @@ class StudyReader:
     def reports(self, trial_number: int) -> Sequence[Report]:
         """All stored evaluations of a trial, by step; none for an unknown trial."""
         return next((list(stored.reports) for stored in self.read() if stored.trial.number == trial_number), [])
-
-    def spent(self) -> Spent:
-        """What its drivers have spent, as stored: a running one tells it every half minute."""
-        try:
-            return spent(self._history.storage.get_study_user_attrs(self._study_id))
-        except STORAGE_ERRORS as err:
-            raise self._unreadable(err) from err
 
     def close(self) -> None:
         """Let go of the storage; idempotent."""
@@ -97,6 +97,16 @@ class StudyReader:
             f"{self._history.place}: the study's history cannot be read "
             f"({without_password(err, self._spec.history)}). Check that it is reachable and whole."
         )
+
+
+def read_spent(history: History, study_id: int) -> Spent:
+    """What a study has spent so far.
+
+    Raises:
+        Exception: Of ``STORAGE_ERRORS``, if the storage cannot be read.
+    """
+    spent = history.storage.get_study_user_attrs(study_id).get(SPENT, {})
+    return Spent(seconds=spent.get("seconds", 0.0), gpu_seconds=spent.get("gpu_seconds", 0.0))
 
 
 def read_lives(history: History, study_id: int, space: SearchSpace) -> list[tuple[Life, FrozenTrial]]:

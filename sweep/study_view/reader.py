@@ -92,7 +92,7 @@ class StudyWatch:
             ranking=tuple(trial.number for trial in ranked([each.trial for each in stored], spec.rule)),
             rungs=rungs_of(trials, spec),
             spend=spend_of(trials, spec),
-            eta_seconds=eta_seconds(trials, spec, now=now, since=holder.since if holder else None),
+            eta_seconds=eta_seconds(trials, spec, now=now, spent=self._reader.spent()),
             data=self._files["data"],
             environment=self._files["environment"],
             spec=self._files["spec"],

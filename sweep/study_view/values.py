@@ -195,7 +195,7 @@ class StudyFacts:
         direction: ``minimize`` or ``maximize``.
         source: ``best`` or ``last``: which evaluation stands for a trial.
         trials: Finished trials wanted.
-        hours: Wall hours of one session, or None.
+        hours: Wall hours over all its sessions, or None.
         finished: Finished trials.
         counts: Trials by state.
         best: Number of the leading complete trial.
@@ -260,7 +260,7 @@ class StudyView:
         trials: By number.
         ranking: Numbers of complete trials, best first.
         rungs: Levels at which trials are compared, ascending; empty without successive halving.
-        eta_seconds: Estimate of the time until the budget is spent; None where there is nothing to go by.
+        eta_seconds: Estimate of the time until all is done, its final as well; None where there is nothing to go by.
         data: What is known of the data: rows by split, labels, hash, warnings.
         environment: Versions and machine of the newest session.
         spec: The resolved spec, as it is stored.

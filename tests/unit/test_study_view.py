@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.cli.status import status_of
-from sweep.domain import AttemptEnd, Planned, Report, Setback, TrialState
+from sweep.domain import AttemptEnd, Planned, Report, Setback, Spent, TrialState
 from sweep.engine.lock import driver_lock
 from sweep.search import OptunaStore
 from sweep.spec import spec_text
@@ -230,6 +230,31 @@ def test_the_time_left_counts_what_is_done_of_the_running_trials(written: Writte
     # 18 trials are left for two workers, each of which has been at one for 30 s.
     each = (60 + 120) / 2
     assert eta == pytest.approx((18 * each - 2 * 30) / 2)
+
+
+def test_the_time_left_counts_the_final_and_what_the_sessions_before_have_spent(tmp_path: Path) -> None:
+    def eta(folder: Path, *overrides: str) -> float:
+        written = Written(folder, *overrides)
+        written.begin()
+        written.store.tell(0, TrialState.COMPLETE, written.report(0, 4, 0.5, seconds=60))
+        written.begin()
+        written.store.tell(1, TrialState.PRUNED, written.report(1, 1, 0.4, seconds=80))
+        written.begin()
+        written.store.spend(Spent(seconds=3000.0))
+        with (
+            driver_lock(written.spec.layout.lock, study="written", now=BEGAN_AT),
+            StudyWatch(written.spec, now=lambda: BEGAN_AT + 80) as watch,
+        ):
+            found = watch.read().eta_seconds
+        written.store.close()
+        assert found is not None
+        return found
+
+    search = eta(tmp_path / "search")
+    # Full runs, as trial 0 was: two finalists and the defaults on five seeds.
+    final = eta(tmp_path / "final", "confirm={finalists: 2, seeds: 5}")
+    assert final == pytest.approx(search + 15 * 60)
+    assert eta(tmp_path / "hours", "budget.hours=1") == pytest.approx(3600 - 3000)
 
 
 def test_errors_are_one_telling_line_without_secrets(written: Written) -> None:
