@@ -169,6 +169,7 @@ class TextClassification:
             "folder": str(prepared.folder),
             "data_hash": meta["data_hash"],
             "data_name": meta["data_name"],
+            "test_hash": prepared.rows_hash("test"),
             "rows": dict(meta["rows"]),
             "labels": prepared.labels,
             "classes": meta["classes"],

@@ -113,6 +113,18 @@ def test_the_model_to_deploy_is_the_winners_best_run_and_gc_keeps_it(finished: L
     )
 
 
+def test_compare_takes_the_model_that_the_final_would_deploy_with_its_own_score_and_curve(finished: LocalShell) -> None:
+    verdict = read_verdict(layout_of(finished.folder))
+    assert verdict is not None
+    assert verdict.deploy is not None
+    side, searched = finished.json("compare", "quick", "quick:0")["sides"]
+    assert side["model"] == verdict.deploy["model"]
+    assert side["recorded"]["accuracy"] == verdict.deploy["score"] == max(point["value"] for point in side["curve"])
+    number, seed = (verdict.winner or "").removeprefix("trial "), verdict.deploy["seed_index"] + 1
+    assert side["label"] == f"quick:{number} on seed {seed}"
+    assert searched["label"] == "quick:0"
+
+
 def test_the_test_split_is_opened_once_for_the_winner_and_the_defaults_and_again_only_with_a_word(
     finished: LocalShell,
 ) -> None:
