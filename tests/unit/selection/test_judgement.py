@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sweep.checkpoints import MANIFEST_NAME, read_manifest
+from sweep.checkpoints.garbage import committed_bytes, of_dead_drivers
 from sweep.checkpoints.space import disk_use
 from sweep.deployable import deployable
 from sweep.deployment.export import export_model
@@ -67,6 +70,8 @@ def test_a_greedy_soup_is_cooked_once_and_only_the_deployed_one_keeps_its_weight
     assert kept == ([Path(deployed["model"]).parent] if verdict.winner == "soup" else [])
     assert final.judge() == verdict
     assert len(final.bench.evaluated) == cooked
+    (folders[0] / MANIFEST_NAME).write_text("torn")
+    assert final.judge() == verdict
 
 
 def winning_soup(folder: Path) -> FinalOfQuickRuns:
@@ -145,6 +150,22 @@ def test_a_soup_that_cannot_be_evaluated_costs_no_verdict_and_is_tried_again(tmp
     assert not list(final.final_spec.layout.folder.glob("checkpoints/soup-*/.*"))
     final.bench.before_evaluating = lambda: None
     assert "soup" in [one.label for one in final.judge().finalists]
+
+
+def test_what_a_killed_driver_left_of_a_soup_is_removed_and_the_rest_is_counted(tmp_path: Path) -> None:
+    final = winning_soup(tmp_path)
+    layout = final.final_spec.layout
+    verdict = final.judge()
+    assert verdict.deploy is not None
+    assert list(of_dead_drivers(layout)) == []
+    soup = Path(verdict.deploy["model"]).parent
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    torn = soup.with_name(f".tmp-{soup.name}-{2**22 + 1}-{host}-0")
+    torn.mkdir()
+    assert [surplus.path for surplus in of_dead_drivers(layout)] == [torn]
+    whole = committed_bytes(layout)
+    shutil.rmtree(soup)
+    assert committed_bytes(layout) < whole
 
 
 def test_latencies_are_measured_once_for_each_finalist(tmp_path: Path) -> None:
