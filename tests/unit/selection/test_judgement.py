@@ -58,7 +58,7 @@ def test_a_uniform_soup_is_judged_as_a_finalist_by_one_score_a_seed(tmp_path: Pa
 
 def test_a_greedy_soup_is_cooked_once_and_only_the_deployed_one_keeps_its_weights(tmp_path: Path) -> None:
     final = FinalOfQuickRuns(tmp_path, finalists=3, soup="greedy")
-    final.bench.milliseconds = lambda model: 1.0 if "soup-" in str(model) else 9.0  # of all that are tied, take it
+    final.bench.bonus = 0.1  # as if averages were better than what they are made of
     verdict = final.judge()
     cooked = len(final.bench.evaluated)
     assert cooked == len(set(final.bench.evaluated)) > 0
@@ -75,9 +75,9 @@ def test_a_greedy_soup_is_cooked_once_and_only_the_deployed_one_keeps_its_weight
 
 
 def winning_soup(folder: Path) -> FinalOfQuickRuns:
-    """A final of two finalists who are alike, so that their soup is as good as they are; and faster."""
+    """A final of two finalists who are alike, and whose soup is better."""
     final = FinalOfQuickRuns(folder, soup="uniform", rates={0: 0.001, 1: 0.2, 2: 0.2})
-    final.bench.milliseconds = lambda model: 1.0 if "soup-" in str(model) else 9.0
+    final.bench.bonus = 0.1
     return final
 
 
@@ -131,6 +131,15 @@ def test_finalists_of_other_architectures_make_no_soup_and_a_note_says_why(tmp_p
     assert "F64 [4, 3]" in told
 
 
+def test_finalists_that_keep_other_layers_make_no_soup_though_their_weights_have_the_same_shapes(
+    tmp_path: Path,
+) -> None:
+    final = FinalOfQuickRuns(tmp_path, soup="greedy", layers=[[0, 5], [0, 3]])
+    assert "soup" not in [one.label for one in final.judge().finalists]
+    (told,) = [note for note in final.notes if "soup" in note]
+    assert "keep other layers (trial 3 keeps [0, 3], trial 2 keeps [0, 5])" in told
+
+
 def test_a_failed_run_leaves_too_few_for_a_soup_and_is_no_reason_to_fail(tmp_path: Path) -> None:
     final = FinalOfQuickRuns(tmp_path, soup="greedy")
     shutil.rmtree(final.model(2, 1).parent)
@@ -166,6 +175,28 @@ def test_what_a_killed_driver_left_of_a_soup_is_removed_and_the_rest_is_counted(
     whole = committed_bytes(layout)
     shutil.rmtree(soup)
     assert committed_bytes(layout) < whole
+
+
+def test_models_of_one_architecture_have_one_latency_so_that_noise_tells_none_apart(tmp_path: Path) -> None:
+    final = FinalOfQuickRuns(tmp_path, soup="uniform")
+    asked: list[Path] = []
+
+    def noisy(model: Path) -> float:
+        asked.append(model)
+        return 10.0 * len(asked)
+
+    final.bench.milliseconds = noisy
+    verdict = final.judge()
+    assert len(asked) == 1
+    assert [one.latency_ms for one in verdict.finalists] == [10.0] * 4
+    other = FinalOfQuickRuns(tmp_path / "other")
+    for trial, index in ((2, 0), (2, 1), (2, 2)):
+        (other.model(trial, index) / "config.json").write_text('{"model_type": "softmax-regression", "wide": true}')
+    other.bench.milliseconds = noisy
+    asked.clear()
+    told = {one.label: one.latency_ms for one in other.judge().finalists}
+    assert told["trial 0"] == told["trial 3"] != told["trial 2"]
+    assert len(asked) == 2
 
 
 def test_latencies_are_measured_once_for_each_finalist(tmp_path: Path) -> None:
