@@ -76,7 +76,7 @@ class TrainingSpec(Part):
         warmup: Share of the steps with rising learning rate, in [0, 1).
         gradient_clipping: Largest gradient norm; None does not clip.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
-        extra: Settings of a user's own objective; beside the others in YAML.
+        extra: Settings of a task, or of a user's own objective; beside the others in YAML.
     """
 
     epochs: float | None = Field(default=None, gt=0)
