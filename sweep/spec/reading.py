@@ -14,10 +14,11 @@ from sweep.spec import rules, values
 from sweep.spec.bounds import check
 from sweep.spec.distributions import Told, read_distribution
 from sweep.spec.keys import NOT_SEARCHED, OUTSIDE_YAML, RANGE_KEYS, SHORTHANDS, remedy_for, searchable
-from sweep.spec.model import SearchSpec, StudySpec, TrainingSpec
+from sweep.spec.model import DataSpec, SearchSpec, StudySpec, TrainingSpec
 from sweep.spec.problems import BrokenRule, Place, Problems, shortened
 from sweep.spec.source import Items, Node, Scalar, Table, shown
 from sweep.spec.space import Distribution
+from sweep.spec.tasks import sheet_of
 from sweep.spec.values import Shape, shape_of
 
 _EXAMPLES = {
@@ -37,9 +38,11 @@ class Reader:
         failed: Paths whose value broke a rule; they have no value.
     """
 
-    def __init__(self, problems: Problems, own: bool) -> None:
+    def __init__(self, problems: Problems, own: bool, task: str) -> None:
         self.problems = problems
         self.own = own
+        self.task = task
+        self._settings = {} if own else sheet_of(task).settings
         self.nodes: dict[str, Node] = {}
         self.failed: set[str] = set()
 
@@ -129,15 +132,32 @@ class Reader:
         if part is SearchSpec:
             found["space"] = {}
             for key, node in others.items():
-                self._hyperparameter(found["space"], key, node, [*fields, *searchable()])
+                self._hyperparameter(found["space"], key, node, [*fields, *searchable(), *self._settings])
             return
         for key, node in others.items():
             below = f"{path}.{shortened(key)}" if path else shortened(key)
             if part is TrainingSpec and self.own:
                 self._extra(found.setdefault("extra", {}), key, node, below)
+            elif part is TrainingSpec and key in self._settings:
+                self.nodes[below] = node
+                setting = self._settings[key]
+                self._value(found.setdefault("extra", {}), key, node, below, setting.shape, setting.bounds)
+            elif part is DataSpec and key in sheet_of("").columns:
+                self._column(found.setdefault("columns", {}), key, node, below)
             else:
-                remedy = remedy_for(key, path, list(fields))
+                others_known = {DataSpec: sheet_of(self.task).columns, TrainingSpec: self._settings}.get(part, {})
+                known = [*fields, *others_known]
+                remedy = remedy_for(key, path, known)
                 self.problems.add(node.place, f"{below} is not a known key. {remedy}")
+
+    def _column(self, columns: dict[str, str], key: str, node: Node, path: str) -> None:
+        self.nodes[path] = node
+        used = list(sheet_of(self.task).columns)
+        if key in used:
+            self._value(columns, key, node, path, shape_of(str), [])
+            return
+        rule = f"is no column that {self.task} reads"
+        self.blame(path, BrokenRule(rule, f"It reads {', '.join(used)}: leave {key} out"), node)
 
     def _extra(self, extra: dict[str, HyperparameterValue], key: str, node: Node, path: str) -> None:
         self.nodes[path] = node
@@ -154,14 +174,14 @@ class Reader:
             if key in NOT_SEARCHED:
                 remedy = "Set it under objective.training"
                 raise BrokenRule("cannot be searched: it changes how trials are measured", remedy)
-            if key not in searchable():
+            if key not in searchable() and key not in self._settings:
                 if not self.own:
                     self.failed.add(path)
                     remedy = remedy_for(key, "search", known)
                     self.problems.add(node.place, f"{path} is not a known setting. {remedy}")
                     return
                 rules.identifier(key)
-            space[key] = read_distribution(key, node, path, self)
+            space[key] = read_distribution(key, node, path, self, self._settings)
             rules.no_secrets(key, space[key])
         except BrokenRule as broken:
             self.blame(path, broken, node)

@@ -15,8 +15,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from objectives.data.batching import TokenRows
 from objectives.data.preparation import PreparedData
-from objectives.finetune.models import load_classifier
+from objectives.finetune.models import load_model
 from objectives.serving.onnx_file import TOLERANCE, write_onnx
+from objectives.tasks.text_classification import Classification
 from sweep.deployable import deployable
 from sweep.deployment.lineage import read_lineage
 from sweep.errors import UserError, VerificationError
@@ -53,7 +54,7 @@ def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length(good: S
 def parts(good: StudySpec) -> tuple[torch.nn.Module, PreparedData]:
     chosen, lineage = deployable(good)
     prepared = PreparedData.open(Path(lineage.data["folder"]))
-    return load_classifier(str(chosen.model), prepared.labels, prepared.pad_id, {}, trained=True), prepared
+    return load_model(str(chosen.model), Classification().head(prepared.meta), {}, trained=True), prepared
 
 
 def test_logits_that_differ_by_the_rounding_of_fp32_alone_are_the_same(tmp_path: Path) -> None:
