@@ -48,7 +48,8 @@ __all__ = [
     "TrainingSpec",
 ]
 
-DEFAULT_DROPOUT = 0.1
+_UNSET: Mapping[str, HyperparameterValue] = {"dropout": 0.1, "warmup_steps": 0}
+"""What null comes nearest to, where that is not the top of a range."""
 
 
 class StudySpec(Part):
@@ -210,7 +211,7 @@ def _as_written(distribution: Distribution, value: HyperparameterValue) -> Hyper
 def _default(name: str, value: HyperparameterValue, distribution: Distribution) -> HyperparameterValue:
     if value is not None or isinstance(distribution, Choices):
         return value
-    if name == "dropout":
-        return DEFAULT_DROPOUT
+    if name in _UNSET:
+        return _UNSET[name]
     # Nothing set means all rows, the whole run, no clipping: the top comes nearest.
     return distribution.high

@@ -74,7 +74,14 @@ class TrainingSpec(Part):
         train_rows: Rows to train on, drawn by the split seed, stratified; None takes all.
         precision: ``auto`` is bf16 where CPU or GPU has it in hardware, else fp32.
         dropout: Set by the model's own config fields; None leaves the model's values.
+        optimizer: Each has rates of its own: ``adafactor``'s are shares of each weight's size (1e-3), ``lion``'s a
+            third to a tenth of ``adamw``'s, ``sgd``'s (momentum 0.9) a hundred times as large.
+        layer_decay: Share of the learning rate that each layer has of the one above it; 1 gives all the same.
         warmup: Share of the steps with rising learning rate, in [0, 1).
+        warmup_steps: Steps with rising learning rate, in the place of ``warmup``.
+        schedule: After the warm-up: ``linear`` and ``cosine`` fall to 0, ``constant`` stays, ``wsd`` stays and then
+            falls to 0.
+        cooldown: Share of the steps in which ``wsd`` falls.
         gradient_clipping: Largest gradient norm; None does not clip.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
         extra: Settings of a user's own objective; beside the others in YAML.
@@ -93,8 +100,12 @@ class TrainingSpec(Part):
     learning_rate: float = Field(default=5e-5, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
+    optimizer: Literal["adamw", "adafactor", "sgd", "lion"] = "adamw"
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    schedule: Literal["linear", "constant"] = "linear"
+    warmup_steps: int | None = Field(default=None, ge=0)
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    cooldown: float = Field(default=0.2, gt=0, le=1)
     gradient_clipping: float | None = Field(default=1.0, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     evaluate_every: float | None = Field(default=None, gt=0)

@@ -32,10 +32,14 @@ objective:
     train_rows: null                # train on so many rows only; null takes all
     precision: auto                 # bf16 where the hardware has it, else fp32; or fp32, bf16, fp16
     learning_rate: 5e-5             # highest learning rate
+    optimizer: adamw                # or lion (a fifth of its rate), adafactor (1e-3), sgd (1e-2)
+    layer_decay: 1.0                # 0.9: each layer has nine tenths of the rate of the one above
     dropout: null                   # null leaves the model's own
     weight_decay: 0.01              # on weights, not on biases and norms
     warmup: 0.1                     # share of the steps with rising learning rate
-    schedule: linear                # after the warm-up: linear to 0, or constant
+    warmup_steps: null              # in its place: so many steps
+    schedule: linear                # after the warm-up: linear or cosine to 0, constant, wsd
+    cooldown: 0.2                   # last share of the steps, in which wsd falls to 0
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch

@@ -107,6 +107,9 @@ def test_same_seed_gives_the_same_trial_and_another_seed_another(request_: Train
         {},
         {"freeze": ("embeddings",), "label_smoothing": 0.1, "schedule": "constant"},
         {"precision": "bf16", "gradient_clipping": None, "accumulation": 1},
+        {"optimizer": "adafactor", "schedule": "cosine", "layer_decay": 0.8},
+        {"optimizer": "lion", "schedule": "wsd", "learning_rate": 1e-3, "warmup_steps": 3},
+        {"optimizer": "sgd", "learning_rate": 0.1},
     ],
 )
 @pytest.mark.parametrize("stopped_after", [1, 3])

@@ -31,7 +31,11 @@ objective:
     dropout: null
     weight_decay: 0.01
     warmup: 0.1
+    warmup_steps: null
     schedule: linear
+    cooldown: 0.2
+    optimizer: adamw
+    layer_decay: 1.0
     gradient_clipping: 1.0
     label_smoothing: 0.0
     evaluate_every: null
@@ -115,7 +119,7 @@ RANGES = [
 ]  # fmt: skip
 WORDS = [
     "accuracy", "loss", "macro_f1", "minimize", "maximize", "best", "last", "tpe", "gp", "random", "median", "none",
-    "constant", "linear", "bf16", "fp16", "auto", "nothing", "bad", "embeddings", "[embeddings]", "[embeddings, embeddings]",
+    "constant", "linear", "cosine", "wsd", "lion", "sgd", "adafactor", "bf16", "fp16", "auto", "nothing", "bad", "embeddings", "[embeddings]", "[embeddings, embeddings]",
     "[0]", "[1]", "[0, 1]", "[1, 0]", "[0, 0]", "[-1]", "[5]", "[0, 9223372036854775807]", "bundled:tweets", "bundled:minilm-l6",
     "bundled:", "models:/", "models:/m@a", "models:/m/1", "models:/../x@y", "owner/name", "owner/name/x", "train.jsonl",
     "package.module:Class", "os:system", "..:x", "text", "label", "absent",

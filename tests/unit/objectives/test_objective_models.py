@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,37 @@ def test_biases_and_normalisation_do_not_decay() -> None:
     assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"])
     assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
     assert len(decaying["params"]) + len(other["params"]) == len(names)
+
+
+HEADS = ("classifier", "pre_classifier", "pooler", "head", "score", "final_norm", "ln_f", "model.norm")
+
+
+@pytest.mark.parametrize("family", sorted(STACKS))
+def test_each_layer_has_a_share_of_the_rate_of_the_one_above_it(family: str) -> None:
+    model = AutoModelForSequenceClassification.from_config(STACKS[family]())
+    share = {id(p): group["share"] for group in decay_groups(model, 0.1, 0.5) for p in group["params"]}
+    assert len(share) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        layer = re.search(r"[.](\d)[.]", name)
+        if layer is not None:
+            assert share[id(parameter)] == 0.5 ** (4 - int(layer[1])), name
+        else:
+            is_head = any(part in name for part in HEADS)
+            assert share[id(parameter)] == (1.0 if is_head else 0.5**5), name
+
+
+def test_a_decoder_learns_faster_than_its_encoder() -> None:
+    config = AutoConfig.for_model("t5", d_model=16, d_ff=24, num_layers=2, num_heads=2, d_kv=8, vocab_size=40)
+    model = AutoModelForSequenceClassification.from_config(config)
+    share = {id(p): group["share"] for group in decay_groups(model, 0.1, 0.5) for p in group["params"]}
+    stacks = (*model.transformer.encoder.block, *model.transformer.decoder.block)
+    assert [{share[id(p)] for p in block.parameters()} for block in stacks] == [{0.5**n} for n in (4, 3, 2, 1)]
+    assert share[id(model.transformer.shared.weight)] == 0.5**5
+
+
+def test_layer_decay_of_a_model_without_layers_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"layer_decay: 0.9, but the layers of Linear are not found"):
+        decay_groups(torch.nn.Linear(1, 1), 0.1, 0.9)
 
 
 @pytest.mark.parametrize(
