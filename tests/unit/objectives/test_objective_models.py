@@ -15,7 +15,7 @@ from transformers import (
     ModernBertConfig,
 )
 
-from objectives.finetune.dropout import FIELDS, set_dropout
+from objectives.finetune.dropout import FIELDS, KINDS, apply_dropout, fields_of, set_dropout
 from objectives.finetune.layers import keep_layers
 from objectives.finetune.models import load_classifier, load_config, load_tokenizer, locate_model, outline
 from objectives.finetune.precision import choose_precision
@@ -68,7 +68,34 @@ def _logits(model: Any) -> torch.Tensor:
 def test_dropout_sets_every_field_of_the_family(family: str) -> None:
     config = AutoConfig.for_model(family)
     set_dropout(config, 0.25)
-    assert [getattr(config, name) for name in FIELDS[family]] == [0.25] * len(FIELDS[family])
+    assert [getattr(config, name) for name in fields_of(family, "dropout")] == [0.25] * len(_dropouts(family))
+
+
+@pytest.mark.parametrize("family", sorted(FIELDS))
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_one_kind_of_dropout_leaves_the_others(family: str, kind: str) -> None:
+    config = AutoConfig.for_model(family)
+    before = {name: getattr(config, name) for name in _dropouts(family)}
+    own = fields_of(family, kind)
+    if not own:
+        with pytest.raises(ModelError, match=rf"{kind}: the family '{family}' has none; .* have\. Leave"):
+            set_dropout(config, 0.25, kind)
+        return
+    set_dropout(config, 0.25, kind)
+    assert {name: getattr(config, name) for name in before} == before | dict.fromkeys(set(own) & set(before), 0.25)
+    assert [getattr(config, name) for name in own] == [0.25] * len(own)
+
+
+def test_a_kind_of_dropout_goes_before_dropout_for_all() -> None:
+    config = AutoConfig.for_model("bert")
+    apply_dropout(config, {"classifier_dropout": 0.5, "dropout": 0.2, "attention_dropout": 0.0, "layer_drop": None})
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.0)
+    assert config.classifier_dropout == 0.5
+
+
+def _dropouts(family: str) -> tuple[str, ...]:
+    fields = FIELDS[family]
+    return (*fields.hidden, *fields.attention, *fields.classifier)
 
 
 @pytest.mark.parametrize("family", sorted(STACKS))
@@ -85,7 +112,7 @@ def test_dropout_reaches_the_training_forward_pass(family: str) -> None:
 
 
 def test_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"'bloom' are unknown; known are albert, bert"):
+    with pytest.raises(ModelError, match=r"'bloom' are unknown; known are albert, bart, bert"):
         set_dropout(AutoConfig.for_model("bloom"), 0.1)
 
 
