@@ -39,6 +39,9 @@ TRAINING: Mapping[str, Any] = {
     "precision": "fp32",
     "learning_rate": 1e-2,
     "dropout": None,
+    "attention_dropout": None,
+    "classifier_dropout": None,
+    "layer_drop": None,
     "weight_decay": 0.01,
     "warmup": 0.1,
     "warmup_steps": None,
@@ -48,6 +51,8 @@ TRAINING: Mapping[str, Any] = {
     "layer_decay": 1.0,
     "gradient_clipping": 1.0,
     "label_smoothing": 0.0,
+    "patience": None,
+    "min_delta": 0.0,
     "evaluate_every": None,
 }
 """Training settings that suit :func:`tiny_model`, each as a spec would resolve it."""

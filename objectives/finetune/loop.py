@@ -49,6 +49,7 @@ class Loop:
         progress: Told of progress, at most twice a second.
         leaving: Asked between steps whether to end.
         split: Parts into which each micro-batch is cut, so that it fits into memory; a step takes the same rows.
+        rate: Learning rate of a 0-based step, in the place of the settings' schedule.
 
     Attributes:
         step: Optimizer steps done.
@@ -69,6 +70,7 @@ class Loop:
         progress: Progress | None = None,
         leaving: Callable[[], bool] | None = None,
         split: int = 1,
+        rate: Callable[[int], float] | None = None,
     ) -> None:
         self._lesson = lesson
         self._plan = plan
@@ -81,6 +83,7 @@ class Loop:
         self._warmup_steps: int | None = settings["warmup_steps"]
         self._shape = str(settings["schedule"])
         self._cooldown = float(settings["cooldown"])
+        self._given_rate = rate
         self._clipping: float | None = settings["gradient_clipping"]
         self._trainable = [p for p in lesson.model.parameters() if p.requires_grad]
         self._epoch: tuple[int, Sequence[Sequence[Indices]]] = (-1, ())
@@ -151,6 +154,8 @@ class Loop:
 
     def _rate(self, step: int) -> float:
         """Learning rate of a 0-based step."""
+        if self._given_rate is not None:
+            return self._given_rate(step)
         return self._peak * learning_rate_factor(
             step,
             self._plan.total_steps,

@@ -48,7 +48,13 @@ __all__ = [
     "TrainingSpec",
 ]
 
-_UNSET: Mapping[str, HyperparameterValue] = {"dropout": 0.1, "warmup_steps": 0}
+_UNSET: Mapping[str, HyperparameterValue] = {
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "classifier_dropout": 0.1,
+    "layer_drop": 0.0,
+    "warmup_steps": 0,
+}
 """What null comes nearest to, where that is not the top of a range."""
 
 

@@ -74,6 +74,9 @@ class TrainingSpec(Part):
         train_rows: Rows to train on, drawn by the split seed, stratified; None takes all.
         precision: ``auto`` is bf16 where CPU or GPU has it in hardware, else fp32.
         dropout: Set by the model's own config fields; None leaves the model's values.
+        attention_dropout: Likewise, of the attention alone; goes before ``dropout``.
+        classifier_dropout: Likewise, before the classification head.
+        layer_drop: Share of the layers that a step leaves out, where the family can.
         optimizer: Each has rates of its own: ``adafactor``'s are shares of each weight's size (1e-3), ``lion``'s a
             third to a tenth of ``adamw``'s, ``sgd``'s (momentum 0.9) a hundred times as large.
         layer_decay: Share of the learning rate that each layer has of the one above it; 1 gives all the same.
@@ -83,6 +86,8 @@ class TrainingSpec(Part):
             falls to 0.
         cooldown: Share of the steps in which ``wsd`` falls.
         gradient_clipping: Largest gradient norm; None does not clip.
+        patience: Evaluations without a better metric after which a trial is complete; None trains to the end.
+        min_delta: What is no more than this better counts as no better.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
         extra: Settings of a user's own objective; beside the others in YAML.
     """
@@ -99,6 +104,9 @@ class TrainingSpec(Part):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     learning_rate: float = Field(default=5e-5, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    attention_dropout: float | None = Field(default=None, ge=0, lt=1)
+    classifier_dropout: float | None = Field(default=None, ge=0, lt=1)
+    layer_drop: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     optimizer: Literal["adamw", "adafactor", "sgd", "lion"] = "adamw"
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -108,6 +116,8 @@ class TrainingSpec(Part):
     cooldown: float = Field(default=0.2, gt=0, le=1)
     gradient_clipping: float | None = Field(default=1.0, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    patience: int | None = Field(default=None, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
     evaluate_every: float | None = Field(default=None, gt=0)
     extra: Mapping[str, HyperparameterValue] = Field(default_factory=dict)
 

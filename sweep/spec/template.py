@@ -35,6 +35,9 @@ objective:
     optimizer: adamw                # or lion (a fifth of its rate), adafactor (1e-3), sgd (1e-2)
     layer_decay: 1.0                # 0.9: each layer has nine tenths of the rate of the one above
     dropout: null                   # null leaves the model's own
+    attention_dropout: null         # likewise, of the attention alone; goes before dropout
+    classifier_dropout: null        # likewise, before the head
+    layer_drop: null                # share of the layers that a step leaves out, where the family can
     weight_decay: 0.01              # on weights, not on biases and norms
     warmup: 0.1                     # share of the steps with rising learning rate
     warmup_steps: null              # in its place: so many steps
@@ -42,6 +45,8 @@ objective:
     cooldown: 0.2                   # last share of the steps, in which wsd falls to 0
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
+    patience: null                  # evaluations without a better metric, after which a trial is complete
+    min_delta: 0.0                  # what is no more than this better counts as no better
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]

@@ -133,6 +133,27 @@ def test_resumed_training_is_bit_identical(
     assert [entry["step"] for entry in history] == [r.step for r in whole]
 
 
+def test_a_trial_that_gets_no_better_ends_its_reports_early_and_stays_ended_when_it_is_resumed(
+    request_: TrainRequest,
+) -> None:
+    upwards = MetricRule(name="learning_rate", direction="maximize")  # falls after the warm-up
+    patient = dataclasses.replace(_with(request_, patience=2), metric=upwards)
+    reports = _train(patient)
+    assert [report.step for report in reports] == [2, 4, 8]
+    assert [report.fidelity for report in reports] == [0.25, 0.5, 1.0]
+    assert upwards.chosen(reports) is reports[0]
+    again = _train(_starting(patient, attempt=2, start_from=reports[-1].checkpoint))
+    assert [report.step for report in again] == [8]
+    before = _train(_starting(patient, attempt=2, start_from=reports[1].checkpoint))
+    assert [report.step for report in before] == [4, 8]
+
+
+def test_the_gap_between_validation_and_training_loss_is_recorded(request_: TrainRequest) -> None:
+    for report in _train(_with(request_, epochs=1.0)):
+        metrics = report.metrics
+        assert metrics["train_validation_gap"] == metrics["loss"] - metrics["train_loss"]
+
+
 def test_drawing_random_numbers_between_reports_changes_nothing(request_: TrainRequest) -> None:
     quiet = _train(_with(request_, "-quiet"))
     noisy = []

@@ -29,6 +29,9 @@ objective:
     precision: fp32
     learning_rate: 1e-3
     dropout: null
+    attention_dropout: null
+    classifier_dropout: null
+    layer_drop: null
     weight_decay: 0.01
     warmup: 0.1
     warmup_steps: null
@@ -38,6 +41,8 @@ objective:
     layer_decay: 1.0
     gradient_clipping: 1.0
     label_smoothing: 0.0
+    patience: null
+    min_delta: 0.0
     evaluate_every: null
 search:
   learning_rate: 1e-5..3e-3 log

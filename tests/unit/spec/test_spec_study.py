@@ -191,6 +191,9 @@ def test_searched_length_tells_unit_and_top() -> None:
         ("train_rows: 100..1000", "", 1000),
         ("schedule: [constant, linear]", "", "linear"),
         ("warmup_steps: 0..50", "", 0),
+        ("attention_dropout: 0..0.5", "", 0.1),
+        ("layer_drop: 0..0.5", "", 0.0),
+        ("patience: 1..5", "", 5),
     ],
 )
 def test_trial_0_takes_the_nearest_to_the_training_value(search: str, training: str, default: object) -> None:
