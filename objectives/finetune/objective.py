@@ -14,6 +14,7 @@ import torch
 from objectives.data.preparation import PreparedData, prepare_data
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
+from objectives.finetune.dropout import KINDS
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
 from objectives.finetune.precision import choose_precision
@@ -111,7 +112,7 @@ class FineTuning:
             "total_steps": plan.total_steps,
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-            "checkpoint_bytes": checkpoint_bytes(course.model),
+            "checkpoint_bytes": checkpoint_bytes(course.model, str(request.settings["optimizer"])),
             "warnings": warnings,
         }
 
@@ -220,13 +221,19 @@ def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:
 
 def _largest_checkpoint(reference: str, head: Head, training: Mapping[str, Any], space: Mapping[str, Any]) -> int:
     """Bytes of the largest checkpoint that any trial writes; each choice of layers and dropout is configured."""
+
+    def config() -> Any:
+        return load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
+
+    for kind in KINDS:
+        for dropout in _values(kind, training, space):
+            configured(config(), head, {kind: dropout})
     sizes = []
     for layers in _values("keep_layers", training, space):
-        for dropout in _values("dropout", training, space):
-            for parts in _values("freeze", training, space):
-                shape = {**training, "keep_layers": layers, "dropout": dropout, "freeze": parts}
-                config = load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
-                sizes.append(checkpoint_bytes(outline(configured(config, head, shape), head, shape)))
+        for parts in _values("freeze", training, space):
+            shape = {**training, "keep_layers": layers, "freeze": parts}
+            model = outline(configured(config(), head, shape), head, shape)
+            sizes += [checkpoint_bytes(model, name) for name in _values("optimizer", training, space)]
     return max(sizes)
 
 

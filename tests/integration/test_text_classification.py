@@ -236,6 +236,21 @@ def test_files_to_show_are_there_when_the_process_dies_right_after_a_commit(
     assert sum(matrix[i][i] for i in range(3)) / sum(map(sum, matrix)) == report.metrics["accuracy"]
 
 
+def test_dropout_by_kind_is_in_the_saved_configuration(request_: TrainRequest) -> None:
+    report = next(TextClassification().train(_with(request_, classifier_dropout=0.4, attention_dropout=0.3)))
+    config = json.loads((model_folder(Path(str(report.checkpoint))) / "config.json").read_text())
+    assert (config["classifier_dropout"], config["attention_probs_dropout_prob"]) == (0.4, 0.3)
+    assert config["hidden_dropout_prob"] == 0.2
+
+
+def test_a_kind_of_dropout_that_the_family_lacks_is_refused_before_the_study(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    searched = {**settings, "space": {"layer_drop": {"low": 0.0, "high": 0.2}}}
+    with pytest.raises(ModelError, match="layer_drop: the family 'bert' has none; .*whisper have"):
+        TextClassification().prepare(searched, tmp_path)
+
+
 def test_dropout_takes_effect_before_and_after_the_first_evaluation(request_: TrainRequest) -> None:
     without = _train(_with(request_, "-without", dropout=0.0))
     with_some = _train(_with(request_, "-with", dropout=0.5))
