@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
+from objectives.data.augmentation import Augmentation, asks_for_augmentation, augmentation_of
 from objectives.data.batching import Indices, epoch_batches, grouped, sorted_batches
 from objectives.data.splits import draw_rows
 from objectives.finetune.task import Examined, Frame, Task
@@ -40,6 +42,12 @@ class TaskCourse:
             int(frame.data.meta["identity"]["settings"]["split_seed"]),
         )
         self._lengths = self._train.lengths(self.max_length)[self._drawn]
+        self._augmentation: Augmentation | None = None
+        if asks_for_augmentation(frame.settings):
+            trust = bool(frame.settings.get("trust_remote_code"))
+            tokenizer = AutoTokenizer.from_pretrained(self.tokenizer, trust_remote_code=trust)
+            self._augmentation = augmentation_of(frame.settings, tokenizer)
+        self._epoch = 0
         self._newest: Examined | None = None
 
     @property
@@ -49,6 +57,7 @@ class TaskCourse:
 
     def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
         """Micro-batches of each optimizer step; see :class:`~objectives.finetune.loop.Lesson`."""
+        self._epoch = epoch
         batches = epoch_batches(self._lengths, int(self._frame.settings["batch_size"]), self._seed, epoch)
         return grouped([self._drawn[batch] for batch in batches], int(self._frame.settings["accumulation"]))
 
@@ -58,7 +67,10 @@ class TaskCourse:
 
     def loss(self, batch: Indices) -> torch.Tensor:
         """Training loss of a micro-batch."""
-        return self._task.loss(self.model, self._train, batch, self._frame)
+        if self._augmentation is None:
+            return self._task.loss(self.model, self._train, batch, self._frame)
+        altered = self._augmentation.of(self._train, batch, self._seed, self._epoch)
+        return self._task.loss(self.model, altered, np.arange(len(batch)), self._frame)
 
     def evaluate(self, alive: Callable[[], None]) -> dict[str, float]:
         """Metrics on the validation split; ``alive`` is called after each batch."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from objectives.data.augmentation import SETTINGS
 from objectives.data.preparation import PreparedData, prepare_data
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
@@ -60,6 +61,9 @@ class FineTuning:
             )
         if max_length <= tokenizer.num_special_tokens_to_add():
             raise UserError(f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more.")
+        for name in SETTINGS:
+            if not self._task.augments and _largest(name, training, space):
+                raise UserError(f"{name}: the rows of this task cannot be altered without their answers. Leave it 0.")
         # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
         guess = {"labels": ["0", "1"], "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}
         _largest_checkpoint(reference, self._task.head(guess), training, space)

@@ -36,6 +36,7 @@ class Classification(Task):
     """A text's class."""
 
     columns = COLUMNS
+    augments = True
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Texts with names of classes."""

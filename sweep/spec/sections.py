@@ -86,6 +86,9 @@ class TrainingSpec(Part):
             falls to 0.
         cooldown: Share of the steps in which ``wsd`` falls.
         gradient_clipping: Largest gradient norm; None does not clip.
+        augment_delete: Share of the tokens that are left out of a training row, anew in each epoch.
+        augment_swap: Likewise, that change places with another one.
+        augment_mask: Likewise, that become the tokenizer's mask.
         patience: Evaluations without a better metric after which a trial is complete; None trains to the end.
         min_delta: What is no more than this better counts as no better.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
@@ -116,6 +119,9 @@ class TrainingSpec(Part):
     cooldown: float = Field(default=0.2, gt=0, le=1)
     gradient_clipping: float | None = Field(default=1.0, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment_delete: float = Field(default=0.0, ge=0, lt=1)
+    augment_swap: float = Field(default=0.0, ge=0, lt=1)
+    augment_mask: float = Field(default=0.0, ge=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     min_delta: float = Field(default=0.0, ge=0)
     evaluate_every: float | None = Field(default=None, gt=0)

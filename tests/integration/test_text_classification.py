@@ -109,7 +109,7 @@ def test_same_seed_gives_the_same_trial_and_another_seed_another(request_: Train
         {"precision": "bf16", "gradient_clipping": None, "accumulation": 1},
         {"optimizer": "adafactor", "schedule": "cosine", "layer_decay": 0.8},
         {"optimizer": "lion", "schedule": "wsd", "learning_rate": 1e-3, "warmup_steps": 3},
-        {"optimizer": "sgd", "learning_rate": 0.1},
+        {"optimizer": "sgd", "learning_rate": 0.1, "augment_delete": 0.2, "augment_swap": 0.2, "augment_mask": 0.2},
     ],
 )
 @pytest.mark.parametrize("stopped_after", [1, 3])
@@ -243,11 +243,19 @@ def test_dropout_by_kind_is_in_the_saved_configuration(request_: TrainRequest) -
     assert config["hidden_dropout_prob"] == 0.2
 
 
+def test_augmentation_alters_training_rows_alone(request_: TrainRequest) -> None:
+    still = _with(request_, dropout=0.0, learning_rate=1e-12)
+    plain = _train(_with(still, "-plain"))[0]
+    altered = _train(_with(still, "-altered", augment_delete=0.3, augment_mask=0.3))[0]
+    assert altered.metrics["train_loss"] != plain.metrics["train_loss"]
+    assert altered.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-5)
+
+
 def test_a_kind_of_dropout_that_the_family_lacks_is_refused_before_the_study(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
     searched = {**settings, "space": {"layer_drop": {"low": 0.0, "high": 0.2}}}
-    with pytest.raises(ModelError, match="layer_drop: the family 'bert' has none; .*whisper have"):
+    with pytest.raises(ModelError, match=r"layer_drop: the family 'bert' has none; .*whisper have"):
         TextClassification().prepare(searched, tmp_path)
 
 

@@ -41,6 +41,9 @@ objective:
     layer_decay: 1.0
     gradient_clipping: 1.0
     label_smoothing: 0.0
+    augment_delete: 0.0
+    augment_swap: 0.0
+    augment_mask: 0.0
     patience: null
     min_delta: 0.0
     evaluate_every: null

@@ -46,7 +46,7 @@ KEYS = {
     f"{T}.patience": WHOLE,
     **{f"{T}.{key}": REAL for key in ("epochs", "learning_rate", "weight_decay", "warmup", "dropout")},
     **{f"{T}.{key}": REAL for key in ("gradient_clipping", "label_smoothing", "evaluate_every")},
-    **{f"{T}.{key}": REAL for key in ("layer_decay", "cooldown", "min_delta")},
+    **{f"{T}.{key}": REAL for key in ("layer_decay", "cooldown", "min_delta", "augment_delete", "augment_swap")},
     **{f"{T}.{key}": REAL for key in ("attention_dropout", "classifier_dropout")},
     f"{T}.max_length": ["3", "4", "16", "64", "65", "1e9"],
     f"{T}.keep_layers": ["[0]", "[1]", "[0, 1]", "[2]", "[0, 9223372036854775807]"],
