@@ -19,6 +19,7 @@ from objectives.finetune.dropout import KINDS
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
 from objectives.finetune.precision import choose_precision
+from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.schedule import Plan, plan_run
 from objectives.finetune.session import Session, check_metric
@@ -120,6 +121,12 @@ class FineTuning:
             "warnings": warnings,
         }
 
+    def find_learning_rate(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Run a range test of the learning rate; see :class:`sweep.ports.RateFinding`."""
+        request, warnings = _as_possible_here(request)
+        _, loop, _, _ = self._begin(request, rate_at)
+        return {**run_range_test(loop).as_json(), "warnings": warnings}
+
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation."""
         course, loop, plan, device = self._begin(request)
@@ -183,7 +190,9 @@ class FineTuning:
                 raise ModelError(f"{model}: its classes {names} are not the data's {labels}. Evaluate on its own data.")
         return load_model(str(model), self._task.head(frame.data.meta), trust, trained=True)
 
-    def _begin(self, request: TrainRequest) -> tuple[TaskCourse, Loop, Plan, torch.device]:
+    def _begin(
+        self, request: TrainRequest, rate: Callable[[int], float] | None = None
+    ) -> tuple[TaskCourse, Loop, Plan, torch.device]:
         settings, seed = request.settings, request.assignment.seed
         device = choose_device(request.cpus, request.gpus)
         precision = choose_precision(str(settings["precision"]), device)
@@ -207,7 +216,8 @@ class FineTuning:
             unit=request.fidelity_unit,
             evaluate_at=request.evaluate_at,
         )
-        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, request.micro_batch_split)
+        split = request.micro_batch_split
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split, rate)
         return course, loop, plan, device
 
 

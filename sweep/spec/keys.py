@@ -11,7 +11,7 @@ from sweep.spec.model import StudySpec, TrainingSpec
 from sweep.spec.problems import nearest
 
 RANGE_KEYS = ("low", "high", "log", "step", "choices")
-OUTSIDE_YAML = frozenset({"extra", "space", "references"})  # fields that are no keys
+OUTSIDE_YAML = frozenset({"extra", "space", "finds_rate", "references"})  # fields that are no keys
 NOT_SEARCHED = frozenset({"evaluate_every"})
 SHORTHANDS = {
     "objective.data": "source",

@@ -29,7 +29,7 @@ from sweep.spec.sections import (
     TrackingSpec,
     TrainingSpec,
 )
-from sweep.spec.space import Choices, Distribution, bounds, top, within
+from sweep.spec.space import Choices, Distribution, FloatRange, bounds, top, within
 
 __all__ = [
     "BudgetSpec",
@@ -157,6 +157,12 @@ class StudySpec(Part):
             else within(distribution, None)
             for name, distribution in self.search.space.items()
         }
+
+    def with_rates(self, low: float, high: float) -> StudySpec:
+        """This spec with a range of learning rates that was found for it."""
+        space = {**self.search.space, "learning_rate": FloatRange(low=low, high=high, log=True)}
+        search = self.search.model_copy(update={"space": space, "finds_rate": False})
+        return self.model_copy(update={"search": search})
 
     def settings(
         self, hyperparameters: Mapping[str, HyperparameterValue], *, as_written: bool = False

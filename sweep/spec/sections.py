@@ -174,9 +174,15 @@ class PrunerSpec(Part):
 
 
 class SearchSpec(Part):
-    """The search space and the way through it."""
+    """The search space and the way through it.
+
+    Attributes:
+        finds_rate: Whether the range of ``learning_rate`` is still to be found by a range test (``auto``); until then
+            it is the widest.
+    """
 
     space: Mapping[str, Distribution] = Field(default_factory=dict)
+    finds_rate: bool = False
     seed: _Seed = 0
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     pruner: PrunerSpec = Field(default_factory=PrunerSpec)

@@ -53,7 +53,7 @@ objective:
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]
-  learning_rate: 1e-5..1e-3 log
+  learning_rate: 1e-5..1e-3 log     # or auto: a range test finds the range when the study begins
   dropout: 0..0.4
   weight_decay: 1e-4..0.3 log
   seed: 0                           # same seed, same study

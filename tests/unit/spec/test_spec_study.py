@@ -397,6 +397,19 @@ def test_the_template_runs_as_written_and_names_every_key(tmp_path: Path) -> Non
     assert max(map(len, template().splitlines())) <= 110
 
 
+def test_a_range_of_rates_that_is_to_be_found_stands_in_the_spec_until_it_is() -> None:
+    spec = small("learning_rate: auto", "")
+    assert spec.search.finds_rate
+    assert spec.resolved()["search"]["learning_rate"] == "auto"
+    assert spec_from_resolved(spec.resolved()) == spec
+    assert spec.defaults() == {"learning_rate": 5e-5}
+    found = spec.with_rates(2e-5, 8e-4)
+    assert found.search.space == {"learning_rate": FloatRange(low=2e-5, high=8e-4, log=True)}
+    assert not found.search.finds_rate
+    assert found.resolved()["search"]["learning_rate"] == {"low": 2e-5, "high": 8e-4, "log": True, "step": None}
+    assert spec_from_resolved(found.resolved()) == found
+
+
 @pytest.mark.parametrize("train", ["rows.csv", "my rows: #1.csv", "null.csv", 'it"s.tsv', "{a}.csv", "ü.jsonl"])
 def test_the_template_takes_any_file_and_any_column(train: str, tmp_path: Path) -> None:
     (tmp_path / train).write_text("a,b\n", encoding="utf-8")

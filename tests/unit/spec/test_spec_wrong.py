@@ -306,6 +306,11 @@ WRONG = [
     ),
     Wrong(
         RATE,
+        "dropout: auto",
+        "8: search.dropout=auto is one fixed value. Write low..high or [a, b], or move it to objective.training.",
+    ),
+    Wrong(
+        RATE,
         "schedule: 1..2",
         "8: search.schedule=1..2 is a range, where only choices make sense. "
         "Write choices, such as [linear, cosine, constant, wsd].",
