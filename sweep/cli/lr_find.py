@@ -28,9 +28,9 @@ def lr_find(
 ) -> None:
     """Find the learning rates worth searching, by a range test of the defaults.
 
-    The rate rises at each step until the training loss has turned up. Searched should be from a tenth of the rate at
-    which the loss begins to fall to twice the rate at which it is lowest. `learning_rate: auto` under `search` does so when
-    a study begins.
+    The rate rises at each step until the training loss has turned up. The range proposed goes from a tenth of the rate
+    at which the loss begins to fall to twice the rate at which it is lowest. With `learning_rate: auto` under `search`
+    a study finds it when it begins.
 
     Example: `sweep lr-find study.yaml --output rates.html`
     """
