@@ -17,8 +17,8 @@ class Gain:
     Attributes:
         mean: Mean paired difference in the metric's unit; positive is better, whatever the direction.
         interval: Two-sided t interval of the mean, not corrected for the number of finalists; None below two seeds.
-        p_value: One-sided p-value of "not better than the baseline", corrected for the number of finalists; None
-            below two seeds.
+        p_value: One-sided p-value of "not better than the baseline", corrected for the number of finalists;
+            where the interval does not lie above 0, two-sided at least. None below two seeds.
         probability_better: Posterior probability that it is better in the mean (flat prior, so not corrected for
             having been chosen as the best); None below two seeds.
     """
