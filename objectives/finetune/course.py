@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer
 from objectives.data.augmentation import Augmentation, asks_for_augmentation, augmentation_of
 from objectives.data.batching import Indices, epoch_batches, grouped, sorted_batches
 from objectives.data.splits import draw_rows
+from objectives.finetune.memory import compiled, telling_of_the_compiler
 from objectives.finetune.task import Examined, Frame, Task
 
 
@@ -28,6 +30,7 @@ class TaskCourse:
 
     def __init__(self, task: Task, model: torch.nn.Module, frame: Frame, seed: int) -> None:
         self.model = model
+        self._learner: Any = compiled(model) if frame.settings["compile"] else model
         self.tokenizer = frame.data.tokenizer
         self.max_length = frame.max_length
         self._task = task
@@ -67,10 +70,14 @@ class TaskCourse:
 
     def loss(self, batch: Indices) -> torch.Tensor:
         """Training loss of a micro-batch."""
-        if self._augmentation is None:
-            return self._task.loss(self.model, self._train, batch, self._frame)
-        altered = self._augmentation.of(self._train, batch, self._seed, self._epoch)
-        return self._task.loss(self.model, altered, np.arange(len(batch)), self._frame)
+        rows = self._train
+        if self._augmentation is not None:
+            rows = self._augmentation.of(rows, batch, self._seed, self._epoch)
+            batch = np.arange(len(batch))
+        if self._learner is self.model:
+            return self._task.loss(self.model, rows, batch, self._frame)
+        with telling_of_the_compiler():
+            return self._task.loss(self._learner, rows, batch, self._frame)
 
     def evaluate(self, alive: Callable[[], None]) -> dict[str, float]:
         """Metrics on the validation split; ``alive`` is called after each batch."""

@@ -13,10 +13,12 @@ import torch
 
 from objectives.data.augmentation import SETTINGS
 from objectives.data.preparation import PreparedData, prepare_data
+from objectives.finetune.adapters import add_adapters, load_adapter
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.dropout import KINDS
 from objectives.finetune.loop import Loop, Progress
+from objectives.finetune.memory import checkpoint_gradients
 from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.range_test import rate_at, run_range_test
@@ -199,14 +201,19 @@ class FineTuning:
         frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split)
         head = self._task.head(frame.data.meta)
         torch.manual_seed(seed)
-        if request.assignment.start_from is None:
+        begins, has_adapters = request.assignment.start_from, settings["method"] != "full"
+        if begins is None or has_adapters:
             model = load_model(request.model, head, settings)
         else:
             # Its configuration has layers and dropout as the trial set them.
-            folder = str(model_folder(Path(request.assignment.start_from)))
             trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
-            model = load_model(folder, head, trust, trained=True)
+            model = load_model(str(model_folder(Path(begins))), head, trust, trained=True)
             freeze(model, settings["freeze"] or ())
+        add_adapters(model, settings)
+        if begins is not None and has_adapters:
+            load_adapter(Path(begins), model)
+        if settings["gradient_checkpointing"]:
+            checkpoint_gradients(model)
         course = TaskCourse(self._task, model.to(device), frame, seed)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,
@@ -246,9 +253,22 @@ def _largest_checkpoint(reference: str, head: Head, training: Mapping[str, Any],
     for layers in _values("keep_layers", training, space):
         for parts in _values("freeze", training, space):
             shape = {**training, "keep_layers": layers, "freeze": parts}
-            model = outline(configured(config(), head, shape), head, shape)
-            sizes += [checkpoint_bytes(model, name) for name in _values("optimizer", training, space)]
+            for adapters in _adapters(training, space):
+                model = outline(configured(config(), head, shape), head, shape)
+                add_adapters(model, adapters)
+                sizes += [checkpoint_bytes(model, name) for name in _values("optimizer", training, space)]
     return max(sizes)
+
+
+def _adapters(training: Mapping[str, Any], space: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings of adapters that are worth trying: the largest rank of each method and choice of targets."""
+    rank = _largest("lora_rank", training, space)
+    return [
+        {**training, "method": method, "lora_targets": targets, "lora_rank": rank}
+        for method in dict.fromkeys(_values("method", training, space))
+        for targets in dict.fromkeys(_values("lora_targets", training, space))
+        if method != "full" or targets == training["lora_targets"]
+    ]
 
 
 def _largest(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from objectives.finetune.adapters import plain_state
 from objectives.finetune.loop import Loop
 from objectives.finetune.optimizers import state_bytes
 from sweep.checkpoints import STATE_PREFIX
@@ -27,11 +28,11 @@ def save_model(folder: Path, model: Any, tokenizer: Path, max_length: int) -> No
 
     Args:
         folder: Where to write; made if missing.
-        model: A transformers model.
+        model: A transformers model; adapters are merged into the weights that are written.
         tokenizer: Folder of the tokenizer's files.
         max_length: Tokens the model was trained on; the tokenizer will truncate there.
     """
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=plain_state(model))
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

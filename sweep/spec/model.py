@@ -48,6 +48,9 @@ __all__ = [
     "TrainingSpec",
 ]
 
+ADAPTER_RATE = 5e-4
+"""Of adapters, where the spec says none: about ten times that of full fine-tuning (Hu et al., arXiv:2106.09685)."""
+
 _UNSET: Mapping[str, HyperparameterValue] = {
     "dropout": 0.1,
     "attention_dropout": 0.1,
@@ -95,6 +98,8 @@ class StudySpec(Part):
         filled: dict[str, Any] = {}
         if training.epochs is None and training.steps is None and "steps" not in search.space:
             filled["epochs"] = fidelity.DEFAULT_EPOCHS
+        if training.method != "full" and "learning_rate" not in training.model_fields_set:
+            filled["learning_rate"] = ADAPTER_RATE
         for name, distribution in search.space.items():
             if name in TrainingSpec.model_fields and not _is_written(training, name, distribution):
                 usual = filled.get(name, getattr(training, name))

@@ -88,6 +88,13 @@ class TrainingSpec(Part):
         augment_delete: Share of the tokens that are left out of a training row, anew in each epoch.
         augment_swap: Likewise, that change places with another one.
         augment_mask: Likewise, that become the tokenizer's mask.
+        method: ``full``, or adapters by peft, with a learning rate about ten times as high: ``lora`` or ``dora``.
+        lora_rank: Rank of the adapters.
+        lora_alpha: Their weight is ``lora_alpha / lora_rank``.
+        lora_targets: Linear maps of the layers that get one: those of the ``attention``, or ``all``.
+        lora_dropout: Before the adapters.
+        gradient_checkpointing: Less memory for more time.
+        compile: Whether ``torch.compile`` compiles the training pass; needs a C++ compiler on the CPU.
         patience: Evaluations without a better metric after which a trial is complete; None trains to the end.
         min_delta: What is no more than this better counts as no better.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
@@ -121,6 +128,13 @@ class TrainingSpec(Part):
     augment_delete: float = Field(default=0.0, ge=0, lt=1)
     augment_swap: float = Field(default=0.0, ge=0, lt=1)
     augment_mask: float = Field(default=0.0, ge=0, lt=1)
+    method: Literal["full", "lora", "dora"] = "full"
+    lora_rank: int = Field(default=8, ge=1)
+    lora_alpha: float = Field(default=16.0, gt=0)
+    lora_targets: Literal["attention", "all"] = "attention"
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    gradient_checkpointing: bool = False
+    compile: bool = False
     patience: int | None = Field(default=None, ge=1)
     min_delta: float = Field(default=0.0, ge=0)
     evaluate_every: float | None = Field(default=None, gt=0)

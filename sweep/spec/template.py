@@ -48,6 +48,13 @@ objective:
     augment_delete: 0.0             # share of the tokens left out of training rows, anew in each epoch
     augment_swap: 0.0               # likewise, that change places
     augment_mask: 0.0               # likewise, that become the mask
+    method: full                    # or lora, dora: adapters; their rates are about ten times as high
+    lora_rank: 8                    # of the adapters
+    lora_alpha: 16                  # their weight is lora_alpha / lora_rank
+    lora_targets: attention         # linear maps that get one; or all
+    lora_dropout: 0.0               # before the adapters
+    gradient_checkpointing: false   # true takes less memory and more time
+    compile: false                  # true compiles the training pass by torch.compile
     patience: null                  # evaluations without a better metric, after which a trial is complete
     min_delta: 0.0                  # what is no more than this better counts as no better
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch

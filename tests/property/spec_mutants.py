@@ -44,6 +44,13 @@ objective:
     augment_delete: 0.0
     augment_swap: 0.0
     augment_mask: 0.0
+    method: full
+    lora_rank: 8
+    lora_alpha: 16
+    lora_targets: attention
+    lora_dropout: 0.0
+    gradient_checkpointing: false
+    compile: false
     patience: null
     min_delta: 0.0
     evaluate_every: null

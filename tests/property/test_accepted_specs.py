@@ -44,6 +44,12 @@ T, D = "objective.training", "objective.data"
 KEYS = {
     **{f"{T}.{key}": WHOLE for key in ("batch_size", "evaluation_batch_size", "accumulation", "train_rows")},
     f"{T}.patience": WHOLE,
+    f"{T}.method": ["lora", "dora"],
+    f"{T}.lora_rank": ["1", "3", "64"],
+    f"{T}.lora_alpha": REAL,
+    f"{T}.lora_targets": ["all"],
+    f"{T}.lora_dropout": REAL,
+    f"{T}.gradient_checkpointing": ["true"],
     **{f"{T}.{key}": REAL for key in ("epochs", "learning_rate", "weight_decay", "warmup", "dropout")},
     **{f"{T}.{key}": REAL for key in ("gradient_clipping", "label_smoothing", "evaluate_every")},
     **{f"{T}.{key}": REAL for key in ("layer_decay", "cooldown", "min_delta", "augment_delete", "augment_swap")},

@@ -194,6 +194,7 @@ def test_searched_length_tells_unit_and_top() -> None:
         ("attention_dropout: 0..0.5", "", 0.1),
         ("layer_drop: 0..0.5", "", 0.0),
         ("patience: 1..5", "", 5),
+        ("learning_rate: 1e-5..1e-2 log", "method: lora", 5e-4),
     ],
 )
 def test_trial_0_takes_the_nearest_to_the_training_value(search: str, training: str, default: object) -> None:
