@@ -171,6 +171,25 @@ class TimedObjective(Protocol):
         ...
 
 
+class RateFinding(Protocol):
+    """What an objective adds for ``sweep lr-find`` and ``learning_rate: auto``."""
+
+    def find_learning_rate(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Find the learning rates worth searching by a short training; write nothing.
+
+        Args:
+            request: Trial 0, the defaults.
+
+        Returns:
+            JSON-able: ``low`` and ``high`` of the range to search, and how they were found: ``rates``, ``losses`` and
+            ``smoothed`` losses, one for each step; ``warnings``.
+
+        Raises:
+            UserError: If none can be found.
+        """
+        ...
+
+
 class DivergedError(Exception):
     """Raised by an objective when its loss or a metric became NaN or infinite."""
 

@@ -146,16 +146,24 @@ def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignm
 
 def check(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[str, Any]:
     """One real batch of the default configuration through training and evaluation."""
+    return _with_defaults(spec, parent, data, "check", spec.limits.evaluation_minutes)
+
+
+def find_learning_rate(spec: StudySpec, parent: WarmParent, data: Mapping[str, Any]) -> dict[str, Any]:
+    """A range test of the default configuration; see :class:`sweep.ports.RateFinding`."""
+    return _with_defaults(spec, parent, data, "find_learning_rate", spec.limits.preparation_minutes)
+
+
+def _with_defaults(
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], method: str, minutes: float
+) -> dict[str, Any]:
+    """A method of the objective that takes trial 0."""
     assignment = Assignment(
         trial_number=0, attempt=1, hyperparameters=spec.defaults(), seed=trial_seed(spec.search.seed, 0)
     )
     request = request_maker(spec, data)(assignment)
     result: dict[str, Any] = run_job(
-        parent,
-        spec.objective.task,
-        "check",
-        {"request": request},
-        timeout_seconds=60 * spec.limits.evaluation_minutes,
+        parent, spec.objective.task, method, {"request": request}, timeout_seconds=60 * minutes
     )
     return result
 
@@ -276,6 +284,9 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         data = _awaited(preparing, signals, spec.study)
         for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
             note(f"warning: {warning}")
+        if spec.search.finds_rate:
+            spec = spec.with_rates(**data["learning_rate"])
+            note("learning_rate: {low:g}..{high:g} log, found by a range test".format(**data["learning_rate"]))
         refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
         if not resuming:
             fence = stack.enter_context(sole_driver(spec))
@@ -307,7 +318,11 @@ def already_exists(spec: StudySpec) -> StudyExistsError:
 def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     data = prepare(spec, parent, objective_settings(spec))
     found = check(spec, parent, data)
-    return {**data, "warnings": [*data.get("warnings", []), *found.get("warnings", [])]}
+    data["warnings"] = [*data.get("warnings", []), *found.get("warnings", [])]
+    if spec.search.finds_rate:
+        rates = find_learning_rate(spec, parent, data)
+        data["learning_rate"] = {"low": rates["low"], "high": rates["high"]}
+    return data
 
 
 def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:

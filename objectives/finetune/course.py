@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
+from objectives.data.augmentation import Augmentation, asks_for_augmentation, augmentation_of
 from objectives.data.batching import Indices, epoch_batches, grouped, sorted_batches
 from objectives.data.splits import draw_rows
+from objectives.finetune.memory import compiled, telling_of_the_compiler
 from objectives.finetune.task import Examined, Frame, Task
 
 
@@ -26,6 +30,7 @@ class TaskCourse:
 
     def __init__(self, task: Task, model: torch.nn.Module, frame: Frame, seed: int) -> None:
         self.model = model
+        self._learner: Any = compiled(model) if frame.settings["compile"] else model
         self.tokenizer = frame.data.tokenizer
         self.max_length = frame.max_length
         self._task = task
@@ -40,6 +45,12 @@ class TaskCourse:
             int(frame.data.meta["identity"]["settings"]["split_seed"]),
         )
         self._lengths = self._train.lengths(self.max_length)[self._drawn]
+        self._augmentation: Augmentation | None = None
+        if asks_for_augmentation(frame.settings):
+            trust = bool(frame.settings.get("trust_remote_code"))
+            tokenizer = AutoTokenizer.from_pretrained(self.tokenizer, trust_remote_code=trust)
+            self._augmentation = augmentation_of(frame.settings, tokenizer)
+        self._epoch = 0
         self._newest: Examined | None = None
 
     @property
@@ -49,6 +60,7 @@ class TaskCourse:
 
     def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
         """Micro-batches of each optimizer step; see :class:`~objectives.finetune.loop.Lesson`."""
+        self._epoch = epoch
         batches = epoch_batches(self._lengths, int(self._frame.settings["batch_size"]), self._seed, epoch)
         return grouped([self._drawn[batch] for batch in batches], int(self._frame.settings["accumulation"]))
 
@@ -58,7 +70,14 @@ class TaskCourse:
 
     def loss(self, batch: Indices) -> torch.Tensor:
         """Training loss of a micro-batch."""
-        return self._task.loss(self.model, self._train, batch, self._frame)
+        rows = self._train
+        if self._augmentation is not None:
+            rows = self._augmentation.of(rows, batch, self._seed, self._epoch)
+            batch = np.arange(len(batch))
+        if self._learner is self.model:
+            return self._task.loss(self.model, rows, batch, self._frame)
+        with telling_of_the_compiler():
+            return self._task.loss(self._learner, rows, batch, self._frame)
 
     def evaluate(self, alive: Callable[[], None]) -> dict[str, float]:
         """Metrics on the validation split; ``alive`` is called after each batch."""

@@ -64,6 +64,17 @@ def keep_layers(model: torch.nn.Module, kept: Sequence[int]) -> None:
     _check_loads_again(model, kept)
 
 
+def layers_in_order(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of all of a model's stacks, lowest first; a decoder's follow its encoder's."""
+    found: list[torch.nn.Module] = []
+    inside: set[torch.nn.Module] = set()
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and module not in inside:
+            found.extend(module)
+            inside.update(module.modules())
+    return found
+
+
 def _check_loads_again(model: Any, kept: Sequence[int]) -> None:
     """Refuse a cut model whose weights are not those that its configuration will build: some would get lost."""
     with torch.device("meta"):

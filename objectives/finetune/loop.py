@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from objectives.data.batching import Indices, cut
+from objectives.finetune.optimizers import build_optimizer
 from objectives.finetune.precision import Precision
 from objectives.finetune.regularisation import decay_groups
 from objectives.finetune.schedule import Plan, learning_rate_factor
@@ -45,17 +46,18 @@ class Loop:
 
     Args:
         lesson: Model, batches and loss.
-        settings: Training settings: ``learning_rate``, ``weight_decay``, ``warmup``, ``schedule``,
-            ``gradient_clipping``.
+        settings: Training settings: ``learning_rate``, ``optimizer``, ``weight_decay``, ``layer_decay``, ``warmup``,
+            ``warmup_steps``, ``schedule``, ``cooldown``, ``gradient_clipping``.
         plan: Length of the run.
         precision: Format of the forward pass.
         progress: Told of progress, at most twice a second.
         leaving: Asked between steps whether to end.
         split: Parts into which each micro-batch is cut, so that it fits into memory; a step takes the same rows.
+        rate: Learning rate of a 0-based step, in the place of the settings' schedule.
 
     Attributes:
         step: Optimizer steps done.
-        optimizer: AdamW over the trainable parameters.
+        optimizer: Over the trainable parameters.
         scaler: Gradient scaler; does nothing unless training is in fp16.
         loss_sum: Sum of the step losses since :meth:`take_loss`, float64 scalar.
         loss_steps: Steps in ``loss_sum``.
@@ -72,6 +74,7 @@ class Loop:
         progress: Progress | None = None,
         leaving: Callable[[], bool] | None = None,
         split: int = 1,
+        rate: Callable[[int], float] | None = None,
     ) -> None:
         self._lesson = lesson
         self._plan = plan
@@ -81,14 +84,17 @@ class Loop:
         self._split = split
         self._peak = float(settings["learning_rate"])
         self._warmup = float(settings["warmup"])
+        self._warmup_steps: int | None = settings["warmup_steps"]
         self._shape = str(settings["schedule"])
+        self._cooldown = float(settings["cooldown"])
+        self._given_rate = rate
         self._clipping: float | None = settings["gradient_clipping"]
         self._trainable = [p for p in lesson.model.parameters() if p.requires_grad]
         self._epoch: tuple[int, Sequence[Sequence[Indices]]] = (-1, ())
         self._told_at = 0.0
         self._newest_loss: torch.Tensor | None = None
-        groups = decay_groups(lesson.model, float(settings["weight_decay"]))
-        self.optimizer = torch.optim.AdamW(groups, lr=self._peak, fused=True)
+        groups = decay_groups(lesson.model, float(settings["weight_decay"]), float(settings["layer_decay"]))
+        self.optimizer = build_optimizer(str(settings["optimizer"]), groups, self._peak)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales)
         self.step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
@@ -98,9 +104,8 @@ class Loop:
 
     @property
     def learning_rate(self) -> float:
-        """Rate of the newest step; before the first, of the first."""
-        taken = max(0, self.step - 1)
-        return self._peak * learning_rate_factor(taken, self._plan.total_steps, self._warmup, self._shape)
+        """Rate of the newest step; before the first, of the first. Lower layers may have a share of it."""
+        return self._rate(max(0, self.step - 1))
 
     @property
     def examples_per_second(self) -> float:
@@ -151,6 +156,19 @@ class Loop:
         self.seconds = 0.0
         return mean
 
+    def _rate(self, step: int) -> float:
+        """Learning rate of a 0-based step."""
+        if self._given_rate is not None:
+            return self._given_rate(step)
+        return self._peak * learning_rate_factor(
+            step,
+            self._plan.total_steps,
+            self._warmup,
+            self._shape,
+            warmup_steps=self._warmup_steps,
+            cooldown=self._cooldown,
+        )
+
     def _heed_leaving(self) -> None:
         if self._leaving is not None and self._leaving():
             raise LeftEarly
@@ -183,9 +201,9 @@ class Loop:
                 loss = self._lesson.loss(batch) * (weight / weight_of_step)
             torch.autograd.backward(self.scaler.scale(loss))
             total = total.to(loss.device) + loss.detach()
-        rate = self._peak * learning_rate_factor(self.step, self._plan.total_steps, self._warmup, self._shape)
+        rate = self._rate(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         if self._clipping is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self._trainable, self._clipping)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from objectives.bundled.model import MODEL_NAME, bundled_model
-from objectives.finetune.dropout import set_dropout
+from objectives.finetune.dropout import apply_dropout
 from objectives.finetune.layers import check_layers, keep_layers
 from objectives.finetune.quiet import silence_libraries
 from objectives.finetune.regularisation import freeze
@@ -118,11 +118,10 @@ def configured(config: Any, head: Head, settings: Mapping[str, Any]) -> Any:
     """Set what the task needs, and dropout, of a configuration, in place.
 
     Raises:
-        ModelError: If the family's dropout fields are unknown.
+        ModelError: If the family has no such dropout.
     """
     head.configure(config)
-    if settings.get("dropout") is not None:
-        set_dropout(config, float(settings["dropout"]))
+    apply_dropout(config, settings)
     return config
 
 

@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from objectives.data.augmentation import SETTINGS
 from objectives.data.preparation import PreparedData, prepare_data
+from objectives.finetune.adapters import add_adapters, load_adapter
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
+from objectives.finetune.dropout import KINDS
 from objectives.finetune.loop import Loop, Progress
+from objectives.finetune.memory import checkpoint_gradients
 from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
 from objectives.finetune.precision import choose_precision
+from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.schedule import Plan, plan_run
 from objectives.finetune.session import Session, check_metric
@@ -60,6 +65,9 @@ class FineTuning:
             )
         if max_length <= tokenizer.num_special_tokens_to_add():
             raise UserError(f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more.")
+        for name in SETTINGS:
+            if not self._task.augments and _largest(name, training, space):
+                raise UserError(f"{name}: the rows of this task cannot be altered without their answers. Leave it 0.")
         # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
         guess = {"labels": ["0", "1"], "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}
         _largest_checkpoint(reference, self._task.head(guess), training, space)
@@ -113,9 +121,15 @@ class FineTuning:
             "total_steps": plan.total_steps,
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-            "checkpoint_bytes": checkpoint_bytes(course.model),
+            "checkpoint_bytes": checkpoint_bytes(course.model, str(request.settings["optimizer"])),
             "warnings": warnings,
         }
+
+    def find_learning_rate(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Run a range test of the learning rate; see :class:`sweep.ports.RateFinding`."""
+        request, warnings = _as_possible_here(request)
+        _, loop, _, _ = self._begin(request, rate_at)
+        return {**run_range_test(loop).as_json(), "warnings": warnings}
 
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation."""
@@ -190,21 +204,28 @@ class FineTuning:
                 raise ModelError(f"{model}: its classes {names} are not the data's {labels}. Evaluate on its own data.")
         return load_model(str(model), self._task.head(frame.data.meta), trust, trained=True)
 
-    def _begin(self, request: TrainRequest) -> tuple[TaskCourse, Loop, Plan, torch.device]:
+    def _begin(
+        self, request: TrainRequest, rate: Callable[[int], float] | None = None
+    ) -> tuple[TaskCourse, Loop, Plan, torch.device]:
         settings, seed = request.settings, request.assignment.seed
         device = choose_device(request.cpus, request.gpus)
         precision = choose_precision(str(settings["precision"]), device)
         frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split)
         head = self._task.head(frame.data.meta)
         torch.manual_seed(seed)
-        if request.assignment.start_from is None:
+        begins, has_adapters = request.assignment.start_from, settings["method"] != "full"
+        if begins is None or has_adapters:
             model = load_model(request.model, head, settings)
         else:
             # Its configuration has layers and dropout as the trial set them.
-            folder = str(model_folder(Path(request.assignment.start_from)))
             trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
-            model = load_model(folder, head, trust, trained=True)
+            model = load_model(str(model_folder(Path(begins))), head, trust, trained=True)
             freeze(model, settings["freeze"] or ())
+        add_adapters(model, settings)
+        if begins is not None and has_adapters:
+            load_adapter(Path(begins), model)
+        if settings["gradient_checkpointing"]:
+            checkpoint_gradients(model)
         course = TaskCourse(self._task, model.to(device), frame, seed)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,
@@ -214,7 +235,8 @@ class FineTuning:
             unit=request.fidelity_unit,
             evaluate_at=request.evaluate_at,
         )
-        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, request.micro_batch_split)
+        split = request.micro_batch_split
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split, rate)
         return course, loop, plan, device
 
 
@@ -232,14 +254,33 @@ def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:
 
 def _largest_checkpoint(reference: str, head: Head, training: Mapping[str, Any], space: Mapping[str, Any]) -> int:
     """Bytes of the largest checkpoint that any trial writes; each choice of layers and dropout is configured."""
+
+    def config() -> Any:
+        return load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
+
+    for kind in KINDS:
+        for dropout in _values(kind, training, space):
+            configured(config(), head, {kind: dropout})
     sizes = []
     for layers in _values("keep_layers", training, space):
-        for dropout in _values("dropout", training, space):
-            for parts in _values("freeze", training, space):
-                shape = {**training, "keep_layers": layers, "dropout": dropout, "freeze": parts}
-                config = load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
-                sizes.append(checkpoint_bytes(outline(configured(config, head, shape), head, shape)))
+        for parts in _values("freeze", training, space):
+            shape = {**training, "keep_layers": layers, "freeze": parts}
+            for adapters in _adapters(training, space):
+                model = outline(configured(config(), head, shape), head, shape)
+                add_adapters(model, adapters)
+                sizes += [checkpoint_bytes(model, name) for name in _values("optimizer", training, space)]
     return max(sizes)
+
+
+def _adapters(training: Mapping[str, Any], space: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings of adapters that are worth trying: the largest rank of each method and choice of targets."""
+    rank = _largest("lora_rank", training, space)
+    return [
+        {**training, "method": method, "lora_targets": targets, "lora_rank": rank}
+        for method in dict.fromkeys(_values("method", training, space))
+        for targets in dict.fromkeys(_values("lora_targets", training, space))
+        if method != "full" or targets == training["lora_targets"]
+    ]
 
 
 def _largest(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> Any:

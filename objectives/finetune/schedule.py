@@ -59,24 +59,41 @@ def plan_run(
     return Plan(steps_per_epoch=per_epoch, total_steps=total, unit=unit, evaluate_at=(*kept, total))
 
 
-def learning_rate_factor(step: int, total_steps: int, warmup: float, shape: str) -> float:
+def learning_rate_factor(
+    step: int, total_steps: int, warmup: float, shape: str, *, warmup_steps: int | None = None, cooldown: float = 0.2
+) -> float:
     """Share of the peak learning rate at which an optimizer step is taken.
 
     Args:
         step: 0-based step about to be taken.
         total_steps: Steps of the full run.
         warmup: Share of the steps with a linearly rising rate.
-        shape: ``linear`` falls to 0 at ``total_steps``; ``constant`` stays.
+        shape: ``linear`` falls to 0 at ``total_steps``, ``cosine`` by half a wave (Loshchilov and Hutter,
+            arXiv:1608.03983); ``constant`` stays; ``wsd`` stays, then falls linearly (warm-up, stable, decay: Hu et
+            al., arXiv:2404.06395).
+        warmup_steps: In the place of ``warmup``, unless None.
+        cooldown: Share of the steps in which ``wsd`` falls; the warm-up goes before.
 
     Returns:
         Above 0 (warm-up begins at its first step's share), at most 1.
     """
-    warm = math.ceil(warmup * total_steps - 1e-9)
+    warm = _steps_in(warmup, total_steps) if warmup_steps is None else warmup_steps
     if step < warm:
         return (step + 1) / warm
+    after = max(1, total_steps - warm)
+    left = (total_steps - step) / after
     if shape == "constant":
         return 1.0
-    return (total_steps - step) / max(1, total_steps - warm)
+    if shape == "cosine":
+        return (1 - math.cos(math.pi * left)) / 2
+    if shape == "wsd":
+        return min(1.0, (total_steps - step) / max(1, min(after, _steps_in(cooldown, total_steps))))
+    return left
+
+
+def _steps_in(share: float, total_steps: int) -> int:
+    # Rounding adds no step: 0.07 * 300 is 21.000000000000004.
+    return math.ceil(share * total_steps - 1e-9)
 
 
 def _first_step(steps: float) -> int:

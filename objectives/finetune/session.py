@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import torch
 
+from objectives.finetune.adapters import save_adapter
 from objectives.finetune.device import system_metrics
+from objectives.finetune.early_stopping import has_stalled
 from objectives.finetune.loop import Lesson, Loop
 from objectives.finetune.schedule import Plan
 from objectives.finetune.state import restore_state, save_model, save_state
@@ -96,6 +98,8 @@ class Session:
             yield from self._pausing(self._own(self._history[-1]))
         reported = self._history[-1].step if self._history else 0
         for point in (*(point for point in self._plan.evaluate_at if point < last), last):
+            if self._has_stalled:
+                return
             # The loop may be there already: the trial left within this evaluation.
             if reported < point and self._loop.step <= point:
                 self._loop.advance(point)
@@ -130,8 +134,11 @@ class Session:
         step = self._loop.step
         speed = self._loop.examples_per_second
         metrics = self._course.evaluate(self._loop.keep_alive)
+        train_loss = self._loop.take_loss()
+        if "loss" in metrics:
+            metrics["train_validation_gap"] = metrics["loss"] - train_loss
         metrics |= {
-            "train_loss": self._loop.take_loss(),
+            "train_loss": train_loss,
             "learning_rate": self._loop.learning_rate,
             "epoch": step / self._plan.steps_per_epoch,
             "examples_per_second": speed,
@@ -177,8 +184,14 @@ class Session:
 
         with committing(self._folder(step), meta, stands=stands) as folder:
             save_model(model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length)
+            save_adapter(folder, self._course.model, self._request.model)
             save_state(folder, self._loop, self._course.model)
         self._committed_step = step
+
+    @property
+    def _has_stalled(self) -> bool:
+        settings = self._request.settings
+        return has_stalled(self._history, self._request.metric, settings["patience"], float(settings["min_delta"]))
 
     @property
     def _wall_seconds(self) -> float:

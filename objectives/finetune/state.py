@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from objectives.finetune.adapters import plain_state
 from objectives.finetune.loop import Loop
+from objectives.finetune.optimizers import state_bytes
 from sweep.checkpoints import STATE_PREFIX
 from sweep.errors import CheckpointError
 
 _OPTIMIZER = "optimizer.safetensors"
 _RANDOM = "state.safetensors"
 _POSITION = "state.json"
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save_model(folder: Path, model: Any, tokenizer: Path, max_length: int) -> None:
@@ -26,11 +28,11 @@ def save_model(folder: Path, model: Any, tokenizer: Path, max_length: int) -> No
 
     Args:
         folder: Where to write; made if missing.
-        model: A transformers model.
+        model: A transformers model; adapters are merged into the weights that are written.
         tokenizer: Folder of the tokenizer's files.
         max_length: Tokens the model was trained on; the tokenizer will truncate there.
     """
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=plain_state(model))
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -42,18 +44,19 @@ def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     """Write optimizer, random states and position into ``state/`` of a checkpoint."""
     folder = checkpoint / STATE_PREFIX
     folder.mkdir(parents=True)
-    moments = {
-        f"{name}.{moment}": loop.optimizer.state[parameter][moment].contiguous()
+    kept = {
+        f"{name}.{key}": value
         for name, parameter in model.named_parameters()
-        if parameter in loop.optimizer.state
-        for moment in _MOMENTS
+        for key, value in loop.optimizer.state.get(parameter, {}).items()
     }
-    save_file(moments, folder / _OPTIMIZER)
+    tensors = {name: value for name, value in kept.items() if isinstance(value, torch.Tensor)}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _OPTIMIZER)
     random = {"cpu": torch.get_rng_state()}
     if next(model.parameters()).device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state()
     save_file(random, folder / _RANDOM)
     position = {
+        "optimizer": {name: value for name, value in kept.items() if name not in tensors},
         "step": loop.step,
         "scaler": loop.scaler.state_dict(),
         "loss_sum": float(loop.loss_sum),
@@ -74,14 +77,10 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     """
     folder = checkpoint / STATE_PREFIX
     try:
-        moments = load_file(folder / _OPTIMIZER)
+        kept = load_file(folder / _OPTIMIZER)
         random = load_file(folder / _RANDOM)
         position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and f"{name}.step" in moments:
-                step, *means = (moments[f"{name}.{moment}"] for moment in _MOMENTS)
-                means = [mean.to(parameter.device) for mean in means]
-                loop.optimizer.state[parameter] = dict(zip(_MOMENTS, (step.to(parameter.device), *means), strict=True))
+        _restore_optimizer(loop.optimizer, model, {**kept, **position.get("optimizer", {})})
         loop.step = int(position["step"])
         loop.loss_sum = torch.tensor(float(position.get("loss_sum", 0.0)), dtype=torch.float64)
         loop.loss_steps, loop.rows = int(position.get("loss_steps", 0)), int(position.get("rows", 0))
@@ -97,8 +96,28 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
         ) from err
 
 
-def checkpoint_bytes(model: torch.nn.Module) -> int:
-    """Estimate of a resumable checkpoint: fp32 weights and two moments of each trainable parameter."""
-    weights = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return 4 * weights + 8 * trained
+def checkpoint_bytes(model: torch.nn.Module, optimizer: str = "adamw") -> int:
+    """Estimate of a resumable checkpoint: fp32 weights, and what the optimizer keeps of each trainable parameter."""
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    return weights + state_bytes(optimizer, (p for p in model.parameters() if p.requires_grad))
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, kept: Mapping[str, Any]) -> None:
+    """Give an optimizer what was kept of its parameters, by ``parameter.key``.
+
+    Raises:
+        KeyError: If a parameter is not trained by it.
+        ValueError: If what is kept of it has another size.
+    """
+    parameters = dict(model.named_parameters())
+    number = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in kept.items():
+        owner, _, key = name.rpartition(".")
+        parameter = parameters[owner]
+        whole = isinstance(value, torch.Tensor) and value.ndim == parameter.ndim
+        if whole and any(a not in (b, 1) for a, b in zip(value.shape, parameter.shape, strict=True)):
+            raise ValueError(f"{name} has the shape {tuple(value.shape)}, {owner} {tuple(parameter.shape)}")
+        state.setdefault(number[parameter], {})[key] = value
+    # It knows which of them belong on the parameter's device.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

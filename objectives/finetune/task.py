@@ -63,7 +63,12 @@ class Task(DataTask, Protocol):
 
     It holds no state: the same object serves every trial, and what it draws at random while training comes from
     torch's global generator, whose state is in every checkpoint.
+
+    Attributes:
+        augments: Whether tokens of a training row may be left out, swapped or masked: its answer stays right.
     """
+
+    augments: bool = False
 
     def head(self, known: Mapping[str, Any]) -> Head:
         """The model's class and configuration.

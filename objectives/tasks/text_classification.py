@@ -37,6 +37,7 @@ class Classification(Task):
     """The class of a text, or of two texts together."""
 
     columns = COLUMNS
+    augments = True
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Texts with names of classes."""

@@ -18,6 +18,7 @@ from sweep.cli import (
     gc,
     init,
     list_studies,
+    lr_find,
     promote,
     report,
     resume,
@@ -49,6 +50,7 @@ _RESULTS = "See and use results"
 
 app.command("init", rich_help_panel=_STUDIES)(init.init)
 app.command("check", rich_help_panel=_STUDIES)(check.check)
+app.command("lr-find", rich_help_panel=_STUDIES)(lr_find.lr_find)
 app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)
 app.command("watch", rich_help_panel=_STUDIES)(watch.watch)

@@ -12,7 +12,7 @@ from sweep.spec.problems import nearest
 from sweep.spec.tasks import sheet_of
 
 RANGE_KEYS = ("low", "high", "log", "step", "choices")
-OUTSIDE_YAML = frozenset({"extra", "space", "references", "columns"})  # fields that are no keys
+OUTSIDE_YAML = frozenset({"extra", "space", "finds_rate", "references", "columns"})  # fields that are no keys
 NOT_SEARCHED = frozenset({"evaluate_every"})
 SHORTHANDS = {
     "objective.data": "source",

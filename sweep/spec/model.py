@@ -29,7 +29,7 @@ from sweep.spec.sections import (
     TrackingSpec,
     TrainingSpec,
 )
-from sweep.spec.space import Choices, Distribution, bounds, top, within
+from sweep.spec.space import Choices, Distribution, FloatRange, bounds, top, within
 
 __all__ = [
     "BudgetSpec",
@@ -48,7 +48,17 @@ __all__ = [
     "TrainingSpec",
 ]
 
-DEFAULT_DROPOUT = 0.1
+ADAPTER_RATE = 5e-4
+"""Of adapters, where the spec says none: about ten times that of full fine-tuning (Hu et al., arXiv:2106.09685)."""
+
+_UNSET: Mapping[str, HyperparameterValue] = {
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "classifier_dropout": 0.1,
+    "layer_drop": 0.0,
+    "warmup_steps": 0,
+}
+"""What null comes nearest to, where that is not the top of a range."""
 
 
 class StudySpec(Part):
@@ -88,6 +98,8 @@ class StudySpec(Part):
         filled: dict[str, Any] = {}
         if training.epochs is None and training.steps is None and "steps" not in search.space:
             filled["epochs"] = fidelity.DEFAULT_EPOCHS
+        if training.method != "full" and "learning_rate" not in training.model_fields_set:
+            filled["learning_rate"] = ADAPTER_RATE
         for name, distribution in search.space.items():
             if name in TrainingSpec.model_fields and not _is_written(training, name, distribution):
                 usual = filled.get(name, getattr(training, name))
@@ -151,6 +163,12 @@ class StudySpec(Part):
             for name, distribution in self.search.space.items()
         }
 
+    def with_rates(self, low: float, high: float) -> StudySpec:
+        """This spec with a range of learning rates that was found for it."""
+        space = {**self.search.space, "learning_rate": FloatRange(low=low, high=high, log=True)}
+        search = self.search.model_copy(update={"space": space, "finds_rate": False})
+        return self.model_copy(update={"search": search})
+
     def settings(
         self, hyperparameters: Mapping[str, HyperparameterValue], *, as_written: bool = False
     ) -> dict[str, Any]:
@@ -210,7 +228,7 @@ def _as_written(distribution: Distribution, value: HyperparameterValue) -> Hyper
 def _default(name: str, value: HyperparameterValue, distribution: Distribution) -> HyperparameterValue:
     if value is not None or isinstance(distribution, Choices):
         return value
-    if name == "dropout":
-        return DEFAULT_DROPOUT
+    if name in _UNSET:
+        return _UNSET[name]
     # Nothing set means all rows, the whole run, no clipping: the top comes nearest.
     return distribution.high

@@ -17,7 +17,7 @@ from sweep.spec.keys import NOT_SEARCHED, OUTSIDE_YAML, RANGE_KEYS, SHORTHANDS, 
 from sweep.spec.model import DataSpec, SearchSpec, StudySpec, TrainingSpec
 from sweep.spec.problems import BrokenRule, Place, Problems, shortened
 from sweep.spec.source import Items, Node, Scalar, Table, shown
-from sweep.spec.space import Distribution
+from sweep.spec.space import AUTO, WIDEST_RATES, Distribution
 from sweep.spec.tasks import sheet_of
 from sweep.spec.values import Shape, shape_of
 
@@ -132,7 +132,11 @@ class Reader:
         if part is SearchSpec:
             found["space"] = {}
             for key, node in others.items():
-                self._hyperparameter(found["space"], key, node, [*fields, *searchable(), *self._settings])
+                if key == "learning_rate" and isinstance(node, Scalar) and node.text == AUTO:
+                    self.nodes[f"search.{key}"] = node
+                    found["space"][key], found["finds_rate"] = WIDEST_RATES, True
+                else:
+                    self._hyperparameter(found["space"], key, node, [*fields, *searchable(), *self._settings])
             return
         for key, node in others.items():
             below = f"{path}.{shortened(key)}" if path else shortened(key)

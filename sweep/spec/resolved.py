@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from sweep.spec.references import with_references
-from sweep.spec.space import Choices, listed
+from sweep.spec.space import AUTO, Choices, listed
 from sweep.spec.values import is_plain
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ def plain_training(training: TrainingSpec) -> dict[str, Any]:
 
 def resolved(spec: StudySpec) -> dict[str, Any]:
     """A spec in the shape of its YAML, every default filled in, JSON-able; ``${NAME}`` stays as written."""
-    space = {
+    space: dict[str, Any] = {
         name: {"choices": listed(distribution.values)} if isinstance(distribution, Choices) else asdict(distribution)
         for name, distribution in spec.search.space.items()
     }
+    if spec.search.finds_rate:
+        space["learning_rate"] = AUTO
     data = plain_data(spec.objective.data)
     if spec.objective.data.validation:
         del data["validation_fraction"]  # splits nothing

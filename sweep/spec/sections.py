@@ -73,8 +73,30 @@ class TrainingSpec(Part):
         train_rows: Rows to train on, drawn by the split seed, stratified; None takes all.
         precision: ``auto`` is bf16 where CPU or GPU has it in hardware, else fp32.
         dropout: Set by the model's own config fields; None leaves the model's values.
+        attention_dropout: Likewise, of the attention alone; goes before ``dropout``.
+        classifier_dropout: Likewise, before the classification head.
+        layer_drop: Share of the layers that a step leaves out, where the family can.
+        optimizer: Each has rates of its own: ``adafactor``'s are shares of each weight's size (1e-3), ``lion``'s a
+            third to a tenth of ``adamw``'s, ``sgd``'s (momentum 0.9) a hundred times as large.
+        layer_decay: Share of the learning rate that each layer has of the one above it; 1 gives all the same.
         warmup: Share of the steps with rising learning rate, in [0, 1).
+        warmup_steps: Steps with rising learning rate, in the place of ``warmup``.
+        schedule: After the warm-up: ``linear`` and ``cosine`` fall to 0, ``constant`` stays, ``wsd`` stays and then
+            falls to 0.
+        cooldown: Share of the steps in which ``wsd`` falls.
         gradient_clipping: Largest gradient norm; None does not clip.
+        augment_delete: Share of the tokens that are left out of a training row, anew in each epoch.
+        augment_swap: Likewise, that change places with another one.
+        augment_mask: Likewise, that become the tokenizer's mask.
+        method: ``full``, or adapters by peft, with a learning rate about ten times as high: ``lora`` or ``dora``.
+        lora_rank: Rank of the adapters.
+        lora_alpha: Their weight is ``lora_alpha / lora_rank``.
+        lora_targets: Linear maps of the layers that get one: those of the ``attention``, or ``all``.
+        lora_dropout: Before the adapters.
+        gradient_checkpointing: Less memory for more time.
+        compile: Whether ``torch.compile`` compiles the training pass; needs a C++ compiler on the CPU.
+        patience: Evaluations without a better metric after which a trial is complete; None trains to the end.
+        min_delta: What is no more than this better counts as no better.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
         extra: Settings of a task, or of a user's own objective; beside the others in YAML.
     """
@@ -91,11 +113,30 @@ class TrainingSpec(Part):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     learning_rate: float = Field(default=5e-5, gt=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    attention_dropout: float | None = Field(default=None, ge=0, lt=1)
+    classifier_dropout: float | None = Field(default=None, ge=0, lt=1)
+    layer_drop: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
+    optimizer: Literal["adamw", "adafactor", "sgd", "lion"] = "adamw"
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    schedule: Literal["linear", "constant"] = "linear"
+    warmup_steps: int | None = Field(default=None, ge=0)
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    cooldown: float = Field(default=0.2, gt=0, le=1)
     gradient_clipping: float | None = Field(default=1.0, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment_delete: float = Field(default=0.0, ge=0, lt=1)
+    augment_swap: float = Field(default=0.0, ge=0, lt=1)
+    augment_mask: float = Field(default=0.0, ge=0, lt=1)
+    method: Literal["full", "lora", "dora"] = "full"
+    lora_rank: int = Field(default=8, ge=1)
+    lora_alpha: float = Field(default=16.0, gt=0)
+    lora_targets: Literal["attention", "all"] = "attention"
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    patience: int | None = Field(default=None, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
     evaluate_every: float | None = Field(default=None, gt=0)
     extra: Mapping[str, HyperparameterValue] = Field(default_factory=dict)
 
@@ -146,9 +187,15 @@ class PrunerSpec(Part):
 
 
 class SearchSpec(Part):
-    """The search space and the way through it."""
+    """The search space and the way through it.
+
+    Attributes:
+        finds_rate: Whether the range of ``learning_rate`` is still to be found by a range test (``auto``); until then
+            it is the widest.
+    """
 
     space: Mapping[str, Distribution] = Field(default_factory=dict)
+    finds_rate: bool = False
     seed: _Seed = 0
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     pruner: PrunerSpec = Field(default_factory=PrunerSpec)

@@ -142,6 +142,12 @@ def choices_fault(values: tuple[HyperparameterValue, ...]) -> BrokenRule | None:
 
 Distribution = FloatRange | IntRange | Choices
 
+AUTO = "auto"
+"""In the place of a range of learning rates: a range test finds it when the study begins."""
+
+WIDEST_RATES = FloatRange(low=1e-6, high=1e-2, log=True)
+"""What stands for it until then."""
+
 
 def within(distribution: Distribution, value: HyperparameterValue) -> HyperparameterValue:
     """The value of the distribution that is nearest to ``value``; its first choice where there is no nearness."""

@@ -32,16 +32,35 @@ objective:
     train_rows: null                # train on so many rows only; null takes all
     precision: auto                 # bf16 where the hardware has it, else fp32; or fp32, bf16, fp16
     learning_rate: 5e-5             # highest learning rate
+    optimizer: adamw                # or lion (a fifth of its rate), adafactor (1e-3), sgd (1e-2)
+    layer_decay: 1.0                # 0.9: each layer has nine tenths of the rate of the one above
     dropout: null                   # null leaves the model's own
+    attention_dropout: null         # likewise, of the attention alone; goes before dropout
+    classifier_dropout: null        # likewise, before the head
+    layer_drop: null                # share of the layers that a step leaves out, where the family can
     weight_decay: 0.01              # on weights, not on biases and norms
     warmup: 0.1                     # share of the steps with rising learning rate
-    schedule: linear                # after the warm-up: linear to 0, or constant
+    warmup_steps: null              # in its place: so many steps
+    schedule: linear                # after the warm-up: linear or cosine to 0, constant, wsd
+    cooldown: 0.2                   # last share of the steps, in which wsd falls to 0
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
+    augment_delete: 0.0             # share of the tokens left out of training rows, anew in each epoch
+    augment_swap: 0.0               # likewise, that change places
+    augment_mask: 0.0               # likewise, that become the mask
+    method: full                    # or lora, dora: adapters; their rates are about ten times as high
+    lora_rank: 8                    # of the adapters
+    lora_alpha: 16                  # their weight is lora_alpha / lora_rank
+    lora_targets: attention         # linear maps that get one; or all
+    lora_dropout: 0.0               # before the adapters
+    gradient_checkpointing: false   # true takes less memory and more time
+    compile: false                  # true compiles the training pass by torch.compile
+    patience: null                  # evaluations without a better metric, after which a trial is complete
+    min_delta: 0.0                  # what is no more than this better counts as no better
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]
-  learning_rate: 1e-5..1e-3 log
+  learning_rate: 1e-5..1e-3 log     # or auto: a range test finds the range when the study begins
   dropout: 0..0.4
   weight_decay: 1e-4..0.3 log
   seed: 0                           # same seed, same study

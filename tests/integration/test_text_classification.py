@@ -109,6 +109,9 @@ def test_same_seed_gives_the_same_trial_and_another_seed_another(request_: Train
         {},
         {"freeze": ("embeddings",), "label_smoothing": 0.1, "schedule": "constant"},
         {"precision": "bf16", "gradient_clipping": None, "accumulation": 1},
+        {"optimizer": "adafactor", "schedule": "cosine", "layer_decay": 0.8},
+        {"optimizer": "lion", "schedule": "wsd", "learning_rate": 1e-3, "warmup_steps": 3},
+        {"optimizer": "sgd", "learning_rate": 0.1, "augment_delete": 0.2, "augment_swap": 0.2, "augment_mask": 0.2},
     ],
 )
 @pytest.mark.parametrize("stopped_after", [1, 3])
@@ -130,6 +133,27 @@ def test_resumed_training_is_bit_identical(
     assert after[1].wall_seconds > before[-1].wall_seconds
     history = read_manifest(Path(str(after[-1].checkpoint))).meta["history"]
     assert [entry["step"] for entry in history] == [r.step for r in whole]
+
+
+def test_a_trial_that_gets_no_better_ends_its_reports_early_and_stays_ended_when_it_is_resumed(
+    request_: TrainRequest,
+) -> None:
+    upwards = MetricRule(name="learning_rate", direction="maximize")  # falls after the warm-up
+    patient = dataclasses.replace(_with(request_, patience=2), metric=upwards)
+    reports = _train(patient)
+    assert [report.step for report in reports] == [2, 4, 8]
+    assert [report.fidelity for report in reports] == [0.25, 0.5, 1.0]
+    assert upwards.chosen(reports) is reports[0]
+    again = _train(_starting(patient, attempt=2, start_from=reports[-1].checkpoint))
+    assert [report.step for report in again] == [8]
+    before = _train(_starting(patient, attempt=2, start_from=reports[1].checkpoint))
+    assert [report.step for report in before] == [4, 8]
+
+
+def test_the_gap_between_validation_and_training_loss_is_recorded(request_: TrainRequest) -> None:
+    for report in _train(_with(request_, epochs=1.0)):
+        metrics = report.metrics
+        assert metrics["train_validation_gap"] == metrics["loss"] - metrics["train_loss"]
 
 
 def test_drawing_random_numbers_between_reports_changes_nothing(request_: TrainRequest) -> None:
@@ -212,6 +236,29 @@ def test_files_to_show_are_there_when_the_process_dies_right_after_a_commit(
     [report] = _train(_starting(last_wins, start_from=str(committed), until_step=2))
     matrix = json.loads((Path(request_.artifacts) / "confusion_matrix.json").read_text())["matrix"]
     assert sum(matrix[i][i] for i in range(3)) / sum(map(sum, matrix)) == report.metrics["accuracy"]
+
+
+def test_dropout_by_kind_is_in_the_saved_configuration(request_: TrainRequest) -> None:
+    report = next(TextClassification().train(_with(request_, classifier_dropout=0.4, attention_dropout=0.3)))
+    config = json.loads((model_folder(Path(str(report.checkpoint))) / "config.json").read_text())
+    assert (config["classifier_dropout"], config["attention_probs_dropout_prob"]) == (0.4, 0.3)
+    assert config["hidden_dropout_prob"] == 0.2
+
+
+def test_augmentation_alters_training_rows_alone(request_: TrainRequest) -> None:
+    still = _with(request_, dropout=0.0, learning_rate=1e-12)
+    plain = _train(_with(still, "-plain"))[0]
+    altered = _train(_with(still, "-altered", augment_delete=0.3, augment_mask=0.3))[0]
+    assert altered.metrics["train_loss"] != plain.metrics["train_loss"]
+    assert altered.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-5)
+
+
+def test_a_kind_of_dropout_that_the_family_lacks_is_refused_before_the_study(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    searched = {**settings, "space": {"layer_drop": {"low": 0.0, "high": 0.2}}}
+    with pytest.raises(ModelError, match=r"layer_drop: the family 'bert' has none; .*whisper have"):
+        TextClassification().prepare(searched, tmp_path)
 
 
 def test_dropout_takes_effect_before_and_after_the_first_evaluation(request_: TrainRequest) -> None:

@@ -29,11 +29,30 @@ objective:
     precision: fp32
     learning_rate: 1e-3
     dropout: null
+    attention_dropout: null
+    classifier_dropout: null
+    layer_drop: null
     weight_decay: 0.01
     warmup: 0.1
+    warmup_steps: null
     schedule: linear
+    cooldown: 0.2
+    optimizer: adamw
+    layer_decay: 1.0
     gradient_clipping: 1.0
     label_smoothing: 0.0
+    augment_delete: 0.0
+    augment_swap: 0.0
+    augment_mask: 0.0
+    method: full
+    lora_rank: 8
+    lora_alpha: 16
+    lora_targets: attention
+    lora_dropout: 0.0
+    gradient_checkpointing: false
+    compile: false
+    patience: null
+    min_delta: 0.0
     evaluate_every: null
 search:
   learning_rate: 1e-5..3e-3 log
@@ -115,7 +134,7 @@ RANGES = [
 ]  # fmt: skip
 WORDS = [
     "accuracy", "loss", "macro_f1", "minimize", "maximize", "best", "last", "tpe", "gp", "random", "median", "none",
-    "constant", "linear", "bf16", "fp16", "auto", "nothing", "bad", "embeddings", "[embeddings]", "[embeddings, embeddings]",
+    "constant", "linear", "cosine", "wsd", "lion", "sgd", "adafactor", "bf16", "fp16", "auto", "nothing", "bad", "embeddings", "[embeddings]", "[embeddings, embeddings]",
     "[0]", "[1]", "[0, 1]", "[1, 0]", "[0, 0]", "[-1]", "[5]", "[0, 9223372036854775807]", "bundled:tweets", "bundled:minilm-l6",
     "bundled:", "models:/", "models:/m@a", "models:/m/1", "models:/../x@y", "owner/name", "owner/name/x", "train.jsonl",
     "package.module:Class", "os:system", "..:x", "text", "label", "absent",

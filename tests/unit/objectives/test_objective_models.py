@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import (
     ModernBertConfig,
 )
 
-from objectives.finetune.dropout import FIELDS, set_dropout
+from objectives.finetune.dropout import FIELDS, KINDS, apply_dropout, fields_of, set_dropout
 from objectives.finetune.layers import keep_layers
 from objectives.finetune.models import Head, load_config, load_model, load_tokenizer, locate_model, outline
 from objectives.finetune.precision import choose_precision
@@ -71,7 +72,34 @@ def _logits(model: Any) -> torch.Tensor:
 def test_dropout_sets_every_field_of_the_family(family: str) -> None:
     config = AutoConfig.for_model(family)
     set_dropout(config, 0.25)
-    assert [getattr(config, name) for name in FIELDS[family]] == [0.25] * len(FIELDS[family])
+    assert [getattr(config, name) for name in fields_of(family, "dropout")] == [0.25] * len(_dropouts(family))
+
+
+@pytest.mark.parametrize("family", sorted(FIELDS))
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_one_kind_of_dropout_leaves_the_others(family: str, kind: str) -> None:
+    config = AutoConfig.for_model(family)
+    before = {name: getattr(config, name) for name in _dropouts(family)}
+    own = fields_of(family, kind)
+    if not own:
+        with pytest.raises(ModelError, match=rf"{kind}: the family '{family}' has none; .* have\. Leave"):
+            set_dropout(config, 0.25, kind)
+        return
+    set_dropout(config, 0.25, kind)
+    assert {name: getattr(config, name) for name in before} == before | dict.fromkeys(set(own) & set(before), 0.25)
+    assert [getattr(config, name) for name in own] == [0.25] * len(own)
+
+
+def test_a_kind_of_dropout_goes_before_dropout_for_all() -> None:
+    config = AutoConfig.for_model("bert")
+    apply_dropout(config, {"classifier_dropout": 0.5, "dropout": 0.2, "attention_dropout": 0.0, "layer_drop": None})
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.0)
+    assert config.classifier_dropout == 0.5
+
+
+def _dropouts(family: str) -> tuple[str, ...]:
+    fields = FIELDS[family]
+    return (*fields.hidden, *fields.attention, *fields.classifier)
 
 
 @pytest.mark.parametrize("family", sorted(STACKS))
@@ -88,7 +116,7 @@ def test_dropout_reaches_the_training_forward_pass(family: str) -> None:
 
 
 def test_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"'bloom' are unknown; known are albert, bert"):
+    with pytest.raises(ModelError, match=r"'bloom' are unknown; known are albert, bart, bert"):
         set_dropout(AutoConfig.for_model("bloom"), 0.1)
 
 
@@ -176,6 +204,37 @@ def test_biases_and_normalisation_do_not_decay() -> None:
     assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decaying["params"])
     assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in other["params"])
     assert len(decaying["params"]) + len(other["params"]) == len(names)
+
+
+HEADS = ("classifier", "pre_classifier", "pooler", "head", "score", "final_norm", "ln_f", "model.norm")
+
+
+@pytest.mark.parametrize("family", sorted(STACKS))
+def test_each_layer_has_a_share_of_the_rate_of_the_one_above_it(family: str) -> None:
+    model = AutoModelForSequenceClassification.from_config(STACKS[family]())
+    share = {id(p): group["share"] for group in decay_groups(model, 0.1, 0.5) for p in group["params"]}
+    assert len(share) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        layer = re.search(r"[.](\d)[.]", name)
+        if layer is not None:
+            assert share[id(parameter)] == 0.5 ** (4 - int(layer[1])), name
+        else:
+            is_head = any(part in name for part in HEADS)
+            assert share[id(parameter)] == (1.0 if is_head else 0.5**5), name
+
+
+def test_a_decoder_learns_faster_than_its_encoder() -> None:
+    config = AutoConfig.for_model("t5", d_model=16, d_ff=24, num_layers=2, num_heads=2, d_kv=8, vocab_size=40)
+    model = AutoModelForSequenceClassification.from_config(config)
+    share = {id(p): group["share"] for group in decay_groups(model, 0.1, 0.5) for p in group["params"]}
+    stacks = (*model.transformer.encoder.block, *model.transformer.decoder.block)
+    assert [{share[id(p)] for p in block.parameters()} for block in stacks] == [{0.5**n} for n in (4, 3, 2, 1)]
+    assert share[id(model.transformer.shared.weight)] == 0.5**5
+
+
+def test_layer_decay_of_a_model_without_layers_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"layer_decay: 0.9, but the layers of Linear are not found"):
+        decay_groups(torch.nn.Linear(1, 1), 0.1, 0.9)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,13 +87,42 @@ def test_a_reported_fidelity_never_falls_short_of_its_rung(denominator: int, bat
     assert plan.fidelity(plan.evaluate_at[0]) >= rung - 1e-6
 
 
-@given(st.integers(1, 200), st.floats(0, 0.9), st.sampled_from(["linear", "constant"]))
-def test_learning_rate_rises_then_falls_and_is_never_zero(total: int, warmup: float, shape: str) -> None:
-    factors = [learning_rate_factor(step, total, warmup, shape) for step in range(total)]
+SHAPES = st.sampled_from(["linear", "cosine", "constant", "wsd"])
+
+
+@given(st.integers(1, 200), st.floats(0, 0.9), SHAPES, st.none() | st.integers(0, 250), st.floats(0.01, 1))
+def test_learning_rate_rises_then_falls_and_is_never_zero(
+    total: int, warmup: float, shape: str, warmup_steps: int | None, cooldown: float
+) -> None:
+    factors = [
+        learning_rate_factor(step, total, warmup, shape, warmup_steps=warmup_steps, cooldown=cooldown)
+        for step in range(total)
+    ]
     peak = factors.index(max(factors))
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[: peak + 1] == sorted(factors[: peak + 1])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def _factors(shape: str, **settings: Any) -> list[float]:
+    return [learning_rate_factor(step, 8, 0.25, shape, **settings) for step in range(8)]
+
+
+def test_schedules_take_their_shapes_after_the_warm_up() -> None:
+    assert _factors("constant") == [0.5, *[1.0] * 7]
+    assert _factors("linear") == pytest.approx([0.5, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    cosine = _factors("cosine")
+    assert cosine[:3] == pytest.approx([0.5, 1, 1])
+    assert cosine[5] == pytest.approx(0.5)  # half of the way down at half of the time
+    assert cosine[3] > 5 / 6
+    assert cosine[7] < 1 / 6
+    assert _factors("wsd", cooldown=0.25) == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.5])
+    assert _factors("wsd", cooldown=0.5) == pytest.approx([0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
+def test_a_warm_up_in_steps_takes_the_place_of_its_share() -> None:
+    assert _factors("constant", warmup_steps=4) == [0.25, 0.5, 0.75, *[1.0] * 5]
+    assert _factors("constant", warmup_steps=0) == [1.0] * 8
 
 
 def test_rounding_adds_no_step_to_the_warm_up() -> None:

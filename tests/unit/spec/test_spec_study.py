@@ -190,6 +190,11 @@ def test_searched_length_tells_unit_and_top() -> None:
         ("keep_layers: [[0, 1], [0, 2, 5]]", "", (0, 1)),
         ("train_rows: 100..1000", "", 1000),
         ("schedule: [constant, linear]", "", "linear"),
+        ("warmup_steps: 0..50", "", 0),
+        ("attention_dropout: 0..0.5", "", 0.1),
+        ("layer_drop: 0..0.5", "", 0.0),
+        ("patience: 1..5", "", 5),
+        ("learning_rate: 1e-5..1e-2 log", "method: lora", 5e-4),
     ],
 )
 def test_trial_0_takes_the_nearest_to_the_training_value(search: str, training: str, default: object) -> None:
@@ -389,8 +394,21 @@ def test_the_template_runs_as_written_and_names_every_key(tmp_path: Path) -> Non
     assert set(resolved["objective"]["training"]) - set(written["objective"]["training"]) == {"steps"}
     for key in resolved["objective"]["data"]:
         assert f" {key}: " in template()
-    assert len(template().splitlines()) < 90
+    assert len(template().splitlines()) < 130
     assert max(map(len, template().splitlines())) <= 110
+
+
+def test_a_range_of_rates_that_is_to_be_found_stands_in_the_spec_until_it_is() -> None:
+    spec = small("learning_rate: auto", "")
+    assert spec.search.finds_rate
+    assert spec.resolved()["search"]["learning_rate"] == "auto"
+    assert spec_from_resolved(spec.resolved()) == spec
+    assert spec.defaults() == {"learning_rate": 5e-5}
+    found = spec.with_rates(2e-5, 8e-4)
+    assert found.search.space == {"learning_rate": FloatRange(low=2e-5, high=8e-4, log=True)}
+    assert not found.search.finds_rate
+    assert found.resolved()["search"]["learning_rate"] == {"low": 2e-5, "high": 8e-4, "log": True, "step": None}
+    assert spec_from_resolved(found.resolved()) == found
 
 
 @pytest.mark.parametrize("train", ["rows.csv", "my rows: #1.csv", "null.csv", 'it"s.tsv', "{a}.csv", "ü.jsonl"])

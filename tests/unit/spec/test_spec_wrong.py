@@ -301,13 +301,19 @@ WRONG = [
     Wrong(RATE, "batch_size: [8, 1_6, 16]", "8: search.batch_size=[8, 1_6, 16] holds 16 twice. Remove one."),
     Wrong(
         RATE,
-        "schedule: [linear, cosine]",
-        "8: search.schedule[1]=cosine is not one of linear, constant. Use one of them.",
+        "schedule: [linear, polynomial]",
+        "8: search.schedule[1]=polynomial is not one of linear, cosine, constant, wsd. Use one of them.",
+    ),
+    Wrong(
+        RATE,
+        "dropout: auto",
+        "8: search.dropout=auto is one fixed value. Write low..high or [a, b], or move it to objective.training.",
     ),
     Wrong(
         RATE,
         "schedule: 1..2",
-        "8: search.schedule=1..2 is a range, where only choices make sense. Write choices, such as [linear, constant].",
+        "8: search.schedule=1..2 is a range, where only choices make sense. "
+        "Write choices, such as [linear, cosine, constant, wsd].",
     ),
     Wrong(
         RATE,
