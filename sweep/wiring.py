@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sweep.base_model import base_model
 from sweep.checkpoints import FolderKeeper, intact
 from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
 from sweep.checkpoints.prepared import in_use
@@ -56,7 +57,7 @@ from sweep.study_files import (
     tracking_uri,
     write_facts,
 )
-from sweep.tracking import SpoolRecorder, resolve_model
+from sweep.tracking import SpoolRecorder
 
 if TYPE_CHECKING:
     from sweep.layout import StudyLayout
@@ -99,10 +100,8 @@ def warm_parent() -> Iterator[WarmParent]:
 
 def objective_settings(spec: StudySpec) -> dict[str, Any]:
     """The objective's settings, its model reference resolved to what the objective can load."""
-    settings = spec.objective_settings()
-    if spec.objective.model.startswith("models:/"):
-        settings["model"] = str(resolve_model(spec.objective.model, tracking_uri(spec)))
-    return settings
+    base = base_model(spec)
+    return {**spec.objective_settings(), "model": base.reference, "base_model": dict(base.origin)}
 
 
 def prepare(
@@ -117,7 +116,7 @@ def prepare(
         timeout_seconds=60 * spec.limits.preparation_minutes,
         stop=stop,
     )
-    return {**result, "model": settings["model"]}
+    return {**result, "model": settings["model"], "base_model": settings.get("base_model") or {}}
 
 
 def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignment], TrainRequest]:
@@ -315,7 +314,8 @@ def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
         return _prepare_and_check(spec, parent)
     if intact(Path(began["folder"])):
         return began
-    data = prepare(spec, parent, {**spec.objective_settings(), "model": began["model"]})
+    began_with = {"model": began["model"], "base_model": began.get("base_model")}
+    data = prepare(spec, parent, {**spec.objective_settings(), **began_with})
     if data["data_hash"] != began["data_hash"]:
         raise InvalidDataError(
             f"study {spec.study!r}: its data has changed since it began ({data['data_hash'][:12]} is not "
@@ -453,7 +453,7 @@ def _prepare_fresh(
     spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], seed_index: int, signals: StopSignals
 ) -> dict[str, Any]:
     """The study's data with training and validation rows drawn anew for a seed of the final."""
-    settings = {**spec.objective_settings(), "model": data["model"]}
+    settings = {**spec.objective_settings(), "model": data["model"], "base_model": data.get("base_model")}
     seed = confirmation_seed(spec.search.seed, seed_index)
     settings["data"] = {**settings["data"], "validation_seed": seed}
     return prepare(spec, parent, settings, stop=lambda: signals.requested() is not StopRequest.NONE)

@@ -49,7 +49,8 @@ def translation_scores(counts: Mapping[str, Any], language: str) -> dict[str, fl
 
 
 def _metrics(language: str) -> dict[str, Any]:
-    from sacrebleu.metrics import BLEU, CHRF  # type: ignore[import-untyped]
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     family = language.lower().replace("_", "-").split("-")[0]
     return {"chrf": CHRF(), "bleu": BLEU(tokenize=_TOKENIZERS.get(family, _OTHERS))}
