@@ -6,55 +6,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.data.masking import IGNORED, Masker
-from objectives.data.streams import TokenStream, masked_spans, predicted_spans, stream_of
+from objectives.data.streams import Offsets, block_offsets, documents_of, stream_parts
 
 END = 0
-DOCUMENTS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=6)
+DOCUMENTS = st.lists(st.lists(st.integers(1, 9), max_size=12), min_size=1, max_size=6)
 
 
-def _stream(documents: list[list[int]]) -> TokenStream:
-    return stream_of([(tokens, [True] * len(tokens)) for tokens in documents], END)
+def _stream(documents: list[list[int]]) -> tuple[np.ndarray, Offsets]:
+    parts = stream_parts(documents, END)
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])])
 
 
 def test_a_stream_has_a_separator_before_and_after_each_document() -> None:
-    stream = _stream([[5, 6], [7]])
-    assert stream.ids.tolist() == [END, 5, 6, END, 7, END]
-    assert stream.separators.tolist() == [0, 3, 5]
+    ids, offsets = _stream([[5, 6], [7]])
+    assert ids.tolist() == [END, 5, 6, END, 7, END]
+    assert offsets.tolist() == [0, 4, 6]
 
 
-@given(documents=DOCUMENTS, length=st.integers(2, 9), packed=st.booleans())
-def test_each_token_is_predicted_exactly_once_whatever_the_length_and_the_packing(
-    documents: list[list[int]], length: int, packed: bool
+@given(documents=DOCUMENTS, size=st.integers(1, 9), packed=st.booleans(), free=st.booleans())
+def test_each_token_and_separator_is_in_one_block_whatever_the_size_and_the_packing(
+    documents: list[list[int]], size: int, packed: bool, free: bool
 ) -> None:
-    stream = _stream(documents)
-    spans = predicted_spans(stream, length, packed=packed)
-    predicted = sorted(place for start, end in spans.tolist() for place in range(start + 1, end))
-    assert predicted == list(range(1, len(stream)))
-    assert all(2 <= end - start <= length for start, end in spans.tolist())
+    ids, offsets = _stream(documents)
+    blocks = block_offsets(offsets, size, packed=packed, separator_is_free=free)
+    assert (blocks[0], blocks[-1]) == (1, len(ids))
+    lengths = np.diff(blocks)
+    assert lengths.min() >= 1
+    assert (lengths - free * (ids[blocks[1:] - 1] == END)).max() <= size
 
 
-@given(documents=DOCUMENTS, length=st.integers(2, 9))
-def test_no_block_crosses_documents_unless_they_are_packed(documents: list[list[int]], length: int) -> None:
-    stream = _stream(documents)
-    for start, end in predicted_spans(stream, length, packed=False).tolist():
-        assert END not in stream.ids[start + 1 : end - 1]
-    for start, end in masked_spans(stream, length, packed=False).tolist():
-        assert END not in stream.ids[start:end]
+@given(documents=DOCUMENTS, size=st.integers(1, 9), free=st.booleans())
+def test_no_block_crosses_documents_unless_they_are_packed(documents: list[list[int]], size: int, free: bool) -> None:
+    ids, offsets = _stream(documents)
+    blocks = block_offsets(offsets, size, packed=False, separator_is_free=free)
+    for start, end in zip(blocks[:-1], blocks[1:], strict=True):
+        assert END not in ids[start : end - 1]
 
 
-@given(documents=DOCUMENTS, length=st.integers(1, 9), packed=st.booleans())
-def test_each_token_of_a_document_is_in_one_block_to_mask(
-    documents: list[list[int]], length: int, packed: bool
-) -> None:
-    stream = _stream(documents)
-    places = [place for a, b in masked_spans(stream, length, packed=packed).tolist() for place in range(a, b)]
-    assert len(set(places)) == len(places)
-    assert [stream.ids[p] for p in places if stream.ids[p] != END] == [token for d in documents for token in d]
+@given(documents=DOCUMENTS, size=st.integers(1, 9), packed=st.booleans())
+def test_the_document_of_each_block_is_known(documents: list[list[int]], size: int, packed: bool) -> None:
+    ids, offsets = _stream(documents)
+    blocks = block_offsets(offsets, size, packed=packed)
+    assert documents_of(offsets, blocks).tolist() == [int((ids[1:start] == END).sum()) for start in blocks[:-1]]
 
 
 def test_packed_blocks_are_full_but_for_the_last() -> None:
-    stream = _stream([[1] * 10, [2] * 10])
-    assert np.diff(predicted_spans(stream, 8, packed=True)).ravel().tolist() == [8, 8, 8, 2]
+    _, offsets = _stream([[1] * 10, [2] * 10])
+    assert np.diff(block_offsets(offsets, 8, packed=True)).tolist() == [8, 8, 6]
+    assert np.diff(block_offsets(offsets, 10, packed=False, separator_is_free=True)).tolist() == [11, 11]
 
 
 MASKER = Masker(mask_id=4, ordinary=np.arange(10, 100), special=frozenset(range(5)))
