@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,35 +15,89 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRows:
-    """Tokenised rows of a split, flat, as they lie on disk.
+class Ragged:
+    """Values of rows of different lengths, flat, as they lie on disk.
 
     Attributes:
-        ids: Token ids of all rows, one after another, int32.
-        offsets: Start of each row in ``ids`` and the end of the last, ``[rows + 1]``, int64.
-        labels: Class of each row, ``[rows]``, int64.
-        suffix: Special tokens at the end of each row; truncation keeps them.
+        values: Values of all rows, one after another.
+        offsets: Start of each row in ``values`` and the end of the last, ``[rows + 1]``, int64.
     """
 
-    ids: npt.NDArray[np.int32]
+    values: npt.NDArray[Any]
     offsets: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-    suffix: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Any], dtype: npt.DTypeLike) -> Ragged:
+        """Rows of values, each a sequence, laid one after another."""
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        values = np.concatenate([np.asarray(row, dtype=dtype) for row in rows]) if rows else np.empty(0, dtype)
+        return cls(values=values, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
+        return self.values[int(self.offsets[row]) : int(self.offsets[row + 1])]
+
+    def take(self, indices: Indices) -> Ragged:
+        """The rows at ``indices``, in that order."""
+        return Ragged.of([self[int(i)] for i in indices], self.values.dtype)
+
+
+Array = npt.NDArray[Any] | Ragged
+"""Values of rows: an array of one entry a row, or rows of different lengths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRows:
+    """Encoded rows of a split, flat, as they lie on disk.
+
+    Attributes:
+        ids: Token ids of all rows, one after another, int32; or what else a model reads, such as samples of sound.
+        offsets: Start of each row in ``ids`` and the end of the last, ``[rows + 1]``, int64.
+        labels: Right answers, as the task encodes them: a class of each row, ``[rows]``, int64; several,
+            ``[rows, classes]``; a class of each token or target tokens, ragged; or None.
+        suffix: Special tokens at the end of each row; truncation keeps them.
+        others: Further values of each row, by name.
+    """
+
+    ids: npt.NDArray[Any]
+    offsets: npt.NDArray[np.int64]
+    labels: Any
+    suffix: int
+    others: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     def lengths(self, max_length: int) -> Indices:
         """Tokens of each row after truncation, ``[rows]``."""
         return np.minimum(np.diff(self.offsets), max_length)
 
-    def tokens(self, row: int, max_length: int) -> npt.NDArray[np.int32]:
+    def tokens(self, row: int, max_length: int) -> npt.NDArray[Any]:
         """Token ids of a row, truncated to ``max_length`` with its special tokens kept."""
-        start, end = int(self.offsets[row]), int(self.offsets[row + 1])
-        if end - start <= max_length:
-            return self.ids[start:end]
-        kept = max_length - self.suffix
-        return np.concatenate([self.ids[start : start + kept], self.ids[end - self.suffix : end]])
+        return self.cut(self.ids[int(self.offsets[row]) : int(self.offsets[row + 1])], max_length)
+
+    def cut(self, values: npt.NDArray[Any], max_length: int) -> npt.NDArray[Any]:
+        """A row's values, one a token, truncated like its tokens."""
+        if len(values) <= max_length:
+            return values
+        return np.concatenate([values[: max_length - self.suffix], values[len(values) - self.suffix :]])
+
+    def take(self, indices: Indices) -> TokenRows:
+        """The rows at ``indices``, in that order."""
+        ids = Ragged(values=self.ids, offsets=self.offsets).take(indices)
+        return TokenRows(
+            ids=ids.values,
+            offsets=ids.offsets,
+            labels=None if self.labels is None else _taken(self.labels, indices),
+            suffix=self.suffix,
+            others={name: _taken(values, indices) for name, values in self.others.items()},
+        )
+
+
+def _taken(values: Array, indices: Indices) -> Array:
+    return values.take(indices) if isinstance(values, Ragged) else values[indices]
 
 
 def padded(
@@ -54,13 +109,15 @@ def padded(
         Two arrays ``[batch, longest]``, int64; the mask is 1 on tokens and 0 on padding.
     """
     tokens = [rows.tokens(int(i), max_length) for i in indices]
-    width = max(map(len, tokens))
-    ids = np.full((len(tokens), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(tokens), width), dtype=np.int64)
-    for line, values in enumerate(tokens):
-        ids[line, : len(values)] = values
-        mask[line, : len(values)] = 1
-    return ids, mask
+    return stacked(tokens, pad_id), stacked([np.ones(len(row), dtype=np.int64) for row in tokens], 0)
+
+
+def stacked(rows: Sequence[npt.NDArray[Any]], fill: int) -> npt.NDArray[np.int64]:
+    """Rows of whole numbers, filled up on the right to the longest: ``[rows, longest]``, int64."""
+    filled = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    for line, values in enumerate(rows):
+        filled[line, : len(values)] = values
+    return filled
 
 
 def epoch_batches(lengths: Indices, batch_size: int, seed: int, epoch: int) -> list[Indices]:

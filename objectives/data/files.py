@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import difflib
+import functools
 import io
 import json
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from objectives.data.rows import Rows, clean_rows, shown
+from objectives.data.rows import Rows, shown
 from sweep.errors import InvalidDataError
 
 Columns = dict[str, list[Any]]
+
+Parser = Callable[[Path, str], Columns]
+"""Makes columns, by the parts they play, of a file's path and text."""
+
 
 _LONGEST_FIELD = 2**31 - 1
 _MOST_COMPARED = 1000
@@ -24,25 +30,34 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHER_SEPARATORS = (";", "\t", "|", ",")
 
 
-def read_files(paths: Sequence[str], text: str, label: str) -> Rows:
+def read_files(
+    paths: Sequence[str],
+    names: Mapping[str, str],
+    clean: Callable[[Columns, str], Rows],
+    formats: Mapping[str, Parser] = MappingProxyType({}),
+) -> Rows:
     """Rows of one or more files, one after another.
 
     Args:
         paths: Files; the suffix tells the format.
-        text: Column of the text.
-        label: Column of the label.
+        names: Columns by the parts they play.
+        clean: Makes rows of the columns, by part, of a file.
+        formats: Further formats by suffix, or others for a suffix that is known: from text to columns by part.
 
     Raises:
         InvalidDataError: If a file cannot be read, lacks a column or has nothing to learn from.
     """
     found = []
     for path in map(Path, paths):
-        columns = _read(path, (text, label))
-        texts, labels = pick(columns, text, "text", str(path)), pick(columns, label, "label", str(path))
-        found.append(clean_rows(texts, labels, str(path)))
+        parse = formats.get(path.suffix.lower())
+        if parse is None:
+            columns = _read(path, list(names.values()), formats)
+            columns = {part: pick(columns, name, part, str(path)) for part, name in names.items()}
+        else:
+            columns = _guarded(path, functools.partial(_parsed, path, parse))
+        found.append(clean(columns, str(path)))
     return Rows(
-        texts=[text for rows in found for text in rows.texts],
-        labels=[label for rows in found for label in rows.labels],
+        columns={part: [value for rows in found for value in rows[part]] for part in found[0].columns},
         origin=", ".join(map(str, paths)),
         dropped=sum(rows.dropped for rows in found),
     )
@@ -67,7 +82,7 @@ def pick(columns: Columns, name: str, key: str, origin: str) -> list[Any]:
     )
 
 
-def _read(path: Path, wanted: Sequence[str]) -> Columns:
+def _read(path: Path, wanted: Sequence[str], formats: Mapping[str, Parser]) -> Columns:
     readers = {
         ".csv": lambda: _delimited(path, ","),
         ".tsv": lambda: _delimited(path, "\t"),
@@ -77,14 +92,23 @@ def _read(path: Path, wanted: Sequence[str]) -> Columns:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InvalidDataError(f"{path}: unknown format {path.suffix!r}. Use one of {', '.join(readers)}.")
+        known = ", ".join([*readers, *formats])
+        raise InvalidDataError(f"{path}: unknown format {path.suffix!r}. Use one of {known}.")
+    return _guarded(path, reader)
+
+
+def _parsed(path: Path, parse: Parser) -> Columns:
+    return parse(path, _decoded(path))
+
+
+def _guarded(path: Path, read: Callable[[], Columns]) -> Columns:
     try:
         check_regular(path)
-        columns = reader()
+        columns = read()
     except OSError as err:
         raise InvalidDataError(f"{path}: cannot be read ({err.strerror or err}). Check path and rights.") from err
     if not any(columns.values()):
-        raise InvalidDataError(f"{path}: no rows. Give a file with at least two rows of each class.")
+        raise InvalidDataError(f"{path}: no rows. Give a file that has some.")
     return columns
 
 
@@ -105,7 +129,7 @@ def check_regular(path: Path) -> None:
 def _decoded(path: Path) -> str:
     raw = path.read_bytes()
     if not raw.strip():
-        raise InvalidDataError(f"{path}: the file is empty. Give a file with at least two rows of each class.")
+        raise InvalidDataError(f"{path}: the file is empty. Give a file that has rows.")
     if raw.startswith(_GZIP):
         raise InvalidDataError(f"{path}: is compressed by gzip. Unpack it, for example `gzip -dc`.")
     if raw.startswith(_UTF_16) or b"\0" in raw:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from objectives.data.batching import TokenRows
-from objectives.data.rows import Rows, check_labels, label_names, shown
-from objectives.data.sources import Source, open_source
+from objectives.data.batching import Ragged, TokenRows
+from objectives.data.rows import Rows, shown
+from objectives.data.sources import Source, column_names, open_source
 from objectives.data.splits import split_off
+from objectives.data.task import DataTask, Encoded
 from sweep.checkpoints import committing, intact
 from sweep.errors import InvalidDataError
 
-FORMAT = 1
+FORMAT = 2
 TOKENIZER_FOLDER = "tokenizer"
-_CHUNK_ROWS = 1024
 _UNKNOWN_SHARE = 0.3
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
@@ -34,7 +34,7 @@ class PreparedData:
 
     Attributes:
         folder: Where it lies.
-        meta: What is known about it: labels, rows, digests, warnings.
+        meta: What is known about it: labels, rows, digests, warnings, and what else the task described.
     """
 
     folder: Path
@@ -68,8 +68,8 @@ class PreparedData:
         """Folder of the tokenizer."""
         return self.folder / TOKENIZER_FOLDER
 
-    def texts(self, split: str) -> Iterator[str]:
-        """The texts of a split, in the order of its rows.
+    def records(self, split: str) -> Iterator[dict[str, Any]]:
+        """The rows of a split as the task cleaned them, by part.
 
         Raises:
             InvalidDataError: If they cannot be read.
@@ -77,7 +77,7 @@ class PreparedData:
         file = self.folder / f"{split}.texts.jsonl"
         try:
             with file.open(encoding="utf-8", errors="surrogatepass") as stream:
-                yield from (json.loads(line)["text"] for line in stream)
+                yield from (json.loads(line) for line in stream)
         except (OSError, ValueError) as err:
             raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
 
@@ -91,16 +91,29 @@ class PreparedData:
             raise InvalidDataError(
                 f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}. Name one."
             )
-        parts = {
-            name: np.load(self.folder / f"{split}.{name}.npy", mmap_mode="r", allow_pickle=False) for name in _PARTS
+        others = {
+            name: self._array(f"{split}.{name}", is_ragged=is_ragged) for name, is_ragged in self.meta["arrays"].items()
         }
-        return TokenRows(**parts, suffix=int(self.meta["suffix"]))
+        ids = self._array(f"{split}.ids", is_ragged=True)
+        return TokenRows(
+            ids=ids.values,
+            offsets=ids.offsets,
+            labels=others.pop("labels", None),
+            suffix=int(self.meta["suffix"]),
+            others=others,
+        )
+
+    def _array(self, name: str, *, is_ragged: bool) -> Any:
+        values = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        if not is_ragged:
+            return values
+        offsets = np.load(self.folder / f"{name}.offsets.npy", mmap_mode="r", allow_pickle=False)
+        return Ragged(values=values, offsets=offsets)
 
 
-_PARTS = ("ids", "offsets", "labels")
-
-
-def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folder: Path) -> tuple[PreparedData, bool]:
+def prepare_data(
+    data: Mapping[str, Any], tokenizer: Any, max_length: int, folder: Path, task: DataTask
+) -> tuple[PreparedData, bool]:
     """Prepare data, or find it prepared.
 
     Args:
@@ -108,6 +121,7 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
         tokenizer: A transformers tokenizer with a padding token.
         max_length: Most tokens that any trial will use.
         folder: Where prepared data lies, one sub-folder for each key.
+        task: What it is prepared for.
 
     Returns:
         The data, and whether it had to be prepared.
@@ -118,8 +132,9 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
         files = {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
-    source = open_source(data)
-    chosen = {name: data[name] for name in ("text", "label", "validation_fraction", "test_fraction", "split_seed")}
+    source = open_source(data, task)
+    chosen = {name: data[name] for name in ("validation_fraction", "test_fraction", "split_seed")}
+    chosen |= {"task": type(task).__qualname__, **column_names(data, task.columns)}
     if "validation_seed" in data:
         chosen["validation_seed"] = data["validation_seed"]
     identity = {
@@ -133,15 +148,16 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
     target = folder / key
     if intact(target):
         return PreparedData.open(target), False
-    splits, warnings = _split(source, data)
-    labels = label_names(splits["train"])
-    check_labels(splits, labels)
+    splits, warnings = _split(source, data, task)
     meta: dict[str, Any] = {"identity": identity, "data_name": source.name, "data_hash": source.digest}
+    meta |= task.describe(splits)
     with _leaving_no_empty_folder(folder), committing(target, meta) as new:
         for name, content in files.items():
             (new / TOKENIZER_FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
             (new / TOKENIZER_FOLDER / name).write_bytes(content)
-        written = {name: _write_split(new, name, rows, labels, tokenizer, max_length) for name, rows in splits.items()}
+        written = {}
+        for name, rows in splits.items():
+            written[name] = _write_split(new, name, rows, task.encode(rows, tokenizer, max_length, meta), tokenizer)
         unknown = sum(w["unknown"] for w in written.values()) / max(1, sum(w["tokens"] for w in written.values()))
         if unknown >= _UNKNOWN_SHARE:
             warnings.append(
@@ -149,11 +165,11 @@ def prepare_data(data: Mapping[str, Any], tokenizer: Any, max_length: int, folde
                 "Choose a model of this language."
             )
         meta |= {
-            "labels": labels,
             "rows": {name: len(rows) for name, rows in splits.items()},
-            "classes": {n: {label: Counter(r.labels)[label] for label in labels} for n, r in splits.items()},
             "lengths": {name: w["lengths"] for name, w in written.items()},
             "unknown_share": unknown,
+            "arrays": written["train"]["arrays"],
+            "vocabulary": len(tokenizer),
             "suffix": _suffix(tokenizer),
             "pad_id": tokenizer.pad_token_id,
             "max_length": max_length,
@@ -176,14 +192,14 @@ def _leaving_no_empty_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], list[str]]:
+def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dict[str, Rows], list[str]]:
     splits = dict(source.read())
     warnings = [
-        f"{rows.origin}: {rows.dropped} rows with an empty text or label were left out."
+        f"{rows.origin}: {rows.dropped} rows with an empty {' or '.join(rows.columns)} were left out."
         for rows in splits.values()
         if rows.dropped
     ]
-    label_names(splits["train"])
+    task.describe({"train": splits["train"]})
     if "validation_seed" in data and "validation" in splits:
         raise InvalidDataError(
             f"{splits['validation'].origin}: the validation rows are given and cannot be drawn anew for each seed. "
@@ -201,9 +217,10 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
                 f"{train.origin}: {len(train)} rows are too few to split off {name}_fraction={fraction:g}. "
                 f"Give more rows, or a file for data.{name}."
             )
-        stay, off = split_off(train.labels, fraction, seed)
+        strata = task.strata(train)
+        stay, off = split_off([""] * len(train) if strata is None else strata, fraction, seed)
         splits |= {"train": train.take(stay), name: train.take(off)}
-        missing = sorted(set(train.labels) - set(splits[name].labels))
+        missing = sorted(set(strata) - {strata[i] for i in off}) if strata is not None else []
         if missing:
             warnings.append(
                 f"{len(missing)} rare classes have no {name} row, so their errors there go unseen: "
@@ -214,50 +231,56 @@ def _split(source: Source, data: Mapping[str, Any]) -> tuple[dict[str, Rows], li
             "data.validation_fraction: 0 and no validation rows: trials cannot be compared. "
             "Set validation_fraction to 0.1, or give data.validation."
         )
-    seen = set(splits["train"].texts)
+    seen = set(_keys(splits["train"], task))
     for name in ("validation", "test"):
-        double = sum(text in seen for text in splits[name].texts) if name in splits else 0
+        double = sum(key in seen for key in _keys(splits[name], task)) if name in splits else 0
         if double:
             warnings.append(f"{double} {name} rows have a text that is also a training text: scores will flatter.")
-    torn = _contradicted(splits.values())
+    torn = _contradicted(splits.values(), task)
     if torn:
-        warnings.append(f"{torn} texts come with more than one label: none of these answers can be right for all.")
+        answer = task.answer_columns[0]
+        warnings.append(f"{torn} texts come with more than one {answer}: none of these answers can be right for all.")
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
 
 
-def _contradicted(splits: Iterable[Rows]) -> int:
-    """Texts that stand in several rows, with different labels."""
+def _contradicted(splits: Iterable[Rows], task: DataTask) -> int:
+    """Texts that stand in several rows, with different answers."""
     first: dict[str, str] = {}
-    pairs = (pair for rows in splits for pair in zip(rows.texts, rows.labels, strict=True))
-    return len({text for text, label in pairs if first.setdefault(text, label) != label})
+    pairs = (pair for r in splits for pair in zip(_keys(r, task), _keys(r, task, answers=True), strict=True))
+    return len({key for key, answer in pairs if first.setdefault(key, answer) != answer})
 
 
-def _write_split(
-    folder: Path, split: str, rows: Rows, labels: Sequence[str], tokenizer: Any, max_length: int
-) -> dict[str, Any]:
-    number = {label: i for i, label in enumerate(labels)}
-    chunks: list[list[int]] = []
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        texts = list(rows.texts[start : start + _CHUNK_ROWS])
-        chunks += tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
-    lengths = np.array([len(chunk) for chunk in chunks], dtype=np.int64)
-    ids = np.concatenate([np.asarray(chunk, dtype=np.int32) for chunk in chunks])
-    if lengths.min() == 0:
+def _keys(rows: Rows, task: DataTask, *, answers: bool = False) -> Iterator[str]:
+    """What a model sees of each row, or the right answer, as one text."""
+    columns = [values for part, values in rows.columns.items() if (part in task.answer_columns) == answers]
+    for values in zip(*columns, strict=True) if columns else itertools.repeat((), len(rows)):
+        yield values[0] if len(values) == 1 and isinstance(values[0], str) else json.dumps(values)
+
+
+def _write_split(folder: Path, split: str, rows: Rows, encoded: Encoded, tokenizer: Any) -> dict[str, Any]:
+    inputs = Ragged.of(encoded.ids, encoded.dtype)
+    lengths = np.diff(inputs.offsets)
+    if not len(lengths) or lengths.min() == 0:
+        row = int(lengths.argmin()) if len(lengths) else 0
+        origin = int(encoded.others["row"][row]) if "row" in encoded.others else row
         raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {shown(rows.texts[int(lengths.argmin())])}. "
+            f"{rows.origin}: the tokenizer makes no token of {shown(next(iter(rows.columns.values()))[origin])}. "
             "Remove such rows."
         )
-    np.save(folder / f"{split}.ids.npy", ids)
-    np.save(folder / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    np.save(folder / f"{split}.labels.npy", np.array([number[label] for label in rows.labels], dtype=np.int64))
+    arrays = dict(encoded.others) if encoded.labels is None else {"labels": encoded.labels, **encoded.others}
+    for name, values in {"ids": inputs, **arrays}.items():
+        np.save(folder / f"{split}.{name}.npy", values.values if isinstance(values, Ragged) else values)
+        if isinstance(values, Ragged):
+            np.save(folder / f"{split}.{name}.offsets.npy", values.offsets)
     with (folder / f"{split}.texts.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as stream:
-        for text, label in zip(rows.texts, rows.labels, strict=True):
-            stream.write(json.dumps({"text": text, "label": label}) + "\n")
+        stream.writelines(json.dumps(record) + "\n" for record in rows.records())
+    # A tokenizer that ends texts with the unknown token knows everything.
     unknown = tokenizer.unk_token_id if tokenizer.unk_token_id != tokenizer.eos_token_id else None
-    special = tokenizer.num_special_tokens_to_add() * len(chunks)
+    special = tokenizer.num_special_tokens_to_add() * len(lengths)
     return {
+        "arrays": {name: isinstance(values, Ragged) for name, values in arrays.items()},
         "tokens": int(lengths.sum()) - special,
-        "unknown": 0 if unknown is None else int((ids == unknown).sum()),
+        "unknown": 0 if unknown is None else int((inputs.values == unknown).sum()),
         "lengths": {f"{q:g}": int(np.quantile(lengths, q)) for q in _QUANTILES},
     }
 

@@ -1,90 +1,127 @@
-"""Rows of text and label, cleaned and checked."""
+"""Rows of a table by the parts they play, cleaned and checked."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweep.errors import InvalidDataError
 
-_LABELS_ALWAYS_FINE = 10
-_LONGEST_LABEL = 256
 _LONGEST_SHOWN = 60
 _LONGEST_TEXT = 200
+
+Cell = Callable[[Any, str, str], Any]
+"""Turns a cell into the value that a task works with; takes the cell, its place for messages, and the column's part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Texts and their labels.
+    """Rows of a split.
 
     Attributes:
-        texts: One text a row, none empty.
-        labels: One label name a row, none empty.
+        columns: Values by the part that a column plays for the task (``text``, ``label`` …), all of one length.
         origin: Where they come from, for messages.
-        dropped: Rows left out because text or label was empty.
+        dropped: Rows left out because something was empty.
     """
 
-    texts: Sequence[str]
-    labels: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
     origin: str
     dropped: int = 0
 
     def __len__(self) -> int:
-        return len(self.texts)
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, part: str) -> Sequence[Any]:
+        return self.columns[part]
 
     def take(self, indices: Sequence[int]) -> Rows:
         """The rows at ``indices``, in that order."""
-        texts, labels = [self.texts[i] for i in indices], [self.labels[i] for i in indices]
-        return Rows(texts=texts, labels=labels, origin=self.origin)
+        return Rows(columns={name: [c[i] for i in indices] for name, c in self.columns.items()}, origin=self.origin)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as values by part."""
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
 
     def digest(self) -> str:
         """sha256 over the content, in order."""
         hasher = hashlib.sha256()
-        for text, label in zip(self.texts, self.labels, strict=True):
-            hasher.update(f"{len(text)}:{text}{len(label)}:{label}".encode(errors="surrogatepass"))
+        for record in self.records():
+            hasher.update(f"{json.dumps(record, sort_keys=True)}\n".encode())
         return hasher.hexdigest()
 
 
-def clean_rows(texts: Sequence[Any], labels: Sequence[Any], origin: str) -> Rows:
-    """Drop rows with an empty text or label (None, NaN, blanks); turn labels into names.
+def clean_rows(
+    columns: Mapping[str, Sequence[Any]], origin: str, cells: Mapping[str, Cell], may_be_empty: Sequence[str] = ()
+) -> Rows:
+    """Drop rows in which something is empty (None, NaN, blanks, an empty list); turn the others' cells into values.
+
+    Args:
+        columns: Cells by the part that a column plays.
+        origin: Where they come from, for messages.
+        cells: What becomes of a cell, by part; an error of it names row and remedy.
+        may_be_empty: Parts of which an empty cell is a value.
 
     Raises:
-        InvalidDataError: If nothing is left, a text is not text, or a label is not a class.
+        InvalidDataError: If nothing is left, or a cell is not what it should be.
     """
-    kept_texts: list[str] = []
-    kept_labels: list[str] = []
-    for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
-        if _is_empty(text) or _is_empty(label):
+    used = {part: columns[part] for part in cells if part in columns}
+    kept: dict[str, list[Any]] = {part: [] for part in used}
+    count = 0
+    for count, row in enumerate(zip(*used.values(), strict=True), start=1):
+        if any(is_empty(cell) for part, cell in zip(used, row, strict=True) if part not in may_be_empty):
             continue
-        if not isinstance(text, str):
-            raise InvalidDataError(
-                f"{origin}: row {number}: the text is {shown(text)}, of type {type(text).__name__}. "
-                "Name the column that holds text with `data.text`."
-            )
-        name = _label_name(label, origin, number)
-        if len(name) > _LONGEST_LABEL:
-            raise InvalidDataError(
-                f"{origin}: row {number}: the label {shown(name)} has {len(name)} characters: this column does not "
-                "hold classes. Check `data.label`."
-            )
-        for key, value in (("text", text), ("label", name)):
-            if not _is_unicode(value):
-                raise InvalidDataError(
-                    f"{origin}: row {number}: the {key} {shown(value)} holds half of a character (a lone surrogate), "
-                    "which no tokenizer takes. Remove it, or write the whole character."
-                )
-        kept_texts.append(text)
-        kept_labels.append(name)
-    if not texts:
-        raise InvalidDataError(f"{origin}: no rows. Give a file with at least two rows of each class.")
-    if not kept_texts:
+        values = [cells[part](cell, f"{origin}: row {count}", part) for part, cell in zip(used, row, strict=True)]
+        for part, value in zip(used, values, strict=True):
+            kept[part].append(value)
+    if not count:
+        raise InvalidDataError(f"{origin}: no rows. Give a file that has some.")
+    rows = Rows(columns=kept, origin=origin, dropped=count - len(next(iter(kept.values()))))
+    if not len(rows):
+        needed = [part for part in used if part not in may_be_empty]
+        keys = " and ".join(f"`data.{part}`" for part in needed)
+        raise InvalidDataError(f"{origin}: in all {count} rows {' or '.join(needed)} is empty. Check {keys}.")
+    return rows
+
+
+def text_cell(cell: Any, place: str, part: str) -> str:
+    """A text.
+
+    Raises:
+        InvalidDataError: If it is none, or holds half of a character.
+    """
+    if not isinstance(cell, str):
         raise InvalidDataError(
-            f"{origin}: in all {len(texts)} rows text or label is empty. Check `data.text` and `data.label`."
+            f"{place}: the {part} is {shown(cell)}, of type {type(cell).__name__}. "
+            f"Name the column that holds text with `data.{part}`."
         )
-    return Rows(texts=kept_texts, labels=kept_labels, origin=origin, dropped=len(texts) - len(kept_texts))
+    return whole_characters(cell, place, part)
+
+
+def whole_characters(value: str, place: str, part: str) -> str:
+    """A text that any tokenizer takes.
+
+    Raises:
+        InvalidDataError: If it holds half of a character.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as err:
+        raise InvalidDataError(
+            f"{place}: the {part} {shown(value)} holds half of a character (a lone surrogate), "
+            "which no tokenizer takes. Remove it, or write the whole character."
+        ) from err
+    return value
+
+
+def is_empty(cell: Any) -> bool:
+    """Whether there is nothing in a cell: None, NaN, blanks, an empty list."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return True
+    return not cell.strip() if isinstance(cell, str) else isinstance(cell, list | tuple) and not cell
 
 
 def shown(value: Any) -> str:
@@ -99,73 +136,3 @@ def shortened(text: str) -> str:
     """A text for a person to recognise it by: on one line, cut where it is long, without half characters."""
     line = " ".join(text[: 4 * _LONGEST_TEXT].split()).encode("utf-8", "replace").decode("utf-8")
     return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"
-
-
-def label_names(train: Rows) -> list[str]:
-    """Distinct labels of the training rows, sorted: by value if all are whole numbers, else as text.
-
-    Raises:
-        InvalidDataError: If there are fewer than two, or nearly as many as rows.
-    """
-    names = sorted(set(train.labels))
-    if len(names) < 2:
-        raise InvalidDataError(
-            f"{train.origin}: all {len(train)} rows have the one label {shown(names[0])}; nothing can be learnt. "
-            "Give rows of at least two classes, or check `data.label`."
-        )
-    if len(names) > max(_LABELS_ALWAYS_FINE, len(train) // 2):
-        raise InvalidDataError(
-            f"{train.origin}: {len(names)} different labels in {len(train)} rows, such as {shown(names[0])}: "
-            "this column does not hold classes. Check `data.label`."
-        )
-    if all(_is_whole(name) for name in names):
-        return sorted(names, key=int)
-    return names
-
-
-def check_labels(splits: Mapping[str, Rows], names: Sequence[str]) -> None:
-    """Refuse labels that training never sees.
-
-    Raises:
-        InvalidDataError: If a split has a label that is not in ``names``.
-    """
-    for split, rows in splits.items():
-        unseen = sorted(set(rows.labels) - set(names))
-        if unseen:
-            listed = ", ".join(map(shown, unseen[:5]))
-            count = sum(label in set(unseen) for label in rows.labels)
-            raise InvalidDataError(
-                f"{rows.origin}: {count} {split} rows have labels that no training row has: {listed}. "
-                f"Training knows {', '.join(map(shown, names[:10]))}. Add training rows or fix the labels."
-            )
-
-
-def _is_empty(value: Any) -> bool:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return True
-    return isinstance(value, str) and not value.strip()
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_whole(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
-
-
-def _label_name(label: Any, origin: str, number: int) -> str:
-    if isinstance(label, str):
-        return label.strip()
-    if isinstance(label, bool | int):
-        return str(label)
-    if isinstance(label, float) and label.is_integer():
-        return str(int(label))
-    raise InvalidDataError(
-        f"{origin}: row {number}: the label is {shown(label)}, of type {type(label).__name__}. Classes are text or "
-        "whole numbers: check `data.label`."
-    )

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from objectives.bundled.tweets import DATA_NAME, TWEETS_SHA256, read_tweets, tweets_file
-from objectives.data.files import check_regular, pick, read_files
-from objectives.data.rows import Rows, clean_rows
+from objectives.data.files import Columns, check_regular, pick, read_files
+from objectives.data.rows import Rows
 from objectives.data.splits import split_off
+from objectives.data.task import DataTask
 from sweep.errors import InvalidDataError
 
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
@@ -37,45 +38,55 @@ class Source:
     read: Callable[[], Mapping[str, Rows]]
 
 
-def open_source(data: Mapping[str, Any]) -> Source:
+def open_source(data: Mapping[str, Any], task: DataTask) -> Source:
     """Find the rows that a spec's ``data`` names.
 
     Args:
         data: The ``data`` part of the objective's settings.
+        task: Which columns it needs, and how it cleans them.
 
     Raises:
         InvalidDataError: If they cannot be found or read.
     """
     source = data.get("source")
     if source is None:
-        return _files(data)
+        return _files(data, task)
     if not str(source).startswith("bundled:"):
-        return _hub(str(source), data["text"], data["label"])
+        return _hub(str(source), column_names(data, task.columns), task)
     if source != DATA_NAME:
         near = difflib.get_close_matches(str(source), [DATA_NAME], n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InvalidDataError(f"data.source: {source!r} is not bundled.{hint} The bundled data is {DATA_NAME!r}.")
-    return _tweets()
+    return _tweets(task)
 
 
-def _tweets() -> Source:
+def column_names(data: Mapping[str, Any], columns: Mapping[str, str | None]) -> dict[str, str]:
+    """Names of the columns to read, by the parts they play: those that ``data`` names, and a task's usual ones."""
+    chosen = {part: data.get(part) or usual for part, usual in columns.items()}
+    return {part: str(name) for part, name in chosen.items() if name is not None}
+
+
+def _tweets(task: DataTask) -> Source:
     file = tweets_file()
 
     def read() -> Mapping[str, Rows]:
         texts, labels = read_tweets(file)
-        rows = clean_rows(texts, labels, DATA_NAME)
+        found: Columns = {"text": list(texts), "label": list(labels)}
+        needed = [part for part, usual in task.columns.items() if usual is not None]
+        rows = task.clean({part: pick(found, part, part, DATA_NAME) for part in needed}, DATA_NAME)
         # Its own fixed test split: comparable between studies whatever their split seed is.
-        train, test = split_off(rows.labels, _TWEETS_TEST_ROWS / len(rows), _TWEETS_TEST_SEED)
+        train, test = split_off(labels, _TWEETS_TEST_ROWS / len(rows), _TWEETS_TEST_SEED)
         return {"train": rows.take(train), "test": rows.take(test)}
 
     split = f"{_TWEETS_TEST_ROWS}/{_TWEETS_TEST_SEED}"
     return Source(name=DATA_NAME, digest=_digest([TWEETS_SHA256, split]), read=read)
 
 
-def _files(data: Mapping[str, Any]) -> Source:
+def _files(data: Mapping[str, Any], task: DataTask) -> Source:
     files = {split: [str(path) for path in data.get(split) or ()] for split in _SPLIT_NAMES}
     if not files["train"]:
         raise InvalidDataError("data: neither `source` nor `train` is given. Name a training file.")
+    names = column_names(data, task.columns)
     parts, stamps = [], {}
     for split, paths in files.items():
         for path in paths:
@@ -91,7 +102,7 @@ def _files(data: Mapping[str, Any]) -> Source:
                 ) from err
 
     def read() -> Mapping[str, Rows]:
-        rows = {s: read_files(p, data["text"], data["label"]) for s, p in files.items() if p}
+        rows = {s: read_files(p, names, task.clean, task.formats) for s, p in files.items() if p}
         changed = next((path for path, stamp in stamps.items() if _stamp(path) != stamp), None)
         if changed is not None:
             raise InvalidDataError(f"{changed}: was changed while it was read. Try again once it is whole.")
@@ -115,7 +126,7 @@ def _near_file(path: Path) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _hub(source: str, text: str, label: str) -> Source:
+def _hub(source: str, names: Mapping[str, str], task: DataTask) -> Source:
     import datasets
 
     datasets.disable_progress_bars()
@@ -129,10 +140,10 @@ def _hub(source: str, text: str, label: str) -> Source:
             "(`name` or `name:configuration`) and the network, or use files (`data: {train: …}`)."
         ) from err
     splits = {}
-    for split, names in _SPLIT_NAMES.items():
-        found = next((n for n in names if n in loaded), None)
-        if found is not None and (rows := _hub_rows(loaded[found], text, label, f"{source}[{found}]")) is not None:
-            splits[split] = rows
+    for split, usual in _SPLIT_NAMES.items():
+        found = next((n for n in usual if n in loaded), None)
+        if found is not None and (columns := _hub_columns(loaded[found], names, f"{source}[{found}]")) is not None:
+            splits[split] = task.clean(columns, f"{source}[{found}]")
     if "train" not in splits:
         raise InvalidDataError(
             f"data.source: {source!r} has no split `train`; found: {', '.join(loaded)}. Use another, or files."
@@ -141,16 +152,17 @@ def _hub(source: str, text: str, label: str) -> Source:
     return Source(name=source, digest=digest, read=lambda: splits)
 
 
-def _hub_rows(dataset: Any, text: str, label: str, origin: str) -> Rows | None:
-    columns = {name: dataset[name][:] for name in dataset.column_names if name in (text, label)}
-    columns |= {name: [] for name in dataset.column_names if name not in columns}
-    texts, labels = pick(columns, text, "text", origin), pick(columns, label, "label", origin)
-    names = getattr(dataset.features[label], "names", None)
-    if names:
-        if labels and all(value == _MISSING_CLASS for value in labels):
-            return None  # a test split whose labels are kept secret
-        labels = [None if v is None or v == _MISSING_CLASS else names[v] for v in labels]
-    return clean_rows(texts, labels, origin)
+def _hub_columns(dataset: Any, names: Mapping[str, str], origin: str) -> Columns | None:
+    found = {name: dataset[name][:] for name in dataset.column_names if name in names.values()}
+    found |= {name: [] for name in dataset.column_names if name not in found}
+    columns = {part: pick(found, name, part, origin) for part, name in names.items()}
+    for part, name in names.items():
+        classes = getattr(dataset.features[name], "names", None)
+        if classes:
+            if columns[part] and all(value == _MISSING_CLASS for value in columns[part]):
+                return None  # a test split whose labels are kept secret
+            columns[part] = [None if v is None or v == _MISSING_CLASS else classes[v] for v in columns[part]]
+    return columns
 
 
 def _digest(parts: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Files that a classifier's evaluation shows."""
+"""Files that an evaluation shows."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def write_confusion(folder: Path, confusion: Confusion, labels: Sequence[str]) -
     writer.writerow(["true \\ predicted", *labels])
     for label, counts in zip(labels, confusion.tolist(), strict=True):
         writer.writerow([label, *counts])
-    _replace(folder / "confusion_matrix.json", json.dumps(matrix, ensure_ascii=False, indent=1))
-    _replace(folder / "confusion_matrix.csv", table.getvalue())
+    write_artifact(folder / "confusion_matrix.json", json.dumps(matrix, ensure_ascii=False, indent=1))
+    write_artifact(folder / "confusion_matrix.csv", table.getvalue())
     report = {"classes": class_report(confusion, labels)}
-    _replace(folder / "classification_report.json", json.dumps(report, ensure_ascii=False, indent=1))
+    write_artifact(folder / "classification_report.json", json.dumps(report, ensure_ascii=False, indent=1))
 
 
-def _replace(path: Path, content: str) -> None:
+def write_artifact(path: Path, content: str) -> None:
+    """Write a text file atomically; its folder exists."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.write_text(content, encoding="utf-8", newline="")

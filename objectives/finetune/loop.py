@@ -31,8 +31,12 @@ class Lesson(Protocol):
         """Micro-batches of each optimizer step of an epoch, given by the trial's seed and the epoch alone."""
         ...
 
+    def weight(self, batch: Indices) -> float:
+        """What a micro-batch counts in its step: over how much its loss is the mean, such as rows or target tokens."""
+        ...
+
     def loss(self, batch: Indices) -> torch.Tensor:
-        """Mean training loss over the rows of a micro-batch, a scalar with gradient."""
+        """Mean training loss over the :meth:`weight` of a micro-batch, a scalar with gradient."""
         ...
 
 
@@ -170,9 +174,13 @@ class Loop:
     def _take_step(self, micro_batches: Sequence[Indices]) -> None:
         rows = sum(map(len, micro_batches))
         total = torch.zeros((), dtype=torch.float64)
-        for batch in (part for whole in micro_batches for part in cut(whole, self._split)):
+        parts = [part for whole in micro_batches for part in cut(whole, self._split)]
+        weights = [self._lesson.weight(part) for part in parts]
+        # A step may have no target at all; its losses are 0 then.
+        weight_of_step = sum(weights) or 1.0
+        for batch, weight in zip(parts, weights, strict=True):
             with self._precision.autocast():
-                loss = self._lesson.loss(batch) * (len(batch) / rows)
+                loss = self._lesson.loss(batch) * (weight / weight_of_step)
             torch.autograd.backward(self.scaler.scale(loss))
             total = total.to(loss.device) + loss.detach()
         rate = self._peak * learning_rate_factor(self.step, self._plan.total_steps, self._warmup, self._shape)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from objectives.bundled.model import MODEL_NAME, bundled_model
 from objectives.finetune.dropout import set_dropout
@@ -98,33 +99,41 @@ def load_tokenizer(reference: str, *, trust_remote_code: bool = False) -> Any:
     return tokenizer
 
 
-def classifier_config(config: Any, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any]) -> Any:
-    """Set classes, padding and dropout of a configuration, in place.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a task makes of a pretrained model.
+
+    Attributes:
+        part: What it is called in messages.
+        auto: The class of transformers that finds and builds it, such as ``AutoModelForSequenceClassification``.
+        configure: Sets what the task needs in a configuration, in place.
+    """
+
+    part: str
+    auto: Any
+    configure: Callable[[Any], None]
+
+
+def configured(config: Any, head: Head, settings: Mapping[str, Any]) -> Any:
+    """Set what the task needs, and dropout, of a configuration, in place.
 
     Raises:
         ModelError: If the family's dropout fields are unknown.
     """
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
-    # Some families find the last token of a row by it, so it must be the one that rows are padded with.
-    config.pad_token_id = pad_id
+    head.configure(config)
     if settings.get("dropout") is not None:
         set_dropout(config, float(settings["dropout"]))
     return config
 
 
-def load_classifier(
-    reference: str, labels: Sequence[str], pad_id: int, settings: Mapping[str, Any], *, trained: bool = False
-) -> torch.nn.Module:
-    """The model with a classification head, layers cut and parts frozen, in fp32 on the CPU.
+def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, trained: bool = False) -> torch.nn.Module:
+    """The model with a task's head, layers cut and parts frozen, in fp32 on the CPU.
 
     A head that the model lacks is drawn from torch's global generator: seed it before.
 
     Args:
         reference: See :func:`locate_model`.
-        labels: Names of the classes, by id.
-        pad_id: Token that rows are padded with.
+        head: Of the task.
         settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``, ``trust_remote_code``.
         trained: Whether it is a trial's own model: then every weight must fit, the head's too.
 
@@ -132,12 +141,12 @@ def load_classifier(
         ModelError: If it cannot be found, loaded or configured.
     """
     trust = bool(settings.get("trust_remote_code"))
-    config = classifier_config(load_config(reference, trust_remote_code=trust), labels, pad_id, settings)
+    config = configured(load_config(reference, trust_remote_code=trust), head, settings)
     located = locate_model(reference)
     model: torch.nn.Module = _loading(
         reference,
-        "classifier",
-        lambda: AutoModelForSequenceClassification.from_pretrained(
+        head.part,
+        lambda: head.auto.from_pretrained(
             located,
             config=config,
             dtype=torch.float32,
@@ -149,21 +158,19 @@ def load_classifier(
     return _shaped(model, settings)
 
 
-def outline(config: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
-    """The classifier of a configuration without memory for its weights, to count and check.
+def outline(config: Any, head: Head, settings: Mapping[str, Any]) -> torch.nn.Module:
+    """The model of a configuration without memory for its weights, to count and check.
 
     Raises:
-        ModelError: If the architecture has no classifier or the settings do not fit it.
+        ModelError: If the architecture has no such head or the settings do not fit it.
     """
     check_layers(config, settings.get("keep_layers"))
 
     def build() -> Any:
         with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(
-                config, trust_remote_code=bool(settings.get("trust_remote_code"))
-            )
+            return head.auto.from_config(config, trust_remote_code=bool(settings.get("trust_remote_code")))
 
-    return _shaped(_loading(str(getattr(config, "model_type", "model")), "classifier", build), settings)
+    return _shaped(_loading(str(getattr(config, "model_type", "model")), head.part, build), settings)
 
 
 def longest_input(config: Any, tokenizer: Any) -> int | None:

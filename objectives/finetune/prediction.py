@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,11 @@ import numpy.typing as npt
 import torch
 
 from objectives.data.batching import TokenRows, padded, sorted_batches
+from objectives.data.rows import shortened
+from objectives.finetune.artifacts import write_confusion
 from objectives.finetune.scores import Confusion, confusion_matrix, scores
+from objectives.finetune.task import Frame
+from sweep.ports import Columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +24,8 @@ class Examination:
     """What a classifier did on a split.
 
     Attributes:
+        labels: Names of the classes, by id.
+        truth: Right class of each row, ``[rows]``, int64.
         confusion: Counts ``[true class, predicted class]``.
         loss: Mean cross-entropy, without label smoothing.
         predicted: Predicted class of each row, ``[rows]``, int64.
@@ -26,6 +33,8 @@ class Examination:
         losses: Cross-entropy of each row, ``[rows]``, float64.
     """
 
+    labels: Sequence[str]
+    truth: npt.NDArray[np.int64]
     confusion: Confusion
     loss: float
     predicted: npt.NDArray[np.int64]
@@ -37,6 +46,24 @@ class Examination:
         """Accuracy, macro F1, MCC and loss."""
         return scores(self.confusion) | {"loss": self.loss}
 
+    def answers(self, records: Iterable[Mapping[str, Any]]) -> Columns:
+        """Class and probability of each row, beside the right one."""
+        return {
+            "row": list(range(len(self.truth))),
+            "text": [shortened(record["text"]) for record in records],
+            "label": [self.labels[i] for i in self.truth],
+            "prediction": [self.labels[i] for i in self.predicted],
+            "probability": self.probability.tolist(),
+            "score": (self.predicted == self.truth).astype(float).tolist(),
+            "loss": self.losses.tolist(),
+            "label_id": self.truth.tolist(),
+            "prediction_id": self.predicted.tolist(),
+        }
+
+    def show(self, folder: Path) -> None:
+        """Write the confusion matrix and the scores of each class."""
+        write_confusion(folder, self.confusion, self.labels)
+
 
 def logits_of(
     model: Any, rows: TokenRows, batch: Any, max_length: int, pad_id: int, device: torch.device
@@ -47,27 +74,13 @@ def logits_of(
     return logits
 
 
-def examine(
-    model: Any,
-    rows: TokenRows,
-    *,
-    classes: int,
-    max_length: int,
-    batch_size: int,
-    pad_id: int,
-    device: torch.device,
-    alive: Callable[[], None] | None = None,
-) -> Examination:
+def examine(model: Any, rows: TokenRows, frame: Frame, alive: Callable[[], None] | None = None) -> Examination:
     """Evaluate a model on a split, without dropout or autocast; puts the model into evaluation mode.
 
     Args:
-        model: A transformers classifier on ``device``.
+        model: A transformers classifier on the frame's device.
         rows: The split.
-        classes: How many classes there are.
-        max_length: Tokens; longer rows are truncated.
-        batch_size: Rows a batch; does not change the result beyond rounding.
-        pad_id: Padding token.
-        device: Where the model is.
+        frame: What else is needed.
         alive: Called after each batch.
     """
     model.eval()
@@ -76,9 +89,9 @@ def examine(
     loss = 0.0
     truth = np.asarray(rows.labels)
     with torch.inference_mode():
-        for batch in sorted_batches(rows.lengths(max_length), batch_size):
-            logits = logits_of(model, rows, batch, max_length, pad_id, device).double()
-            targets = torch.from_numpy(truth[batch]).to(device)
+        for batch in sorted_batches(rows.lengths(frame.max_length), frame.batch_size):
+            logits = logits_of(model, rows, batch, frame.max_length, frame.data.pad_id, frame.device).double()
+            targets = torch.from_numpy(truth[batch]).to(frame.device)
             lost = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
             loss += float(lost.sum())
             losses[batch] = lost.cpu().numpy()
@@ -87,7 +100,9 @@ def examine(
             if alive is not None:
                 alive()
     return Examination(
-        confusion=confusion_matrix(truth, predicted, classes),
+        labels=frame.data.labels,
+        truth=truth,
+        confusion=confusion_matrix(truth, predicted, len(frame.data.labels)),
         loss=loss / len(rows),
         predicted=predicted,
         probability=probability,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from objectives.finetune import prediction
-from objectives.tasks.text_classification import Classification, TextClassification
+from objectives.finetune.course import TaskCourse
+from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, TrainRequest, TrialState
 from sweep.execution.local import LocalExecutor
@@ -124,8 +125,8 @@ def test_pain_10_smaller_micro_batches_train_the_same_rows_in_each_step(tmp_path
     largest: list[int] = []
     largest_examined: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        loss = Classification.loss
-        patch.setattr(Classification, "loss", lambda own, batch: largest.append(len(batch)) or loss(own, batch))
+        loss = TaskCourse.loss
+        patch.setattr(TaskCourse, "loss", lambda own, batch: largest.append(len(batch)) or loss(own, batch))
         logits = prediction.logits_of
         patch.setattr(prediction, "logits_of", lambda *args: largest_examined.append(len(args[2])) or logits(*args))
         parts = list(TextClassification().train(cut))

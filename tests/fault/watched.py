@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from objectives.finetune.course import TaskCourse
 from objectives.finetune.loop import Loop
-from objectives.tasks.text_classification import Classification, TextClassification
+from objectives.tasks.text_classification import TextClassification
 from sweep.domain import TrainRequest
 
 PATIENCE_SECONDS = 30.0
@@ -26,7 +27,7 @@ class Watched(TextClassification):
         self._watch(folder, course, loop, request.settings["catch_at"])
         return course, loop, *rest
 
-    def _watch(self, folder: Path, course: Classification, loop: Loop, catch_at: str) -> None:
+    def _watch(self, folder: Path, course: TaskCourse, loop: Loop, catch_at: str) -> None:
         take_step, evaluate = loop._take_step, course.evaluate
 
         def counted(batches: Any) -> None:

@@ -23,9 +23,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
-from objectives.data.rows import label_names
+from objectives.data.labels import label_names
 from objectives.data.sources import open_source
 from objectives.data.splits import split_off
+from objectives.tasks.text_classification import Classification
 from sweep.errors import InvalidDataError
 
 EACH = 300  # mutants of each of seven files, and each of them cut at many places: about 4,500
@@ -70,11 +71,11 @@ def good_files() -> dict[str, bytes]:
 
 def read(path: Path) -> int:
     """Rows of a file, read as a study reads them."""
-    rows = open_source({"train": [str(path)], "text": "text", "label": "label"}).read()["train"]
+    rows = open_source({"train": [str(path)], "text": "text", "label": "label"}, Classification()).read()["train"]
     names = label_names(rows)
     assert all(isinstance(name, str) for name in names)
-    split_off(rows.labels, 0.5, 0)
-    assert len(rows) == len(rows.labels)
+    split_off(rows["label"], 0.5, 0)
+    assert len(rows) == len(rows["label"])
     return len(rows)
 
 
@@ -263,7 +264,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(
 def test_a_file_that_changes_between_its_digest_and_its_rows_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(table(","))
-    source = open_source({"train": [str(path)], "text": "text", "label": "label"})
+    source = open_source({"train": [str(path)], "text": "text", "label": "label"}, Classification())
     path.write_bytes(table(",") + b"one more,a\r\n")
     with pytest.raises(InvalidDataError, match=r"a\.csv: was changed while it was read\. Try again"):
         source.read()

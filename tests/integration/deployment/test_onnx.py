@@ -12,9 +12,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from objectives.data.preparation import PreparedData
-from objectives.finetune.models import load_classifier
+from objectives.finetune.models import load_model
 from objectives.serving import onnx_file
 from objectives.serving.onnx_file import write_onnx
+from objectives.tasks.text_classification import Classification
 from sweep.deployable import deployable
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage, read_lineage
@@ -52,7 +53,7 @@ def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length(good: S
 def parts(good: StudySpec) -> tuple[torch.nn.Module, PreparedData]:
     chosen, lineage = deployable(good)
     prepared = PreparedData.open(Path(lineage.data["folder"]))
-    return load_classifier(str(chosen.model), prepared.labels, prepared.pad_id, {}, trained=True), prepared
+    return load_model(str(chosen.model), Classification().head(prepared.meta), {}, trained=True), prepared
 
 
 def test_an_onnx_file_that_disagrees_leaves_no_folder_behind(

@@ -2,17 +2,28 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from objectives.data.files import read_files
-from objectives.data.rows import Rows, check_labels, clean_rows, label_names
+from objectives.data.labels import check_labels, label_names
+from objectives.data.rows import Rows
 from objectives.data.sources import open_source
+from objectives.tasks.text_classification import Classification
 from sweep.errors import InvalidDataError
 
+TASK = Classification()
 GOOD = [("good day", "yes"), ("bad day", "no")]
+
+
+def _read(paths: Sequence[str]) -> Rows:
+    return read_files(paths, {"text": "text", "label": "label"}, TASK.clean)
+
+
+def _clean(texts: Sequence[object], labels: Sequence[object]) -> Rows:
+    return TASK.clean({"text": list(texts), "label": list(labels)}, "here")
 
 
 def _write_parquet(path: Path) -> None:
@@ -41,33 +52,33 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, content: st
         _write_parquet(path)
     else:
         path.write_text(content, encoding="utf-8", newline="")
-    rows = read_files([str(path)], "text", "label")
-    assert list(zip(rows.texts, rows.labels, strict=True)) == GOOD
+    rows = _read([str(path)])
+    assert list(zip(rows["text"], rows["label"], strict=True)) == GOOD
 
 
 def test_tab_separated_file_with_bare_quotes_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text('text\tlabel\n"so called" day\tyes\nan "odd\tno\n', encoding="utf-8")
-    assert read_files([str(path)], "text", "label").texts == ['"so called" day', 'an "odd']
+    assert _read([str(path)])["text"] == ['"so called" day', 'an "odd']
 
 
 def test_bare_quotes_that_begin_fields_swallow_no_rows_of_a_tab_separated_file(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     texts = ['"to be' if i % 4 == 0 else 'or not"' if i % 4 == 2 else f"row {i}" for i in range(120)]
     path.write_text("text\tlabel\n" + "".join(f"{t}\tyes\n" for t in texts), encoding="utf-8")
-    assert read_files([str(path)], "text", "label").texts == texts
+    assert _read([str(path)])["text"] == texts
 
 
 def test_quoted_line_breaks_and_quotes_of_a_tab_separated_file_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text('text\tlabel\n"two\nlines, ""quoted"""\tyes\n"plain"\tno\n', encoding="utf-8")
-    assert read_files([str(path)], "text", "label").texts == ['two\nlines, "quoted"', "plain"]
+    assert _read([str(path)])["text"] == ['two\nlines, "quoted"', "plain"]
 
 
 def test_line_separator_inside_json_text_does_not_end_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a\u2028b", "label": "x"}\n{"text": "c", "label": "y"}\n', encoding="utf-8")
-    assert len(read_files([str(path)], "text", "label")) == 2
+    assert len(_read([str(path)])) == 2
 
 
 @pytest.mark.parametrize(
@@ -106,7 +117,7 @@ def test_a_bad_file_is_told_with_place_and_remedy(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InvalidDataError) as caught:
-        read_files([str(path)], "text", "label")
+        _read([str(path)])
     message = str(caught.value)
     assert message.startswith(str(path))
     for needle in needles:
@@ -118,7 +129,7 @@ def test_of_several_files_the_one_to_blame_is_named_with_its_own_row(tmp_path: P
     paths[0].write_text('{"text": "a", "label": 1}\n' * 3, encoding="utf-8")
     paths[1].write_text('{"text": "a", "label": 1}\n{"text": 7, "label": 1}\n', encoding="utf-8")
     with pytest.raises(InvalidDataError) as caught:
-        read_files([str(path) for path in paths], "text", "label")
+        _read([str(path) for path in paths])
     assert str(caught.value).startswith(f"{paths[1]}: row 2: the text is 7")
 
 
@@ -126,15 +137,15 @@ def test_rows_of_several_files_follow_one_another_and_those_left_out_are_counted
     paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     paths[0].write_text('{"text": "a", "label": 1}\n{"text": "", "label": 1}\n', encoding="utf-8")
     paths[1].write_text('{"text": " ", "label": 2}\n{"text": "b", "label": 2}\n', encoding="utf-8")
-    rows = read_files([str(path) for path in paths], "text", "label")
-    assert (rows.texts, rows.labels, rows.dropped) == (["a", "b"], ["1", "2"], 2)
+    rows = _read([str(path) for path in paths])
+    assert (rows["text"], rows["label"], rows.dropped) == (["a", "b"], ["1", "2"], 2)
 
 
 def test_long_field_of_a_csv_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"text,label\n{'long ' * 40_000},x\nshort,y\n", encoding="utf-8")
     before = csv.field_size_limit()
-    assert len(read_files([str(path)], "text", "label").texts[0]) == 200_000
+    assert len(_read([str(path)])["text"][0]) == 200_000
     assert csv.field_size_limit() == before
 
 
@@ -142,22 +153,22 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n", encoding="utf-8")
     data = {"train": (str(tmp_path / "trian.csv"),), "text": "text", "label": "label"}
     with pytest.raises(InvalidDataError, match=r"trian\.csv.*Did you mean 'train\.csv'"):
-        open_source(data)
+        open_source(data, TASK)
 
 
 def test_unknown_bundled_data_names_the_nearest() -> None:
     with pytest.raises(InvalidDataError, match="Did you mean 'bundled:tweets'"):
-        open_source({"source": "bundled:tweet", "text": "text", "label": "label"})
+        open_source({"source": "bundled:tweet", "text": "text", "label": "label"}, TASK)
 
 
 def test_unreachable_hub_data_is_one_clear_error() -> None:
     with pytest.raises(InvalidDataError, match=r"'no-such/set' cannot be loaded: .* or use files"):
-        open_source({"source": "no-such/set", "text": "text", "label": "label"})
+        open_source({"source": "no-such/set", "text": "text", "label": "label"}, TASK)
 
 
 def test_rows_with_empty_text_or_label_are_left_out_and_counted() -> None:
-    rows = clean_rows(["a", " ", None, "b", "c"], ["x", "x", "x", float("nan"), "y"], "here")
-    assert (list(rows.texts), list(rows.labels), rows.dropped) == (["a", "c"], ["x", "y"], 3)
+    rows = _clean(["a", " ", None, "b", "c"], ["x", "x", "x", float("nan"), "y"])
+    assert (list(rows["text"]), list(rows["label"]), rows.dropped) == (["a", "c"], ["x", "y"], 3)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +183,11 @@ def test_rows_with_empty_text_or_label_are_left_out_and_counted() -> None:
     ],
 )
 def test_labels_are_sorted_and_keep_their_names(given: list[object], names: list[str]) -> None:
-    assert label_names(clean_rows(["t"] * len(given), given, "here")) == names
+    assert label_names(_clean(["t"] * len(given), given)) == names
 
 
 def _rows(*labels: str) -> Rows:
-    return Rows(texts=["t"] * len(labels), labels=labels, origin="here.csv")
+    return Rows(columns={"text": ["t"] * len(labels), "label": labels}, origin="here.csv")
 
 
 @pytest.mark.parametrize(

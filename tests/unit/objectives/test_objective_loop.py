@@ -28,6 +28,9 @@ class Line:
     def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
         return [self._batches]
 
+    def weight(self, batch: Indices) -> float:
+        return float(len(batch))
+
     def loss(self, batch: Indices) -> torch.Tensor:
         rows = torch.from_numpy(batch)
         return torch.nn.functional.mse_loss(self.model(INPUTS[rows]).squeeze(-1), TARGETS[rows])

@@ -16,11 +16,11 @@ from transformers import (
 
 from objectives.finetune.dropout import FIELDS, set_dropout
 from objectives.finetune.layers import keep_layers
-from objectives.finetune.models import load_classifier, load_config, load_tokenizer, locate_model, outline
+from objectives.finetune.models import Head, load_config, load_model, load_tokenizer, locate_model, outline
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.regularisation import decay_groups, freeze
 from objectives.loading import load_objective, task_names
-from objectives.tasks.text_classification import TextClassification
+from objectives.tasks.text_classification import Classification, TextClassification
 from objectives.testing import tiny_model
 from sweep.errors import ModelError, UserError
 
@@ -55,6 +55,10 @@ STACKS = {
 }
 IDS = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 9, 2, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+
+
+def _head(*labels: str) -> Head:
+    return Classification().head({"labels": labels or ("a", "b"), "pad_id": 0})
 
 
 def _logits(model: Any) -> torch.Tensor:
@@ -124,7 +128,7 @@ def test_layers_without_the_first_load_again_the_same_or_are_refused(family: str
 
 def test_layers_that_cannot_be_loaded_again_are_refused_before_weights_are_needed() -> None:
     with pytest.raises(ModelError, match="Keep layer 0"):
-        outline(STACKS["modernbert"](), {"keep_layers": (1, 3)})
+        outline(STACKS["modernbert"](), _head(), {"keep_layers": (1, 3)})
 
 
 def test_kept_layers_are_the_chosen_ones() -> None:
@@ -138,13 +142,13 @@ def test_kept_layers_are_the_chosen_ones() -> None:
 @pytest.mark.parametrize("kept", [(), (0, 4), (-1, 2), (1, 1), (2, 0)])
 def test_layers_that_do_not_exist_are_refused(kept: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match=r"keep_layers: .* from 0 and below 4"):
-        outline(STACKS["bert"](), {"keep_layers": kept})
+        outline(STACKS["bert"](), _head(), {"keep_layers": kept})
 
 
 def test_layers_of_an_unknown_architecture_are_refused() -> None:
     config = AutoConfig.for_model("t5", d_model=16, d_ff=24, num_layers=2, num_heads=2, d_kv=8, vocab_size=40)
     with pytest.raises(ModelError, match=r"keep_layers: the layers of .* are not found"):
-        outline(config, {"keep_layers": (0,)})
+        outline(config, _head(), {"keep_layers": (0,)})
 
 
 @pytest.mark.parametrize("family", sorted(STACKS))
@@ -202,11 +206,11 @@ def test_damaged_weights_are_one_clear_error(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"classifier of .* cannot be loaded"):
-        load_classifier(str(tmp_path), ["a", "b"], 0, {})
+        load_model(str(tmp_path), _head("a", "b"), {})
 
 
 def _load_classifier(folder: str) -> object:
-    return load_classifier(folder, ("a", "b"), 0, {})
+    return load_model(folder, _head(), {})
 
 
 @pytest.mark.parametrize(
@@ -240,15 +244,15 @@ def test_a_damaged_file_of_a_model_is_one_clear_error(tmp_path: Path, file: str,
 
 def test_trained_model_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
     tiny_model(tmp_path)
-    assert load_classifier(str(tmp_path), ["a", "b", "c"], 0, {}).config.num_labels == 3  # type: ignore[union-attr]
+    assert load_model(str(tmp_path), _head("a", "b", "c"), {}).config.num_labels == 3  # type: ignore[union-attr]
     with pytest.raises(ModelError, match=r"classifier of .* cannot be loaded"):
-        load_classifier(str(tmp_path), ["a", "b", "c"], 0, {}, trained=True)
+        load_model(str(tmp_path), _head("a", "b", "c"), {}, trained=True)
 
 
 def test_padding_does_not_change_what_a_model_that_pools_the_last_token_says(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=32, pad_token_id=39)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
-    model: Any = load_classifier(str(tmp_path), ["a", "b"], 0, {}).eval()
+    model: Any = load_model(str(tmp_path), _head("a", "b"), {}).eval()
     assert model.config.pad_token_id == 0
     with torch.inference_mode():
         alone = model(input_ids=IDS[1:, :4]).logits[0]

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from objectives.data.preparation import PreparedData, prepare_data
 from objectives.finetune.models import load_tokenizer
-from objectives.tasks.text_classification import TextClassification
+from objectives.tasks.text_classification import Classification, TextClassification
 from objectives.testing import tiny_file, tiny_model, tiny_rows, tiny_settings, tiny_tokenizer
 from sweep.errors import InvalidDataError, ModelError, UserError
 
@@ -25,6 +25,9 @@ class CountingTokenizer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
 
     def __call__(self, texts: Any, **options: Any) -> Any:
         self.texts += 1 if isinstance(texts, str) else len(texts)
@@ -65,9 +68,9 @@ def test_prepared_rows_give_back_the_texts(settings: dict[str, Any], tmp_path: P
 
 def test_data_is_tokenised_once(settings: dict[str, Any], tmp_path: Path) -> None:
     counting = CountingTokenizer(load_tokenizer(settings["model"]))
-    first, fresh = prepare_data(settings["data"], counting, 16, tmp_path / "prepared")
+    first, fresh = prepare_data(settings["data"], counting, 16, tmp_path / "prepared", Classification())
     seen = counting.texts
-    again, fresh_again = prepare_data(settings["data"], counting, 16, tmp_path / "prepared")
+    again, fresh_again = prepare_data(settings["data"], counting, 16, tmp_path / "prepared", Classification())
     assert (fresh, fresh_again) == (True, False)
     assert (seen >= 60, counting.texts) == (True, seen)
     assert first == again
@@ -214,5 +217,5 @@ def test_preparation_that_fails_while_writing_leaves_no_folder(settings: dict[st
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", special_tokens=[])
     tiny_file(Path(settings["data"]["train"][0]), [*tiny_rows(60), {"text": "unreadable", "label": "food"}])
     with pytest.raises(InvalidDataError, match="makes no token of 'unreadable'"):
-        prepare_data(settings["data"], tokenizer, 16, tmp_path / "p" / "q")
+        prepare_data(settings["data"], tokenizer, 16, tmp_path / "p" / "q", Classification())
     assert not (tmp_path / "p").exists()

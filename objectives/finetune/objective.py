@@ -1,0 +1,245 @@
+"""Fine-tuning as an objective, whatever the task."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from objectives.data.preparation import PreparedData, prepare_data
+from objectives.finetune.course import TaskCourse
+from objectives.finetune.device import choose_device, has_gpu, system_metrics
+from objectives.finetune.loop import Loop, Progress
+from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
+from objectives.finetune.precision import choose_precision
+from objectives.finetune.regularisation import freeze
+from objectives.finetune.schedule import Plan, plan_run
+from objectives.finetune.session import Session, check_metric
+from objectives.finetune.state import checkpoint_bytes
+from objectives.finetune.task import Examined, Frame, Task
+from sweep.checkpoints import model_folder
+from sweep.domain import Report, TrainRequest
+from sweep.errors import ModelError, UserError
+from sweep.ports import Columns, DivergedError
+
+
+class FineTuning:
+    """The objective of a task; see :class:`sweep.ports.Objective` and :class:`sweep.ports.PredictingObjective`.
+
+    Args:
+        task: What is trained.
+
+    Attributes:
+        progress: Told of progress while training, at most twice a second.
+        leaving: Asked between steps, and between the batches of an evaluation, whether to end.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.progress: Progress | None = None
+        self.leaving: Callable[[], bool] | None = None
+        self._task = task
+
+    def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+        """Split and encode the data once, and check that the model can be configured as the space asks."""
+        training, space = settings["training"], settings["space"]
+        reference, trust = str(settings["model"]), bool(settings.get("trust_remote_code"))
+        training = {**training, "trust_remote_code": trust}
+        config = load_config(reference, verify=True, trust_remote_code=trust)
+        tokenizer = load_tokenizer(reference, trust_remote_code=trust)
+        max_length = int(_largest("max_length", training, space))
+        limit = longest_input(config, tokenizer)
+        if limit is not None and max_length > limit:
+            raise ModelError(
+                f"max_length: {max_length} is above the {limit} tokens that {reference!r} can take. Lower it."
+            )
+        if max_length <= tokenizer.num_special_tokens_to_add():
+            raise UserError(f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more.")
+        # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
+        guess = {"labels": ["0", "1"], "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}
+        _largest_checkpoint(reference, self._task.head(guess), training, space)
+        prepared, fresh = prepare_data(settings["data"], tokenizer, max_length, folder, self._task)
+        meta = prepared.meta
+        drawn = _largest("train_rows", training, space)
+        warnings = list(meta["warnings"])
+        if drawn is not None and drawn > meta["rows"]["train"]:
+            warnings.append(f"train_rows {drawn} is more than the {meta['rows']['train']} there are; all are used.")
+        return {
+            "folder": str(prepared.folder),
+            "data_hash": meta["data_hash"],
+            "data_name": meta["data_name"],
+            "rows": dict(meta["rows"]),
+            "labels": prepared.labels,
+            "classes": meta["classes"],
+            "lengths": meta["lengths"],
+            "training_rows": min(drawn or meta["rows"]["train"], meta["rows"]["train"]),
+            "checkpoint_bytes": _largest_checkpoint(reference, self._task.head(meta), training, space),
+            "warnings": warnings,
+            "reused": not fresh,
+        }
+
+    def check(self, request: TrainRequest) -> Mapping[str, Any]:
+        """Run two real batches through training and one through evaluation; writes nothing."""
+        request, warnings = _as_possible_here(request)
+        course, loop, plan, device = self._begin(request)
+        seconds = 0.0
+        try:
+            for step in (1, 2):
+                begun = time.perf_counter()
+                loop.advance(min(step, plan.total_steps))
+                seconds = time.perf_counter() - begun
+        except DivergedError as err:
+            raise UserError(f"objective.training: trial 0, the defaults, diverges at once: {err}") from err
+        metrics = course.rehearse()
+        names = [
+            *metrics,
+            "train_loss",
+            "learning_rate",
+            "epoch",
+            "examples_per_second",
+            *system_metrics(device),
+        ]
+        check_metric(request.metric.name, names)
+        parameters = list(course.model.parameters())
+        return {
+            "metrics": names,
+            "step_seconds": seconds,
+            "total_steps": plan.total_steps,
+            "parameters": sum(p.numel() for p in parameters),
+            "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "checkpoint_bytes": checkpoint_bytes(course.model),
+            "warnings": warnings,
+        }
+
+    def train(self, request: TrainRequest) -> Iterator[Report]:
+        """Train, yielding a report at each evaluation."""
+        course, loop, plan, device = self._begin(request)
+        yield from Session(request, course, loop, plan, device).reports()
+
+    def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
+        """Metrics of a saved model on a split, in fp32 on the CPU."""
+        return self._examined(model, self._frame(prepared, settings), split).metrics
+
+    def predict(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Columns:
+        """The answers that ``evaluate`` counts; see :class:`sweep.ports.PredictingObjective`."""
+        frame = self._frame(prepared, settings)
+        return self._examined(model, frame, split).answers(frame.data.records(split))
+
+    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
+        """The task's metrics of any choice of rows."""
+        return self._task.metrics(rows)
+
+    def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How a registry serves a trained model; see :class:`sweep.ports.Deployable`."""
+        return self._task.serving(settings)
+
+    def to_onnx(self, model: Path, prepared: Path, file: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write a saved model as ONNX, compared on validation rows; see :class:`sweep.ports.Deployable`."""
+        frame = self._frame(prepared, settings)
+        own = self._own_model(model, frame)
+        return self._task.to_onnx(own, frame.data.rows("validation"), file, frame)
+
+    def _examined(self, model: Path, frame: Frame, split: str) -> Examined:
+        return self._task.examine(self._own_model(model, frame), frame.data.rows(split), frame)
+
+    def _frame(
+        self,
+        prepared: Path,
+        settings: Mapping[str, Any],
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+        split: int = 1,
+    ) -> Frame:
+        data = PreparedData.open(prepared)
+        return Frame(
+            data=data,
+            settings=settings,
+            max_length=min(int(settings["max_length"]), int(data.meta["max_length"])),
+            # In parts, so that an evaluation fits into memory too.
+            batch_size=math.ceil(int(settings["evaluation_batch_size"]) / split),
+            device=device,
+        )
+
+    def _own_model(self, model: Path, frame: Frame) -> torch.nn.Module:
+        """A trial's saved model, in fp32 on the CPU.
+
+        Raises:
+            ModelError: If its classes are not the data's.
+        """
+        trust = {"trust_remote_code": bool(frame.settings.get("trust_remote_code"))}
+        labels = frame.data.labels
+        if labels:
+            found = load_config(str(model), **trust)
+            names = [found.id2label.get(i) for i in range(len(found.id2label))]
+            if names != labels:
+                raise ModelError(f"{model}: its classes {names} are not the data's {labels}. Evaluate on its own data.")
+        return load_model(str(model), self._task.head(frame.data.meta), trust, trained=True)
+
+    def _begin(self, request: TrainRequest) -> tuple[TaskCourse, Loop, Plan, torch.device]:
+        settings, seed = request.settings, request.assignment.seed
+        device = choose_device(request.cpus, request.gpus)
+        precision = choose_precision(str(settings["precision"]), device)
+        frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split)
+        head = self._task.head(frame.data.meta)
+        torch.manual_seed(seed)
+        if request.assignment.start_from is None:
+            model = load_model(request.model, head, settings)
+        else:
+            # Its configuration has layers and dropout as the trial set them.
+            folder = str(model_folder(Path(request.assignment.start_from)))
+            trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
+            model = load_model(folder, head, trust, trained=True)
+            freeze(model, settings["freeze"] or ())
+        course = TaskCourse(self._task, model.to(device), frame, seed)
+        plan = plan_run(
+            batches_per_epoch=course.batches_per_epoch,
+            accumulation=int(settings["accumulation"]),
+            epochs=settings["epochs"],
+            steps=settings["steps"],
+            unit=request.fidelity_unit,
+            evaluate_at=request.evaluate_at,
+        )
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, request.micro_batch_split)
+        return course, loop, plan, device
+
+
+def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:
+    """A request to check on this host, which may lack the GPUs that the trials' hosts have; and what to say then."""
+    if request.gpus == 0 or has_gpu():
+        return request, []
+    precision = request.settings["precision"]
+    warning = (
+        f"trials get a GPU (resources.gpus_per_trial={request.gpus:g}), but this host has none: checked on the CPU in "
+        f"fp32; precision={precision} and the GPU's memory are tried by the first trial alone."
+    )
+    return replace(request, gpus=0.0, settings={**request.settings, "precision": "fp32"}), [warning]
+
+
+def _largest_checkpoint(reference: str, head: Head, training: Mapping[str, Any], space: Mapping[str, Any]) -> int:
+    """Bytes of the largest checkpoint that any trial writes; each choice of layers and dropout is configured."""
+    sizes = []
+    for layers in _values("keep_layers", training, space):
+        for dropout in _values("dropout", training, space):
+            for parts in _values("freeze", training, space):
+                shape = {**training, "keep_layers": layers, "dropout": dropout, "freeze": parts}
+                config = load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
+                sizes.append(checkpoint_bytes(outline(configured(config, head, shape), head, shape)))
+    return max(sizes)
+
+
+def _largest(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> Any:
+    """Largest value that a setting takes in any trial; None, which means all, is the largest."""
+    found = [training[name]]
+    if name in space:
+        found += space[name]["choices"] if "choices" in space[name] else [space[name]["high"]]
+    return None if None in found else max(found)
+
+
+def _values(name: str, training: Mapping[str, Any], space: Mapping[str, Any]) -> list[Any]:
+    """The values of a setting that are worth trying: its default, and its choices or upper end."""
+    if name not in space:
+        return [training[name]]
+    return [training[name], *(space[name]["choices"] if "choices" in space[name] else [space[name]["high"]])]
