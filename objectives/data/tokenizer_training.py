@@ -11,6 +11,7 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
+from objectives.data.rows import Rows
 from sweep.errors import UserError
 
 Algorithm = Literal["wordpiece", "byte-bpe"]
@@ -67,6 +68,40 @@ _SPECIALS: Mapping[tuple[Algorithm, Role], _Specials] = {
     ("byte-bpe", "decoder"): _GPT2,
     ("byte-bpe", "encoder-decoder"): _T5,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerRecipe:
+    """How a study's tokenizer is trained from its training rows.
+
+    Attributes:
+        algorithm: See :func:`train_tokenizer`.
+        role: Likewise.
+        vocabulary_size: Likewise.
+        columns: Parts whose texts it learns from, where the rows have them.
+    """
+
+    algorithm: Algorithm
+    role: Role
+    vocabulary_size: int
+    columns: tuple[str, ...]
+
+    @property
+    def pad_token_id(self) -> int:
+        """A guess, while there is no tokenizer."""
+        return 0
+
+    def __len__(self) -> int:
+        return self.vocabulary_size
+
+    def num_special_tokens_to_add(self) -> int:
+        """Most tokens that it puts around a text."""
+        return 2
+
+    def train(self, rows: Rows) -> Any:
+        """The tokenizer."""
+        texts = [str(text) for part in self.columns if part in rows.columns for text in rows[part]]
+        return train_tokenizer(texts, self.algorithm, self.role, self.vocabulary_size)
 
 
 def train_tokenizer(texts: Sequence[str], algorithm: Algorithm, role: Role, vocabulary_size: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ class TaskCourse:
         self._task = task
         self._frame = frame
         self._seed = seed
-        self._train = frame.data.rows("train")
-        self._validation = frame.data.rows("validation")
+        self._train = task.examples(frame.data.rows("train"), frame)
+        self._validation = task.examples(frame.data.rows("validation"), frame)
         groups = task.groups(self._train)
         self._drawn = draw_rows(
             np.zeros(len(self._train), dtype=np.int64) if groups is None else np.asarray(groups),
@@ -49,6 +50,7 @@ class TaskCourse:
 
     def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
         """Micro-batches of each optimizer step; see :class:`~objectives.finetune.loop.Lesson`."""
+        self._frame = replace(self._frame, epoch=epoch)
         batches = epoch_batches(self._lengths, int(self._frame.settings["batch_size"]), self._seed, epoch)
         return grouped([self._drawn[batch] for batch in batches], int(self._frame.settings["accumulation"]))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from objectives.data.tokenizer_training import Algorithm, Role, TokenizerRecipe
 from objectives.finetune.quiet import silence_libraries
 from sweep.errors import ModelError
 
@@ -19,6 +20,20 @@ _SIZES: Mapping[str, tuple[int, int]] = {"tiny": (2, 128), "mini": (4, 256), "sm
 _AUDIO_WIDTHS: Mapping[str, tuple[int, int]] = {"tiny": (2, 64), "mini": (4, 128), "small": (6, 256)}
 
 _POSITIONS = 512
+_ENCODERS = (
+    "bert",
+    "distilbert",
+    "electra",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "albert",
+    "deberta-v2",
+    "modernbert",
+)
+
+VOCABULARY_SIZE = 8_000
+"""Tokens of a trained tokenizer, where the spec names no number."""
 
 
 def _bert(layers: int, width: int) -> dict[str, Any]:
@@ -134,14 +149,40 @@ def random_config(reference: str) -> Any:
         ) from err
 
 
-def fit_vocabulary(config: Any, tokenizer: Any) -> None:
-    """Give a configuration the vocabulary and the special tokens of a tokenizer, in place.
+def recipe(config: Any, data: Mapping[str, Any], columns: tuple[str, ...]) -> TokenizerRecipe:
+    """How the tokenizer of a model that begins at random is trained.
+
+    Args:
+        config: Of the model.
+        data: The ``data`` part of the objective's settings: ``tokenizer`` and ``vocabulary_size``.
+        columns: Parts of the data that hold text.
+    """
+    role: Role = "decoder"
+    if config.is_encoder_decoder:
+        role = "encoder-decoder"
+    elif config.model_type in _ENCODERS:
+        role = "encoder"
+    usual: Algorithm = "wordpiece" if role == "encoder" else "byte-bpe"
+    return TokenizerRecipe(
+        algorithm=data.get("tokenizer") or usual,
+        role=role,
+        vocabulary_size=data.get("vocabulary_size") or VOCABULARY_SIZE,
+        columns=columns,
+    )
+
+
+def fit_vocabulary(config: Any, known: Mapping[str, Any]) -> None:
+    """Give a configuration the vocabulary and the special tokens of the study's tokenizer, in place.
 
     Decoders of sequence-to-sequence models begin with the padding token, as T5 does.
+
+    Args:
+        config: Of the model.
+        known: What is known about the data: ``vocabulary``, ``pad_id``, ``bos_id``, ``eos_id``.
     """
-    config.vocab_size = len(tokenizer)
-    config.pad_token_id = tokenizer.pad_token_id
-    config.bos_token_id = tokenizer.bos_token_id
-    config.eos_token_id = tokenizer.eos_token_id
+    config.vocab_size = known["vocabulary"]
+    config.pad_token_id = known["pad_id"]
+    config.bos_token_id = known.get("bos_id")
+    config.eos_token_id = known.get("eos_id")
     if config.is_encoder_decoder:
-        config.decoder_start_token_id = tokenizer.pad_token_id
+        config.decoder_start_token_id = known["pad_id"]

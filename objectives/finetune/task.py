@@ -28,6 +28,8 @@ class Frame:
         max_length: Tokens; longer rows are truncated.
         batch_size: Rows of an evaluation's batch; does not change the result beyond rounding.
         device: Where the model is.
+        seed: Seed of the trial.
+        epoch: 0-based pass over the training rows that is being trained.
     """
 
     data: PreparedData
@@ -35,6 +37,8 @@ class Frame:
     max_length: int
     batch_size: int
     device: torch.device
+    seed: int = 0
+    epoch: int = 0
 
 
 class Examined(Protocol):
@@ -62,7 +66,7 @@ class Task(DataTask, Protocol):
     """A kind of fine-tuning; derive from it and fill in what has no default.
 
     It holds no state: the same object serves every trial, and what it draws at random while training comes from
-    torch's global generator, whose state is in every checkpoint.
+    torch's global generator, whose state is in every checkpoint, or from the frame's seed and epoch.
     """
 
     def head(self, known: Mapping[str, Any]) -> Head:
@@ -73,6 +77,11 @@ class Task(DataTask, Protocol):
                 what else the task described. Before it is prepared there are two labels and no rest.
         """
         ...
+
+    def examples(self, rows: TokenRows, frame: Frame) -> TokenRows:
+        """What a trial trains and evaluates on, of a split's encoded rows: they themselves, unless its settings say how
+        to cut them. All that follows is asked of these."""
+        return rows
 
     def groups(self, rows: TokenRows) -> npt.NDArray[Any] | None:
         """A group for each encoded row, by which ``train_rows`` are drawn in proportion; None draws at random."""

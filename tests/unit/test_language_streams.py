@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives.data.masking import IGNORED, Masker
-from objectives.data.streams import Offsets, block_offsets, documents_of, stream_parts
+from objectives.data.streams import Documents, Offsets, block_offsets, stream_parts
 
 END = 0
 DOCUMENTS = st.lists(st.lists(st.integers(1, 9), max_size=12), min_size=1, max_size=6)
@@ -39,15 +41,19 @@ def test_each_token_and_separator_is_in_one_block_whatever_the_size_and_the_pack
 def test_no_block_crosses_documents_unless_they_are_packed(documents: list[list[int]], size: int, free: bool) -> None:
     ids, offsets = _stream(documents)
     blocks = block_offsets(offsets, size, packed=False, separator_is_free=free)
-    for start, end in zip(blocks[:-1], blocks[1:], strict=True):
+    for start, end in itertools.pairwise(blocks.tolist()):
         assert END not in ids[start : end - 1]
 
 
 @given(documents=DOCUMENTS, size=st.integers(1, 9), packed=st.booleans())
-def test_the_document_of_each_block_is_known(documents: list[list[int]], size: int, packed: bool) -> None:
-    ids, offsets = _stream(documents)
+def test_the_document_of_each_token_is_known(documents: list[list[int]], size: int, packed: bool) -> None:
+    _ids, offsets = _stream(documents)
     blocks = block_offsets(offsets, size, packed=packed)
-    assert documents_of(offsets, blocks).tolist() == [int((ids[1:start] == END).sum()) for start in blocks[:-1]]
+    found = Documents.of(offsets, blocks)
+    places = [np.arange(length) for length in np.diff(blocks)]
+    known = np.concatenate([found.at(block, places[block]) for block in range(len(places))])
+    assert known.tolist() == [d for d, tokens in enumerate(documents) for _ in [*tokens, END]]
+    assert found.count(np.diff(blocks)) == len(documents)
 
 
 def test_packed_blocks_are_full_but_for_the_last() -> None:
