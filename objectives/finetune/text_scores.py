@@ -31,24 +31,33 @@ def translation_counts(written: Sequence[str], right: Sequence[str], language: s
     return counts
 
 
-def translation_scores(counts: Mapping[str, Any], language: str) -> dict[str, float]:
+def translation_scores(counts: Mapping[str, Any]) -> dict[str, float]:
     """chrF (Popović 2015) and BLEU (Papineni et al. 2002) as sacrebleu gives them, and the share of exact rows.
 
     Args:
         counts: Columns of :func:`translation_counts`, of any choice of rows.
-        language: As there.
 
     Returns:
         ``chrf`` and ``bleu`` in [0, 100], ``exact_match`` in [0, 1].
     """
     found = {}
-    for name, metric in _metrics(language).items():
-        columns = [np.asarray(counts[key], dtype=int) for key in sorted(counts) if key.startswith(f"{name}_")]
-        found[name] = float(metric._aggregate_and_compute(np.stack(columns, axis=1).tolist()).score)
+    for name, metric in _metrics().items():
+        sums = [int(column.sum()) for column in _columns(counts, name)]
+        found[name] = float(metric._compute_score_from_stats(sums).score)
     return {**found, "exact_match": float(np.mean(counts["exact"]))}
 
 
-def _metrics(language: str) -> dict[str, Any]:
+def sentence_chrf(counts: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """chrF of each row, ``[rows]``, in [0, 100]."""
+    metric, table = _metrics()["chrf"], np.stack(_columns(counts, "chrf"), axis=1).astype(int)
+    return np.array([metric._compute_score_from_stats(row).score for row in table.tolist()], dtype=float)
+
+
+def _columns(counts: Mapping[str, Any], name: str) -> list[npt.NDArray[np.float64]]:
+    return [np.asarray(counts[key]) for key in sorted(counts) if key.startswith(f"{name}_")]
+
+
+def _metrics(language: str = "") -> dict[str, Any]:
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
 from objectives.finetune.text_scores import (
+    sentence_chrf,
     transcription_counts,
     transcription_scores,
     translation_counts,
@@ -24,16 +25,21 @@ CHINESE, RIGHT_CHINESE = ["我爱你。", "今天天气很好"], ["我爱他。"
     [("en", ENGLISH, RIGHT_ENGLISH, "13a"), ("zh", CHINESE, RIGHT_CHINESE, "zh"), ("zh-TW", CHINESE, CHINESE, "zh")],
 )
 def test_scores_are_those_of_sacrebleu(language: str, written: list[str], right: list[str], tokenizer: str) -> None:
-    found = translation_scores(translation_counts(written, right, language), language)
+    found = translation_scores(translation_counts(written, right, language))
     assert found["chrf"] == pytest.approx(CHRF().corpus_score(written, [right]).score)
     assert found["bleu"] == pytest.approx(BLEU(tokenize=tokenizer).corpus_score(written, [right]).score)
     assert found["exact_match"] == np.mean([a == b for a, b in zip(written, right, strict=True)])
 
 
+def test_each_row_has_a_chrf_of_its_own() -> None:
+    found = sentence_chrf(translation_counts(ENGLISH, RIGHT_ENGLISH, "en"))
+    expected = [CHRF().sentence_score(a, [b]).score for a, b in zip(ENGLISH, RIGHT_ENGLISH, strict=True)]
+    assert found == pytest.approx(expected)
+
+
 def test_chinese_needs_its_own_tokenizer() -> None:
     as_chinese, as_english = (
-        translation_scores(translation_counts(CHINESE, RIGHT_CHINESE, language), language)["bleu"]
-        for language in ("zh", "en")
+        translation_scores(translation_counts(CHINESE, RIGHT_CHINESE, language))["bleu"] for language in ("zh", "en")
     )
     assert as_chinese > 30 > as_english
 
@@ -42,8 +48,8 @@ def test_chinese_needs_its_own_tokenizer() -> None:
 def test_any_choice_of_rows_is_scored_as_if_it_were_the_corpus(chosen: list[int]) -> None:
     written, right = [ENGLISH[i] for i in chosen], [RIGHT_ENGLISH[i] for i in chosen]
     counts = translation_counts(ENGLISH, RIGHT_ENGLISH, "en")
-    found = translation_scores({name: column[chosen] for name, column in counts.items()}, "en")
-    assert found == translation_scores(translation_counts(written, right, "en"), "en")
+    found = translation_scores({name: column[chosen] for name, column in counts.items()})
+    assert found == translation_scores(translation_counts(written, right, "en"))
     assert found["bleu"] == pytest.approx(BLEU().corpus_score(written, [right]).score)
     spoken = transcription_counts(ENGLISH, RIGHT_ENGLISH)
     rates = transcription_scores({name: column[chosen] for name, column in spoken.items()})
