@@ -15,7 +15,7 @@ from objectives.data.files import Columns
 from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.task import Encoded
-from objectives.data.tokens import encodings, token_ids
+from objectives.data.tokens import token_ids
 from objectives.finetune.generation import generation, row_losses
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
@@ -40,14 +40,12 @@ class Translation(Task):
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """Token ids of both; the target's text lies beside, to be compared with what is written."""
-        targets = [
-            ids
-            for chunk in encodings(tokenizer, max_length, text_target=list(rows["target"]))
-            for ids in chunk["input_ids"]
-        ]
+        targets = tokenizer(
+            text_target=list(rows["target"]), truncation=True, max_length=max_length, return_attention_mask=False
+        )
         return Encoded(
             ids=token_ids(tokenizer, max_length, rows["text"]),
-            labels=Ragged.of(targets, np.int32),
+            labels=Ragged.of(targets["input_ids"], np.int32),
             others={"target": text_column(rows["target"])},
         )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,10 @@ from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
 from sweep.spec.source import Items, Node
 from sweep.spec.space import Choices, top
+from sweep.spec.tasks import sheet_of, task_sheets
 
-METRICS = {
-    "text-classification": {
-        "accuracy": "maximize",
-        "macro_f1": "maximize",
-        "mcc": "maximize",
-        "loss": "minimize",
-    },
-}
-TASKS = tuple(METRICS)
-_DEFAULT_TASK = "text-classification"
+DEFAULT_TASK = "text-classification"
+_BUNDLED_COLUMNS = ("text", "label")
 _FILE_KEYS = ("train", "validation", "test")
 
 
@@ -54,12 +49,12 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
         around: Where the spec lies.
     """
     objective = found.get("objective", {})
-    task = objective.get("task", _DEFAULT_TASK)
+    task = objective.get("task", DEFAULT_TASK)
     if "task" in objective:
-        _apply(reader, "objective.task", lambda: rules.known_task(task, TASKS))
+        _apply(reader, "objective.task", lambda: rules.known_task(task, tuple(task_sheets())))
     if "objective" not in reader.failed and "objective" in reader.nodes:
         _model(objective, reader, around)
-        _data(objective.setdefault("data", {}), reader, around, own=rules.is_own(task))
+        _data(objective.setdefault("data", {}), reader, around, task)
     space = found.get("search", {}).get("space", {})
     _length(objective.get("training", {}), space, reader)
     if not rules.is_own(task):
@@ -118,11 +113,14 @@ def _shape(shape: str, around: Surroundings) -> str:
     return rules.RANDOM + path
 
 
-def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bool) -> None:
+def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str) -> None:
     path = "objective.data"
     if path in reader.failed:
         return
+    own, sheet = rules.is_own(task), sheet_of(task)
     source = data.get("source")
+    usual = {part: name for part, name in sheet.columns.items() if name is not None}
+    data["columns"] = {**usual, **data.get("columns", {})}
     for key in _FILE_KEYS:
         if source is not None and data.get(key):
             reader.blame(
@@ -137,9 +135,10 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bo
     seen: dict[str, str] = {}
     for key in _FILE_KEYS:
         if source is None and data.get(key):
-            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around)
+            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around, sheet.extensions)
     if not own and around.must_exist:  # a stored study goes on, whatever it was once allowed to say
         _data_settings(data, reader)
+        _bundled(data, usual, task, reader)
     total = data.get("validation_fraction", 0.1) + data.get("test_fraction", 0.0)
     if data.get("validation") or data.get("test"):
         total = 0.0  # at least one of the fractions splits nothing
@@ -152,8 +151,10 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, *, own: bo
 def _data_settings(data: dict[str, Any], reader: Reader) -> None:
     """Refuse columns that are one, and fractions of what is not split."""
     path = "objective.data"
-    if data.get("text", "text") == data.get("label", "label") and not {f"{path}.text", f"{path}.label"} & reader.failed:
-        blamed, other = ("label", "text") if f"{path}.label" in reader.nodes else ("text", "label")
+    for first, second in itertools.combinations(data["columns"], 2):
+        if data["columns"][first] != data["columns"][second] or {f"{path}.{first}", f"{path}.{second}"} & reader.failed:
+            continue
+        blamed, other = (second, first) if f"{path}.{second}" in reader.nodes else (first, second)
         reader.blame(f"{path}.{blamed}", BrokenRule(f"is the {other} column too", "Name two columns"))
     if data.get("test_fraction") and (data.get("test") or data.get("source") in rules.BUNDLED_DATA):
         rule = (
@@ -164,8 +165,21 @@ def _data_settings(data: dict[str, Any], reader: Reader) -> None:
         reader.blame(f"{path}.validation_fraction", BrokenRule("goes with no validation file", "Leave it out"))
 
 
+def _bundled(data: Mapping[str, Any], usual: Mapping[str, str], task: str, reader: Reader) -> None:
+    """Refuse bundled rows for a task that needs other columns than they have."""
+    lacking = [part for part in usual if part not in _BUNDLED_COLUMNS]
+    if data.get("source") in rules.BUNDLED_DATA and lacking:
+        rule = f"has {' and '.join(_BUNDLED_COLUMNS)} only, and {task} reads {', '.join(usual)}"
+        reader.blame("objective.data.source", BrokenRule(rule, "Name files under train, or a data set of the Hub"))
+
+
 def _files(
-    path: str, files: tuple[str, ...], seen: dict[str, str], reader: Reader, around: Surroundings
+    path: str,
+    files: tuple[str, ...],
+    seen: dict[str, str],
+    reader: Reader,
+    around: Surroundings,
+    extensions: tuple[str, ...],
 ) -> tuple[str, ...]:
     node = reader.nodes[path]
     absolute = []
@@ -174,7 +188,7 @@ def _files(
         below = f"{path}[{index}]" if isinstance(node, Items) else path
         file = around.absolute(name)
         absolute.append(file)
-        fault = _file_fault(name, file, around.must_exist)
+        fault = _file_fault(name, file, around.must_exist, (*rules.DATA_EXTENSIONS, *extensions))
         if fault is None and file in seen:
             fault = BrokenRule(f"is already in {seen[file]}", "Use each file once: shared rows make scores too good")
         seen.setdefault(file, path)
@@ -183,12 +197,12 @@ def _files(
     return tuple(absolute)
 
 
-def _file_fault(name: str, file: str, must_exist: bool) -> BrokenRule | None:
+def _file_fault(name: str, file: str, must_exist: bool, extensions: tuple[str, ...]) -> BrokenRule | None:
     if must_exist and os.path.isdir(file):
         return BrokenRule("is a folder", "Name a file in it")
     extension = os.path.splitext(file)[1].lower()
-    if extension not in rules.DATA_EXTENSIONS:
-        return BrokenRule("has no known extension", f"Use one of {', '.join(rules.DATA_EXTENSIONS)}")
+    if extension not in extensions:
+        return BrokenRule("has no known extension", f"Use one of {', '.join(extensions)}")
     if must_exist and os.path.exists(file) and not os.path.isfile(file):
         return BrokenRule("is no regular file", "Name a file; a pipe or a device cannot be read twice")
     if must_exist and not os.path.isfile(file):
@@ -238,10 +252,9 @@ def _precision(found: dict[str, Any], space: dict[str, Any], reader: Reader) -> 
 def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:
     if {"metric", "metric.name", "objective.task"} & reader.failed:
         return
-    name = metric.setdefault("name", "accuracy")
+    own, directions = rules.is_own(task), sheet_of(task).metrics
+    name = metric.setdefault("name", "accuracy" if own else next(iter(directions)))
     path = "metric.name" if "metric.name" in reader.nodes else "metric"
-    own = rules.is_own(task)
-    directions = {key: way for known in METRICS.values() for key, way in known.items()} if own else METRICS[task]
     natural = directions.get(name)
     if natural is None and not own:
         meant = nearest(name, directions)

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from sweep.spec.model import StudySpec, TrainingSpec
 from sweep.spec.problems import nearest
+from sweep.spec.tasks import sheet_of
 
 RANGE_KEYS = ("low", "high", "log", "step", "choices")
-OUTSIDE_YAML = frozenset({"extra", "space", "references"})  # fields that are no keys
+OUTSIDE_YAML = frozenset({"extra", "space", "references", "columns"})  # fields that are no keys
 NOT_SEARCHED = frozenset({"evaluate_every"})
 SHORTHANDS = {
     "objective.data": "source",
@@ -62,4 +63,6 @@ def _homes() -> dict[str, str]:
                     walk(kind, f"{path}.{key}" if path else key)
 
     walk(StudySpec, "")
+    for part in sheet_of("").columns:
+        homes.setdefault(part, []).append("objective.data")
     return {key: paths[0] for key, paths in homes.items() if len(paths) == 1}

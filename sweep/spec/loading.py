@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.errors import InvalidSpecError
 from sweep.spec import rules
-from sweep.spec.checks import Surroundings, check_study
+from sweep.spec.checks import DEFAULT_TASK, Surroundings, check_study
 from sweep.spec.credentials import is_spared
 from sweep.spec.keys import SHORTHANDS
 from sweep.spec.model import (
@@ -161,7 +161,8 @@ def _study(
     table, written = expanded(table, environ, problems, lambda keys: needed is not None and is_spared(keys, needed))
     if len(problems) > told:
         problems.raise_if_any()  # what the values break is not known yet
-    reader = Reader(problems, own=rules.is_own(_task(table)))
+    task = _task(table)
+    reader = Reader(problems, own=rules.is_own(task), task=task)
     found = reader.study(table)
     check_study(found, reader, Surroundings(folder=Path(os.path.abspath(folder)), must_exist=must_exist))
     problems.raise_if_any()
@@ -172,7 +173,7 @@ def _study(
 def _task(table: Table) -> str:
     objective = table.entries.get("objective")
     task = objective.entries.get("task") if isinstance(objective, Table) else None
-    return task.text if isinstance(task, Scalar) else ""
+    return task.text if isinstance(task, Scalar) and not task.is_null else DEFAULT_TASK
 
 
 def _built(found: dict[str, Any]) -> StudySpec:

@@ -12,7 +12,7 @@ from sweep.domain import HyperparameterValue, MetricRule, RungLadder
 from sweep.layout import StudyLayout
 from sweep.spec import fidelity, rules
 from sweep.spec.references import Keys
-from sweep.spec.resolved import plain, plain_training, resolved
+from sweep.spec.resolved import plain, plain_data, plain_training, resolved
 from sweep.spec.sections import (
     BudgetSpec,
     ConfirmSpec,
@@ -172,7 +172,7 @@ class StudySpec(Part):
             "task": self.objective.task,
             "model": self.objective.model,
             "trust_remote_code": self.objective.trust_remote_code,
-            "data": plain(self.objective.data),
+            "data": plain_data(self.objective.data),
             "training": self._training(as_written),
             "space": {name: bounds(distribution) for name, distribution in self.search.space.items()},
             "metric": {

@@ -14,10 +14,11 @@ from sweep.spec import rules, values
 from sweep.spec.bounds import check
 from sweep.spec.distributions import Told, read_distribution
 from sweep.spec.keys import NOT_SEARCHED, OUTSIDE_YAML, RANGE_KEYS, SHORTHANDS, remedy_for, searchable
-from sweep.spec.model import SearchSpec, StudySpec, TrainingSpec
+from sweep.spec.model import DataSpec, SearchSpec, StudySpec, TrainingSpec
 from sweep.spec.problems import BrokenRule, Place, Problems, shortened
 from sweep.spec.source import Items, Node, Scalar, Table, shown
 from sweep.spec.space import Distribution
+from sweep.spec.tasks import sheet_of
 from sweep.spec.values import Shape, shape_of
 
 _EXAMPLES = {
@@ -37,9 +38,10 @@ class Reader:
         failed: Paths whose value broke a rule; they have no value.
     """
 
-    def __init__(self, problems: Problems, own: bool) -> None:
+    def __init__(self, problems: Problems, own: bool, task: str) -> None:
         self.problems = problems
         self.own = own
+        self.task = task
         self.nodes: dict[str, Node] = {}
         self.failed: set[str] = set()
 
@@ -135,9 +137,21 @@ class Reader:
             below = f"{path}.{shortened(key)}" if path else shortened(key)
             if part is TrainingSpec and self.own:
                 self._extra(found.setdefault("extra", {}), key, node, below)
+            elif part is DataSpec and key in sheet_of("").columns:
+                self._column(found.setdefault("columns", {}), key, node, below)
             else:
-                remedy = remedy_for(key, path, list(fields))
+                known = [*fields, *(sheet_of(self.task).columns if part is DataSpec else ())]
+                remedy = remedy_for(key, path, known)
                 self.problems.add(node.place, f"{below} is not a known key. {remedy}")
+
+    def _column(self, columns: dict[str, str], key: str, node: Node, path: str) -> None:
+        self.nodes[path] = node
+        used = list(sheet_of(self.task).columns)
+        if key in used:
+            self._value(columns, key, node, path, shape_of(str), [])
+            return
+        rule = f"is no column that {self.task} reads"
+        self.blame(path, BrokenRule(rule, f"It reads {', '.join(used)}: leave {key} out"), node)
 
     def _extra(self, extra: dict[str, HyperparameterValue], key: str, node: Node, path: str) -> None:
         self.nodes[path] = node

@@ -14,7 +14,7 @@ from sweep.spec.space import Choices, listed
 from sweep.spec.values import is_plain
 
 if TYPE_CHECKING:
-    from sweep.spec.model import StudySpec, TrainingSpec
+    from sweep.spec.model import DataSpec, StudySpec, TrainingSpec
 
 
 def plain(value: object) -> Any:
@@ -22,6 +22,13 @@ def plain(value: object) -> Any:
     if isinstance(value, BaseModel):
         return {key: listed(item) for key, item in value.model_dump(by_alias=True).items()}
     return listed(value)
+
+
+def plain_data(data: DataSpec) -> dict[str, Any]:
+    """Where the rows come from, JSON-able; the columns lie beside the others."""
+    values: dict[str, Any] = plain(data)
+    columns = values.pop("columns")
+    return {**values, **columns}
 
 
 def plain_training(training: TrainingSpec) -> dict[str, Any]:
@@ -37,7 +44,7 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
         name: {"choices": listed(distribution.values)} if isinstance(distribution, Choices) else asdict(distribution)
         for name, distribution in spec.search.space.items()
     }
-    data = plain(spec.objective.data)
+    data = plain_data(spec.objective.data)
     if spec.objective.data.validation:
         del data["validation_fraction"]  # splits nothing
     values = {

@@ -34,24 +34,23 @@ class DataSpec(Part):
     Attributes:
         source: ``bundled:tweets`` or a Hub data set's ``id`` or ``id:configuration``; excludes the file keys.
         train: File or files (csv, tsv, jsonl, json, parquet), absolute once loaded.
-        validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified.
-        test: Likewise; without it, ``test_fraction`` of train is split off first, stratified.
-        text: Column of the text.
-        label: Column of the label.
+        validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified by class.
+        test: Likewise; without it, ``test_fraction`` of train is split off first, likewise.
         split_seed: Seed of the splits.
         license: Under which the rows may be used; for the model card.
+        columns: Columns by the parts they play for the task, such as ``text`` and ``label``; beside the others in
+            YAML.
     """
 
     source: Annotated[str | None, AfterValidator(rules.data_source)] = None
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
-    text: str = "text"
-    label: str = "label"
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     test_fraction: float = Field(default=0.0, ge=0, lt=1)
     split_seed: _Seed = 0
     license: str | None = None
+    columns: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -51,6 +51,20 @@ def task_sheets() -> Mapping[str, TaskSheet]:
     return found
 
 
+@cache
+def sheet_of(task: str) -> TaskSheet:
+    """What a task declares; for a user's own objective, whatever any task does."""
+    sheets = task_sheets()
+    if task in sheets:
+        return sheets[task]
+    parts = [part for sheet in sheets.values() for part in sheet.columns]
+    return TaskSheet(
+        metrics={name: way for sheet in sheets.values() for name, way in sheet.metrics.items()},
+        columns={**dict.fromkeys(parts), "text": "text", "label": "label"},
+        extensions=tuple(dict.fromkeys(end for sheet in sheets.values() for end in sheet.extensions)),
+    )
+
+
 def _declared(file: Path) -> dict[str, Any]:
     found = {}
     for node in ast.parse(file.read_bytes()).body:

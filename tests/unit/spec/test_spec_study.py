@@ -401,7 +401,7 @@ def test_the_template_takes_any_file_and_any_column(train: str, tmp_path: Path) 
             text = template(study=study_name_from(train), train=train, text=columns[0], label=columns[1])
             spec = parse_spec(text, place="study.yaml", folder=tmp_path)
             assert spec.objective.data.train == (str(tmp_path / train),)
-            assert (spec.objective.data.text, spec.objective.data.label) == columns
+            assert tuple(spec.objective.data.columns[part] for part in ("text", "label")) == columns
 
 
 @pytest.mark.parametrize(
