@@ -40,7 +40,7 @@ class TaskCourse:
             frame.settings["train_rows"],
             int(frame.data.meta["identity"]["settings"]["split_seed"]),
         )
-        self._lengths = self._train.lengths(self.max_length)[self._drawn]
+        self._lengths = task.lengths(self._train, frame)[self._drawn]
         self._newest: Examined | None = None
 
     @property
@@ -69,7 +69,7 @@ class TaskCourse:
 
     def rehearse(self) -> dict[str, float]:
         """Metrics on one batch of the validation split."""
-        longest = sorted_batches(self._validation.lengths(self.max_length), self._frame.batch_size)[-1]
+        longest = sorted_batches(self._task.lengths(self._validation, self._frame), self._frame.batch_size)[-1]
         return self._task.examine(self.model, self._validation.take(longest), self._frame).metrics
 
     def show(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -164,6 +165,7 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
             trust_remote_code=trust,
         ),
     )
+    _leave_fixed(model)
     return _shaped(model, settings)
 
 
@@ -194,6 +196,15 @@ def _shaped(model: torch.nn.Module, settings: Mapping[str, Any]) -> torch.nn.Mod
         keep_layers(model, settings["keep_layers"])
     freeze(model, settings.get("freeze") or ())
     return model
+
+
+def _leave_fixed(model: Any) -> None:
+    """Leave untrained what a model's class builds so, such as positions by sines: from_pretrained forgets it."""
+    with torch.device("meta"):
+        built = type(model)(copy.deepcopy(model.config))
+    for name, parameter in built.named_parameters():
+        if not parameter.requires_grad:
+            model.get_parameter(name).requires_grad_(False)
 
 
 def _refuse_pickle(folder: Path) -> None:

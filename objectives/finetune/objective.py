@@ -15,11 +15,11 @@ from objectives.data.preparation import PreparedData, prepare_data
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.loop import Loop, Progress
-from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
+from objectives.finetune.models import Head, configured, load_config, load_model, longest_input, outline
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.schedule import Plan, plan_run
-from objectives.finetune.scratch import fit_vocabulary, is_random, recipe
+from objectives.finetune.scratch import fit_vocabulary, is_random
 from objectives.finetune.session import Session, check_metric
 from objectives.finetune.state import checkpoint_bytes
 from objectives.finetune.task import Examined, Frame, Task
@@ -52,10 +52,7 @@ class FineTuning:
         training = {**training, "trust_remote_code": trust}
         config = load_config(reference, verify=True, trust_remote_code=trust)
         data = settings["data"]
-        if is_random(reference):
-            tokenizer = recipe(config, data, tuple(self._task.columns))
-        else:
-            tokenizer = load_tokenizer(reference, trust_remote_code=trust)
+        tokenizer = self._task.reader(reference, config, data, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))
         limit = longest_input(config, tokenizer)
         if limit is not None and max_length > limit:

@@ -67,7 +67,7 @@ def _wav2vec2(layers: int, width: int) -> dict[str, Any]:
         "num_hidden_layers": layers,
         "num_attention_heads": width // 32,
         "intermediate_size": 4 * width,
-        # As in the original a frame is 20 ms at 16 kHz: the product of the strides is 320.
+        # As in the original, a frame is 20 ms of 16 kHz: the product of the strides is 320.
         "conv_dim": [width // 2, width, width, width],
         "conv_stride": [8, 5, 4, 2],
         "conv_kernel": [16, 9, 8, 4],
@@ -91,6 +91,7 @@ def _whisper(layers: int, width: int) -> dict[str, Any]:
         "encoder_ffn_dim": 4 * width,
         "decoder_ffn_dim": 4 * width,
         "max_target_positions": 128,
+        "max_source_positions": 500,  # a window of 10 seconds
     }
 
 
@@ -186,3 +187,5 @@ def fit_vocabulary(config: Any, known: Mapping[str, Any]) -> None:
     config.eos_token_id = known.get("eos_id")
     if config.is_encoder_decoder:
         config.decoder_start_token_id = known["pad_id"]
+    if hasattr(config, "begin_suppress_tokens"):
+        config.begin_suppress_tokens = None  # they are of another vocabulary
