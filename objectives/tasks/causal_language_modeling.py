@@ -25,6 +25,8 @@ from sweep.errors import ModelError
 
 METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
 COLUMNS = {"text": "text"}
+SETTINGS = {"packing": True}
+EXTENSIONS = [".txt"]
 
 
 class CausalLanguageModeling(Task):

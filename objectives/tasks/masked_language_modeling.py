@@ -29,6 +29,8 @@ from sweep.errors import ModelError
 
 METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
 COLUMNS = {"text": "text"}
+SETTINGS = {"packing": True, "whole_word_masking": False}
+EXTENSIONS = [".txt"]
 
 _EVALUATION = (0x6D61736B,)
 """Seed of the masks in evaluation: the same for all trials."""

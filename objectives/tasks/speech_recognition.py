@@ -29,7 +29,10 @@ from sweep.errors import InvalidDataError
 
 METRICS = {"wer": "minimize", "cer": "minimize", "loss": "minimize"}
 COLUMNS = {"audio": "audio", "text": "text"}
-SETTINGS = {"beams": 1, "max_new_tokens": 128}
+SETTINGS = {
+    "beams": {"default": 1, "low": 1, "high": 64},
+    "max_new_tokens": {"default": 128, "low": 1, "high": 100000},
+}
 
 
 class SpeechRecognition(Task):

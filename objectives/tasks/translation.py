@@ -25,7 +25,11 @@ from objectives.finetune.written import Written, mean_loss, text_column, texts_o
 
 METRICS = {"chrf": "maximize", "bleu": "maximize", "exact_match": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "target": "target"}
-SETTINGS = {"beams": 1, "max_new_tokens": 128, "target_language": "en"}
+SETTINGS = {
+    "beams": {"default": 1, "low": 1, "high": 64},
+    "max_new_tokens": {"default": 128, "low": 1, "high": 100000},
+    "target_language": "en",
+}
 
 
 class Translation(Task):
