@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sweep.base_model import base_model
 from sweep.bench import JobBench
 from sweep.checkpoints import FolderKeeper, intact
 from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
@@ -58,7 +59,7 @@ from sweep.study_files import (
     tracking_uri,
     write_facts,
 )
-from sweep.tracking import SpoolRecorder, resolve_model
+from sweep.tracking import SpoolRecorder
 
 if TYPE_CHECKING:
     from sweep.layout import StudyLayout
@@ -101,10 +102,8 @@ def warm_parent() -> Iterator[WarmParent]:
 
 def objective_settings(spec: StudySpec) -> dict[str, Any]:
     """The objective's settings, its model reference resolved to what the objective can load."""
-    settings = spec.objective_settings()
-    if spec.objective.model.startswith("models:/"):
-        settings["model"] = str(resolve_model(spec.objective.model, tracking_uri(spec)))
-    return settings
+    base = base_model(spec)
+    return {**spec.objective_settings(), "model": base.reference, "base_model": dict(base.origin)}
 
 
 def prepare(
@@ -119,7 +118,7 @@ def prepare(
         timeout_seconds=60 * spec.limits.preparation_minutes,
         stop=stop,
     )
-    return {**result, "model": settings["model"]}
+    return {**result, "model": settings["model"], "base_model": settings.get("base_model") or {}}
 
 
 def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignment], TrainRequest]:
@@ -332,7 +331,8 @@ def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
         return _prepare_and_check(spec, parent)
     if intact(Path(began["folder"])):
         return began
-    data = prepare(spec, parent, {**spec.objective_settings(), "model": began["model"]})
+    began_with = {"model": began["model"], "base_model": began.get("base_model")}
+    data = prepare(spec, parent, {**spec.objective_settings(), **began_with})
     _refuse_other_data(spec, data, began)
     return data
 
@@ -480,7 +480,7 @@ def _fresh_splits(
     spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], redactor: Redactor, signals: StopSignals
 ) -> Callable[[int], dict[str, Any]]:
     """How the study's data is prepared with training and validation rows drawn anew, by seed index of the final."""
-    settings = {**spec.objective_settings(), "model": data["model"]}
+    settings = {**spec.objective_settings(), "model": data["model"], "base_model": data.get("base_model")}
 
     def stop() -> bool:
         return signals.requested() is not StopRequest.NONE

@@ -48,21 +48,24 @@ def read_files(
     Raises:
         InvalidDataError: If a file cannot be read, lacks a column or has nothing to learn from.
     """
-    found = []
-    for path in map(Path, paths):
-        parse = formats.get(path.suffix.lower())
-        columns = None if parse is None else _guarded(path, functools.partial(_parsed, path, parse))
-        if columns is None:
-            table = _guarded(path, _reader(path, list(names.values()), formats))
-            if not any(table.values()):
-                raise InvalidDataError(f"{path}: no rows. Give a file that has some.")
-            columns = {part: pick(table, name, part, str(path)) for part, name in names.items()}
-        found.append(clean(columns, str(path)))
+    found = [clean(read_columns(path, names, formats), str(path)) for path in map(Path, paths)]
     return Rows(
         columns={part: [value for rows in found for value in rows[part]] for part in found[0].columns},
         origin=", ".join(map(str, paths)),
         dropped=sum(rows.dropped for rows in found),
     )
+
+
+def read_columns(path: Path, names: Mapping[str, str], formats: Mapping[str, Parser] = MappingProxyType({})) -> Columns:
+    """The cells of a file, by the parts that their columns play; see :func:`read_files`."""
+    parse = formats.get(path.suffix.lower())
+    columns = None if parse is None else _guarded(path, functools.partial(_parsed, path, parse))
+    if columns is not None:
+        return columns
+    table = _guarded(path, _reader(path, list(names.values()), formats))
+    if not any(table.values()):
+        raise InvalidDataError(f"{path}: no rows. Give a file that has some.")
+    return {part: pick(table, name, part, str(path)) for part, name in names.items()}
 
 
 def pick(columns: Columns, name: str, key: str, origin: str) -> list[Any]:

@@ -8,7 +8,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from objectives.data.rows import Rows, shown
 from objectives.data.sources import Source, column_names, open_source
 from objectives.data.splits import split_off
 from objectives.data.task import DataTask, Encoded
+from objectives.data.tokenizer_training import TokenizerRecipe
 from sweep.checkpoints import committing, intact
 from sweep.errors import InvalidDataError
 
@@ -137,7 +138,7 @@ def prepare_data(
 
     Args:
         data: The ``data`` part of the objective's settings.
-        tokenizer: A transformers tokenizer with a padding token.
+        tokenizer: A transformers tokenizer with a padding token, or how one is trained from the training rows.
         max_length: Most tokens that any trial will use.
         folder: Where prepared data lies, one sub-folder for each key.
         task: What it is prepared for.
@@ -148,9 +149,8 @@ def prepare_data(
     Raises:
         InvalidDataError: If the data cannot be used.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        tokenizer.save_pretrained(scratch)
-        files = {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
+    recipe = tokenizer if isinstance(tokenizer, TokenizerRecipe) else None
+    files = {} if recipe is not None else _files_of(tokenizer)
     source = open_source(data, task)
     chosen = {name: data[name] for name in ("validation_fraction", "test_fraction", "split_seed")}
     chosen |= {"task": type(task).__qualname__, **column_names(data, task.columns)}
@@ -159,7 +159,9 @@ def prepare_data(
     identity = {
         "format": FORMAT,
         "data": source.digest,
-        "tokenizer": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+        "tokenizer": asdict(recipe)
+        if recipe is not None
+        else {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         "max_length": max_length,
         "settings": chosen,
     }
@@ -168,6 +170,9 @@ def prepare_data(
     if intact(target):
         return PreparedData.open(target), False
     splits, warnings = _split(source, data, task)
+    if recipe is not None:
+        tokenizer = recipe.train(splits["train"])
+        files = _files_of(tokenizer)
     meta: dict[str, Any] = {"identity": identity, "data_name": source.name, "data_hash": source.digest}
     meta |= task.describe(splits)
     with _leaving_no_empty_folder(folder), committing(target, meta) as new:
@@ -191,11 +196,19 @@ def prepare_data(
             "vocabulary": len(tokenizer),
             "suffix": _suffix(tokenizer),
             "pad_id": tokenizer.pad_token_id,
+            "bos_id": tokenizer.bos_token_id,
+            "eos_id": tokenizer.eos_token_id,
             "max_length": max_length,
             "warnings": warnings,
         }
         (new / "meta.json").write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
     return PreparedData.open(target), True
+
+
+def _files_of(tokenizer: Any) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        return {p.relative_to(scratch).as_posix(): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}
 
 
 @contextlib.contextmanager

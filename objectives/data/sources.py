@@ -95,6 +95,10 @@ def _files(data: Mapping[str, Any], task: DataTask) -> Source:
                 stamps[path] = _stamp(path)
                 with Path(path).open("rb") as stream:
                     parts.append(f"{split}:{Path(path).suffix}:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
+                for named in task.files_named_in(Path(path), names):
+                    stamps[str(named)] = _stamp(str(named))
+                    with named.open("rb") as stream:
+                        parts.append(f"{split}:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
             except OSError as err:
                 near = _near_file(Path(path)) if isinstance(err, FileNotFoundError) else ""
                 raise InvalidDataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -54,6 +55,15 @@ class DataTask(Protocol):
             InvalidDataError: If a cell is not what it should be.
         """
         ...
+
+    def files_named_in(self, file: Path, names: Mapping[str, str]) -> Sequence[Path]:
+        """Further files whose content belongs to the data: those that a data file names.
+
+        Args:
+            file: The data file.
+            names: Columns by the parts they play.
+        """
+        return ()
 
     def strata(self, rows: Rows) -> Sequence[str] | None:
         """A word for each row by which splits are stratified; None splits at random."""

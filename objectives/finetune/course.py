@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,12 @@ class TaskCourse:
             frame.settings["train_rows"],
             int(frame.data.meta["identity"]["settings"]["split_seed"]),
         )
-        self._lengths = self._train.lengths(self.max_length)[self._drawn]
+        self._lengths = task.lengths(self._train, frame)[self._drawn]
         self._augmentation: Augmentation | None = None
         if asks_for_augmentation(frame.settings):
             trust = bool(frame.settings.get("trust_remote_code"))
             tokenizer = AutoTokenizer.from_pretrained(self.tokenizer, trust_remote_code=trust)
             self._augmentation = augmentation_of(frame.settings, tokenizer)
-        self._epoch = 0
         self._newest: Examined | None = None
 
     @property
@@ -60,7 +60,7 @@ class TaskCourse:
 
     def steps_of_epoch(self, epoch: int) -> Sequence[Sequence[Indices]]:
         """Micro-batches of each optimizer step; see :class:`~objectives.finetune.loop.Lesson`."""
-        self._epoch = epoch
+        self._frame = replace(self._frame, epoch=epoch)
         batches = epoch_batches(self._lengths, int(self._frame.settings["batch_size"]), self._seed, epoch)
         return grouped([self._drawn[batch] for batch in batches], int(self._frame.settings["accumulation"]))
 
@@ -72,7 +72,7 @@ class TaskCourse:
         """Training loss of a micro-batch."""
         rows = self._train
         if self._augmentation is not None:
-            rows = self._augmentation.of(rows, batch, self._seed, self._epoch)
+            rows = self._augmentation.of(rows, batch, self._seed, self._frame.epoch)
             batch = np.arange(len(batch))
         if self._learner is self.model:
             return self._task.loss(self.model, rows, batch, self._frame)
@@ -86,7 +86,7 @@ class TaskCourse:
 
     def rehearse(self) -> dict[str, float]:
         """Metrics on one batch of the validation split."""
-        longest = sorted_batches(self._validation.lengths(self.max_length), self._frame.batch_size)[-1]
+        longest = sorted_batches(self._task.lengths(self._validation, self._frame), self._frame.batch_size)[-1]
         return self._task.examine(self.model, self._validation.take(longest), self._frame).metrics
 
     def show(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from objectives.finetune.dropout import apply_dropout
 from objectives.finetune.layers import check_layers, keep_layers
 from objectives.finetune.quiet import silence_libraries
 from objectives.finetune.regularisation import freeze
+from objectives.finetune.scratch import is_random, random_config
 from sweep.errors import ModelError
 
 T = TypeVar("T")
@@ -65,6 +67,8 @@ def load_config(reference: str, verify: bool = False, *, trust_remote_code: bool
         ModelError: If it cannot be loaded, or not without its own code.
     """
     silence_libraries()
+    if is_random(reference):
+        return random_config(reference)
     located = locate_model(reference, verify)
 
     def load() -> Any:
@@ -128,7 +132,8 @@ def configured(config: Any, head: Head, settings: Mapping[str, Any]) -> Any:
 def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, trained: bool = False) -> torch.nn.Module:
     """The model with a task's head, layers cut and parts frozen, in fp32 on the CPU.
 
-    A head that the model lacks is drawn from torch's global generator: seed it before.
+    A head that the model lacks, or all of a model that begins at random, is drawn from torch's global generator: seed
+    it before.
 
     Args:
         reference: See :func:`locate_model`.
@@ -141,6 +146,11 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
     """
     trust = bool(settings.get("trust_remote_code"))
     config = configured(load_config(reference, trust_remote_code=trust), head, settings)
+    if is_random(reference):
+        new: torch.nn.Module = _loading(
+            reference, head.part, lambda: head.auto.from_config(config, dtype=torch.float32)
+        )
+        return _shaped(new, settings)
     located = locate_model(reference)
     model: torch.nn.Module = _loading(
         reference,
@@ -154,6 +164,7 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
             trust_remote_code=trust,
         ),
     )
+    _leave_fixed(model)
     return _shaped(model, settings)
 
 
@@ -184,6 +195,15 @@ def _shaped(model: torch.nn.Module, settings: Mapping[str, Any]) -> torch.nn.Mod
         keep_layers(model, settings["keep_layers"])
     freeze(model, settings.get("freeze") or ())
     return model
+
+
+def _leave_fixed(model: Any) -> None:
+    """Leave untrained what a model's class builds so, such as positions by sines: from_pretrained forgets it."""
+    with torch.device("meta"):
+        built = type(model)(copy.deepcopy(model.config))
+    for name, parameter in built.named_parameters():
+        if not parameter.requires_grad:
+            model.get_parameter(name).requires_grad_(False)
 
 
 def _refuse_pickle(folder: Path) -> None:

@@ -20,11 +20,12 @@ from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.dropout import KINDS
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.memory import checkpoint_gradients
-from objectives.finetune.models import Head, configured, load_config, load_model, load_tokenizer, longest_input, outline
+from objectives.finetune.models import Head, configured, load_config, load_model, longest_input, outline
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.schedule import Plan, plan_run
+from objectives.finetune.scratch import fit_vocabulary, is_random
 from objectives.finetune.session import Session, check_metric
 from objectives.finetune.state import checkpoint_bytes
 from objectives.finetune.task import Examined, Frame, Task
@@ -56,7 +57,8 @@ class FineTuning:
         reference, trust = str(settings["model"]), bool(settings.get("trust_remote_code"))
         training = {**training, "trust_remote_code": trust}
         config = load_config(reference, verify=True, trust_remote_code=trust)
-        tokenizer = load_tokenizer(reference, trust_remote_code=trust)
+        data = settings["data"]
+        tokenizer = self._task.reader(reference, config, data, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))
         limit = longest_input(config, tokenizer)
         if limit is not None and max_length > limit:
@@ -70,8 +72,8 @@ class FineTuning:
                 raise UserError(f"{name}: the rows of this task cannot be altered without their answers. Leave it 0.")
         # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
         guess = {"labels": ["0", "1"], "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}
-        _largest_checkpoint(reference, self._task.head(guess), training, space)
-        prepared, fresh = prepare_data(settings["data"], tokenizer, max_length, folder, self._task)
+        _largest_checkpoint(reference, self._head(reference, guess), training, space)
+        prepared, fresh = prepare_data(data, tokenizer, max_length, folder, self._task)
         meta = prepared.meta
         drawn = _largest("train_rows", training, space)
         warnings = list(meta["warnings"])
@@ -87,7 +89,7 @@ class FineTuning:
             "classes": meta["classes"],
             "lengths": meta["lengths"],
             "training_rows": min(drawn or meta["rows"]["train"], meta["rows"]["train"]),
-            "checkpoint_bytes": _largest_checkpoint(reference, self._task.head(meta), training, space),
+            "checkpoint_bytes": _largest_checkpoint(reference, self._head(reference, meta), training, space),
             "warnings": warnings,
             "reused": not fresh,
         }
@@ -168,6 +170,17 @@ class FineTuning:
         own = self._own_model(model, frame)
         return self._task.to_onnx(own, frame.data.rows("validation"), file, frame)
 
+    def _head(self, reference: str, known: Mapping[str, Any]) -> Head:
+        head = self._task.head(known)
+        if not is_random(reference):
+            return head
+
+        def configure(config: Any) -> None:
+            fit_vocabulary(config, known)
+            head.configure(config)
+
+        return replace(head, configure=configure)
+
     def _examined(self, model: Path, frame: Frame, split: str) -> Examined:
         rows = self._task.examples(frame.data.rows(split), frame)
         return self._task.examine(self._own_model(model, frame), rows, frame)
@@ -178,6 +191,7 @@ class FineTuning:
         settings: Mapping[str, Any],
         device: torch.device = torch.device("cpu"),  # noqa: B008
         split: int = 1,
+        seed: int = 0,
     ) -> Frame:
         data = PreparedData.open(prepared)
         return Frame(
@@ -187,6 +201,7 @@ class FineTuning:
             # In parts, so that an evaluation fits into memory too.
             batch_size=math.ceil(int(settings["evaluation_batch_size"]) / split),
             device=device,
+            seed=seed,
         )
 
     def _own_model(self, model: Path, frame: Frame) -> torch.nn.Module:
@@ -210,12 +225,12 @@ class FineTuning:
         settings, seed = request.settings, request.assignment.seed
         device = choose_device(request.cpus, request.gpus)
         precision = choose_precision(str(settings["precision"]), device)
-        frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split)
+        frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split, seed)
         head = self._task.head(frame.data.meta)
         torch.manual_seed(seed)
         begins, has_adapters = request.assignment.start_from, settings["method"] != "full"
         if begins is None or has_adapters:
-            model = load_model(request.model, head, settings)
+            model = load_model(request.model, self._head(request.model, frame.data.meta), settings)
         else:
             # Its configuration has layers and dropout as the trial set them.
             trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}

@@ -13,7 +13,8 @@ import torch
 from objectives.data.batching import Indices, TokenRows
 from objectives.data.preparation import PreparedData
 from objectives.data.task import DataTask
-from objectives.finetune.models import Head
+from objectives.finetune.models import Head, load_tokenizer
+from objectives.finetune.scratch import is_random, recipe
 from sweep.errors import UserError
 from sweep.ports import Columns
 
@@ -28,6 +29,8 @@ class Frame:
         max_length: Tokens; longer rows are truncated.
         batch_size: Rows of an evaluation's batch; does not change the result beyond rounding.
         device: Where the model is.
+        seed: Seed of the trial.
+        epoch: 0-based pass over the training rows that is being trained.
     """
 
     data: PreparedData
@@ -35,6 +38,8 @@ class Frame:
     max_length: int
     batch_size: int
     device: torch.device
+    seed: int = 0
+    epoch: int = 0
 
 
 class Examined(Protocol):
@@ -62,7 +67,7 @@ class Task(DataTask, Protocol):
     """A kind of fine-tuning; derive from it and fill in what has no default.
 
     It holds no state: the same object serves every trial, and what it draws at random while training comes from
-    torch's global generator, whose state is in every checkpoint.
+    torch's global generator, whose state is in every checkpoint, or from the frame's seed and epoch.
 
     Attributes:
         augments: Whether tokens of a training row may be left out, swapped or masked: its answer stays right.
@@ -79,10 +84,30 @@ class Task(DataTask, Protocol):
         """
         ...
 
+    def reader(self, reference: str, config: Any, data: Mapping[str, Any], *, trust_remote_code: bool) -> Any:
+        """The model's tokenizer, or how it is trained from the study's rows where the model begins at random.
+
+        Args:
+            reference: Of the model.
+            config: Its configuration.
+            data: The ``data`` part of the objective's settings.
+            trust_remote_code: Whether Python code that the model brings along may run.
+
+        Raises:
+            ModelError: If it cannot be loaded.
+        """
+        if is_random(reference):
+            return recipe(config, data, tuple(self.columns))
+        return load_tokenizer(reference, trust_remote_code=trust_remote_code)
+
     def examples(self, rows: TokenRows, frame: Frame) -> TokenRows:
         """What a trial trains and evaluates on, of a split's encoded rows: they themselves, unless its settings say how
         to cut them. All that follows is asked of these."""
         return rows
+
+    def lengths(self, rows: TokenRows, frame: Frame) -> Indices:
+        """What each example takes in a batch, ``[rows]``: batches have examples of similar length."""
+        return rows.lengths(frame.max_length)
 
     def groups(self, rows: TokenRows) -> npt.NDArray[Any] | None:
         """A group for each encoded row, by which ``train_rows`` are drawn in proportion; None draws at random."""

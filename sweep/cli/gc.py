@@ -121,4 +121,5 @@ def _prepared_in_use(layout: StudyLayout) -> set[str]:
 
     facts = [read_facts(known, "data") for known in Storages(layout.storage).studies()]
     named = [folder for data in facts for folder in (data.get("folder"), *data.get("prepared", ())) if folder]
+    named += [data["model"] for data in facts if data.get("base_model")]
     return {Path(folder).name for folder in named}

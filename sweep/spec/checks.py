@@ -91,6 +91,8 @@ def _model(objective: dict[str, Any], reader: Reader, around: Surroundings) -> N
         return
 
     def resolve() -> str:
+        if model.startswith(rules.RANDOM):
+            return rules.model_reference(_shape(model.removeprefix(rules.RANDOM), around))
         path = around.absolute(model)
         looks_like_path = model.startswith(("/", "./", "../", "~")) or model in (".", "..")
         if os.path.isdir(path) and (looks_like_path or around.must_exist):
@@ -102,6 +104,16 @@ def _model(objective: dict[str, Any], reader: Reader, around: Surroundings) -> N
         return rules.model_reference(model)
 
     objective["model"] = _apply(reader, "objective.model", resolve)
+
+
+def _shape(shape: str, around: Surroundings) -> str:
+    """The reference of a model with random weights, with an absolute path where it names a configuration file."""
+    if not shape.startswith(("/", "./", "../", "~")) and not shape.endswith(".json"):
+        return rules.RANDOM + shape
+    path = around.absolute(shape)
+    if around.must_exist and not os.path.exists(path):
+        raise BrokenRule(f"names a configuration that does not exist ({path})", "Name a config.json or its folder")
+    return rules.RANDOM + path
 
 
 def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str) -> None:

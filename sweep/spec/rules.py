@@ -14,12 +14,15 @@ from sweep.spec.space import Choices, Distribution
 
 BUNDLED_MODELS = ("bundled:minilm-l6",)
 BUNDLED_DATA = ("bundled:tweets",)
+RANDOM = "random:"
+"""Begins the reference of a model with random weights: a named shape or a configuration file follows."""
 DATA_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CONFIGURATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REGISTERED = re.compile(r"models:/(?:[^/@:\s]+(?:@[^/@:\s]+|/[0-9]+)|m-[0-9a-fA-F]+)")
+_SHAPE = re.compile(r"[a-z0-9]+-[a-z]+|/.+")
 _OWN_TASK = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _DATABASE = re.compile(r"(?:postgresql|mysql)(?:\+\w+)?://[^\s/]+/\S+", re.ASCII)
 _SQLITE = re.compile(r"sqlite:///(?!:memory:)[^\s?].*")
@@ -89,10 +92,16 @@ def is_hub_id(value: str) -> bool:
 
 
 def model_reference(value: str) -> str:
-    """A bundled model, a registered model or a Hub id; folders are resolved before they get here."""
-    if value.startswith("bundled:"):
+    """A bundled or registered model, a study's winner, random weights or a Hub id; paths are resolved before."""
+    if value.startswith("study:"):
+        if not _STUDY.fullmatch(value.removeprefix("study:")):
+            raise BrokenRule("names no study", "Write study: and the name of a study in the same storage")
+    elif value.startswith(RANDOM):
+        if not _SHAPE.fullmatch(value.removeprefix(RANDOM)):
+            raise BrokenRule("is no shape of a model", "Write random:bert-tiny, or random: and a config.json's path")
+    elif value.startswith("bundled:"):
         return _bundled(value, BUNDLED_MODELS, "model")
-    if value.startswith("models:"):
+    elif value.startswith("models:"):
         if not _REGISTERED.fullmatch(value):
             raise BrokenRule("is not a registered model", "Write models:/name@alias or models:/name/1")
     elif not value.startswith("/") and not is_hub_id(value):

@@ -37,6 +37,9 @@ class DataSpec(Part):
         validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified by class.
         test: Likewise; without it, ``test_fraction`` of train is split off first, likewise.
         split_seed: Seed of the splits.
+        tokenizer: How one is trained from the training rows, for a model that begins at random; None is as the model's
+            family has it.
+        vocabulary_size: Most tokens of such a tokenizer.
         license: Under which the rows may be used; for the model card.
         columns: Columns by the parts they play for the task, such as ``text`` and ``label``; beside the others in
             YAML.
@@ -49,6 +52,8 @@ class DataSpec(Part):
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     test_fraction: float = Field(default=0.0, ge=0, lt=1)
     split_seed: _Seed = 0
+    tokenizer: Literal["wordpiece", "byte-bpe"] | None = None
+    vocabulary_size: int = Field(default=8000, ge=100, le=1_000_000)
     license: str | None = None
     columns: Mapping[str, str] = Field(default_factory=dict)
 

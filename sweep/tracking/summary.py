@@ -43,7 +43,7 @@ def describe_study(tracker: Tracker, record: StudyBegun) -> None:
     tracker.log(
         parent,
         params={key: value for key, value in parameters.items() if key not in shown},
-        tags={words.STATE: "RUNNING"},
+        tags={words.STATE: "RUNNING", **words.base_model_tags(record.data)},
     )
     tracker.client.update_run(parent, status="RUNNING")
 

@@ -28,6 +28,8 @@ WINNER = "sweep.winner"
 IS_SIGNIFICANT = "sweep.is_significant"
 VERDICT = "sweep.verdict"
 PROBE = "sweep.probe"
+BASE_MODEL = "sweep.base_model"
+BASE_CONTENT = "sweep.base_model.content"
 
 OBJECTIVE_VALUE = "objective_value"
 
@@ -137,10 +139,24 @@ def study_parameters(spec: Mapping[str, Any], data: Mapping[str, Any]) -> dict[s
         "model": objective.get("model"),
         "data": source.get("source") or ([files] if isinstance(files, str) else list(files)),
         "data_hash": data.get("data_hash"),
+        **{f"base_model.{key}": value for key, value in dict(data.get("base_model") or {}).items()},
         **{f"rows.{split}": count for split, count in dict(data.get("rows") or {}).items()},
         **{f"training.{key}": value for key, value in dict(objective.get("training") or {}).items()},
     }
     return {key: text(value) for key, value in shown.items() if value is not None and value != []}
+
+
+def base_model_tags(data: Mapping[str, Any]) -> dict[str, str]:
+    """What the parent run is tagged with when a study begins with another's model: which, and the hash of its content.
+
+    The hash is that of :data:`sweep.tracking.registry.CONTENT`, by which registered versions are found.
+    """
+    base = dict(data.get("base_model") or {})
+    if not base:
+        return {}
+    place = [f"{name} {base[key]}" for name, key in (("trial", "trial_number"), ("step", "step")) if key in base]
+    whose = ", ".join([str(base.get("study", base["reference"])), *place])
+    return {BASE_MODEL: whose, BASE_CONTENT: str(base["content"])}
 
 
 def _name(part: object) -> object:

@@ -1,0 +1,34 @@
+"""Writing texts with a decoder, and how likely it finds the right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from objectives.data.masking import IGNORED
+
+
+def generation(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of ``generate`` by a trial's ``beams`` (1 is greedy) and ``max_new_tokens``; nothing is drawn."""
+    return {
+        "num_beams": int(settings.get("beams", 1)),
+        "max_new_tokens": int(settings.get("max_new_tokens", 128)),
+        "do_sample": False,
+    }
+
+
+def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Negative log-likelihood of each row's labels, in nats, and how many there are, each ``[rows]``.
+
+    Args:
+        logits: ``[rows, longest, vocabulary]``.
+        labels: ``[rows, longest]``, :data:`~objectives.data.masking.IGNORED` where there is nothing to predict.
+    """
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).double(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.reshape(labels.shape).sum(1).cpu().numpy(), (labels != IGNORED).double().sum(1).cpu().numpy()
