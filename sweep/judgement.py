@@ -11,7 +11,7 @@ from typing import Any
 
 from sweep.bench import Bench
 from sweep.checkpoints import FolderKeeper, model_folder
-from sweep.checkpoints.averaging import why_not_averaged
+from sweep.checkpoints.averaging import difference, why_not_averaged
 from sweep.deployment.export import export_model
 from sweep.domain import Trial, TrialState, confirmation_seed, ranked
 from sweep.errors import StoppedEarlyError, SweepError, is_disk_full
@@ -241,14 +241,22 @@ class Judgement:
         return [replace(one, latency_ms=known.get(one.label)) for one in finalists]
 
     def _latencies(self, models: Mapping[str, FinalModel]) -> dict[str, float]:
+        """By label; models of one architecture compute the same, so that one of them is measured for all."""
+        measured: list[ModelOnSplit] = []
+        places = dict[str, int]()
         try:
-            found = self.bench.latencies([self._on_split(model) for model in models.values()])
+            for label, model in models.items():
+                own = self._on_split(model)
+                places[label] = next((i for i, one in enumerate(measured) if _cost_the_same(one, own)), len(measured))
+                if places[label] == len(measured):
+                    measured.append(own)
+            found = self.bench.latencies(measured)
         except StoppedEarlyError:
             raise
         except SweepError as err:
             self.note(f"warning: latencies could not be measured: {str(err).splitlines()[0]}")
             return {}
-        return {} if found is None else dict(zip(models, found, strict=True))
+        return {} if found is None else {label: found[place] for label, place in places.items()}
 
     def _deployment(self, model: FinalModel) -> dict[str, Any]:
         index = model.seed_index
@@ -345,6 +353,11 @@ class Judgement:
             stays = run.number in kept or (self.final.confirm.soup != "none" and _counts(run))
             weights = {run.step} if stays and run.step is not None else set[int]()
             keeper.keep(run.number, set(), weights)
+
+
+def _cost_the_same(first: ModelOnSplit, second: ModelOnSplit) -> bool:
+    cut = [one.settings.get("max_length") for one in (first, second)]
+    return cut[0] == cut[1] and difference(first.model, second.model) is None
 
 
 def _of_run(run: Trial) -> FinalModel:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweep.checkpoints import committing, drop, model_folder, read_manifest
 from sweep.checkpoints.averaging import average_models
+from sweep.checkpoints.commit import discard
 from sweep.domain import MetricRule, Trial
 from sweep.errors import CheckpointError, ExecutionError
 from sweep.layout import StudyLayout
@@ -74,14 +75,20 @@ class Soups:
         return model_folder(folder)
 
     def drop_models(self, kept: Path | None) -> None:
-        """Drop the weights of all soups but one.
+        """Drop the weights of all soups but one, and what is damaged.
 
         Raises:
             CheckpointError: If one cannot be made slim.
         """
         for folder in sorted(self.layout.soup(0, (0,)).parent.parent.glob("soup-*/[!.]*")):
-            if kept is None or folder != kept.parent:
-                drop(folder, _MODEL_PREFIX)
+            if kept is not None and folder == kept.parent:
+                continue
+            try:
+                read_manifest(folder, verify=False)
+            except CheckpointError:
+                discard(folder)
+                continue
+            drop(folder, _MODEL_PREFIX)
 
     def _ingredients(self, recipe: Recipe, seed_index: int) -> list[Trial]:
         return [self.runs[number, seed_index] for number in recipe]

@@ -32,12 +32,13 @@ RATES = {0: 0.001, 1: 0.1, 2: 0.2, 3: 0.4}
 
 @dataclass
 class InProcessBench:
-    """Evaluates in this process, and counts."""
+    """Evaluates in this process, and counts; ``bonus`` is what soups are better on the validation split."""
 
     task: str
     metric: str
     evaluated: list[Path] = field(default_factory=list)
     timed: int = 0
+    bonus: float = 0.0
     milliseconds: Callable[[Path], float] | None = None
     before_evaluating: Callable[[], None] = lambda: None
 
@@ -49,7 +50,8 @@ class InProcessBench:
     def evaluate(self, model: ModelOnSplit) -> Mapping[str, float]:
         self.before_evaluating()
         self.evaluated.append(model.model)
-        return QuickObjective().evaluate(model.model, Path(model.prepared), "validation", model.settings)
+        found = QuickObjective().evaluate(model.model, Path(model.prepared), "validation", model.settings)
+        return {**found, self.metric: found[self.metric] + self.bonus}
 
     def latencies(self, models: Sequence[ModelOnSplit]) -> Sequence[float] | None:
         self.timed += 1
@@ -70,15 +72,18 @@ class FinalOfQuickRuns:
         seeds: int = 3,
         soup: str = "none",
         rates: Mapping[int, float] = RATES,
+        layers: Sequence[Sequence[int]] = (),
     ) -> None:
         confirm = f"confirm={{finalists: {finalists}, seeds: {seeds}, racing: false, soup: {soup}}}"
-        self.spec = parse_spec(SPEC, place="study.yaml", folder=folder, overrides=(confirm,))
+        space = (f"search.keep_layers={[list(kept) for kept in layers]}",) if layers else ()
+        self.spec = parse_spec(SPEC, place="study.yaml", folder=folder, overrides=(confirm, *space))
         assert self.spec.confirm is not None
         self.spec.layout.folder.mkdir(parents=True)
         search = OptunaStore.create(self.spec)
-        for rate in rates.values():
-            trial = search.ask(Planned(hyperparameters={"learning_rate": rate}))
-            search.tell(trial.number, TrialState.COMPLETE, _searched(trial.number, rate))
+        for number, rate in rates.items():
+            kept = {"keep_layers": tuple(layers[number % len(layers)])} if layers else {}
+            search.ask(Planned(hyperparameters={"learning_rate": rate, **kept}))
+            search.tell(number, TrialState.COMPLETE, _searched(number, rate))
         self.trials = search.trials()
         search.close()
         entrants = entrants_of(self.trials, self.spec.rule, count=finalists)

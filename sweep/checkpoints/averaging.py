@@ -42,21 +42,26 @@ def why_not_averaged(models: Sequence[Path]) -> str | None:
         CheckpointError: If one of them cannot be read.
     """
     first, *others = models
-    own, configuration = _tensors_of(first), _configuration(first)
-    for name, tensor in own.items():
+    for name, tensor in _tensors_of(first).items():
         if tensor.dtype.startswith(("F", "BF")) and tensor.dtype not in _FLOATS:
             return f"{name[1]} of {first} holds {tensor.dtype} numbers; those of {', '.join(_FLOATS)} can be averaged"
-    for other in others:
-        theirs = _tensors_of(other)
-        for name in sorted(own.keys() | theirs.keys()):
-            mine, its = own.get(name), theirs.get(name)
-            if mine is None or its is None or mine.kind != its.kind:
-                kinds = [tensor.kind if tensor else "missing" for tensor in (mine, its)]
-                return f"{name[1]} is {kinds[0]} in {first} and {kinds[1]} in {other}"
-        differing = _differing(configuration, _configuration(other))
-        if differing is not None:
-            return f"{differing} of config.json differs between {first} and {other}"
-    return None
+    return next((told for other in others if (told := difference(first, other)) is not None), None)
+
+
+def difference(first: Path, other: Path) -> str | None:
+    """In what two models are not of one architecture; None if both compute the same, with weights of their own.
+
+    Raises:
+        CheckpointError: If one of them cannot be read.
+    """
+    own, theirs = _tensors_of(first), _tensors_of(other)
+    for name in sorted(own.keys() | theirs.keys()):
+        mine, its = own.get(name), theirs.get(name)
+        if mine is None or its is None or mine.kind != its.kind:
+            kinds = [tensor.kind if tensor else "missing" for tensor in (mine, its)]
+            return f"{name[1]} is {kinds[0]} in {first} and {kinds[1]} in {other}"
+    differing = _differing(_configuration(first), _configuration(other))
+    return None if differing is None else f"{differing} of config.json differs between {first} and {other}"
 
 
 def average_models(models: Sequence[Path], to: Path) -> None:

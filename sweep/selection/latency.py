@@ -10,7 +10,7 @@ from typing import Any
 
 from sweep.ports import Objective, TimedObjective
 
-ROWS = 25
+ROWS = 50
 """Rows of the validation split that each model answers, one at a time, spread evenly over it."""
 
 WARM_UP_ROWS = 3
@@ -22,13 +22,13 @@ def latencies(
 ) -> Mapping[str, Any]:
     """Milliseconds for one input of each model: the median over the rows, on the CPU with one compute thread.
 
-    All models are gone through twice, the second time the other way round, and the lower of a model's two medians
-    stands: so a host that is busy for a while, or gets slower, makes no model look slower than its equals. What is left
-    of that is below the margin of :mod:`sweep.selection.preference`. One model at a time is in memory.
+    The models take turns at each row, so that a host that is busy for a while is so for all of them alike. Models of
+    one architecture are to be told apart by nothing: measure one of them. What noise is left between others is below
+    the margin of :mod:`sweep.selection.preference`, or decides between models whose scores are the same within chance.
 
     Args:
         objective: What they were trained by.
-        models: ``{"model", "prepared", "settings"}`` of each.
+        models: ``{"model", "prepared", "settings"}`` of each; all are in memory at once.
         now: Seconds that never go back.
 
     Returns:
@@ -36,23 +36,15 @@ def latencies(
     """
     if not isinstance(objective, TimedObjective):
         return {"milliseconds": None}
-    found: list[list[float]] = [[] for _ in models]
-    for order in (range(len(models)), reversed(range(len(models)))):
-        for i in order:
-            one = models[i]
-            answer, rows = objective.one_by_one(Path(one["model"]), Path(one["prepared"]), one["settings"])
-            found[i].append(_median(answer, rows, now))
-            del answer  # before the next model is loaded
-    return {"milliseconds": [1000 * min(medians) for medians in found]}
-
-
-def _median(answer: Callable[[int], object], rows: int, now: Callable[[], float]) -> float:
-    """Seconds for one input."""
-    for row in range(min(WARM_UP_ROWS, rows)):
-        answer(row)
-    seconds = []
+    answers = [objective.one_by_one(Path(one["model"]), Path(one["prepared"]), one["settings"]) for one in models]
+    rows = min(count for _, count in answers)
+    for answer, _ in answers:
+        for row in range(min(WARM_UP_ROWS, rows)):
+            answer(row)
+    seconds: list[list[float]] = [[] for _ in answers]
     for row in range(0, rows, max(1, rows // ROWS)):
-        begun = now()
-        answer(row)
-        seconds.append(now() - begun)
-    return statistics.median(seconds)
+        for (answer, _), taken in zip(answers, seconds, strict=True):
+            begun = now()
+            answer(row)
+            taken.append(now() - begun)
+    return {"milliseconds": [1000 * statistics.median(taken) for taken in seconds]}

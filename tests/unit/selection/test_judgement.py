@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sweep.checkpoints import MANIFEST_NAME, read_manifest
+from sweep.checkpoints.garbage import committed_bytes, of_dead_drivers
 from sweep.checkpoints.space import disk_use
 from sweep.deployable import deployable
 from sweep.deployment.export import export_model
@@ -55,7 +58,7 @@ def test_a_uniform_soup_is_judged_as_a_finalist_by_one_score_a_seed(tmp_path: Pa
 
 def test_a_greedy_soup_is_cooked_once_and_only_the_deployed_one_keeps_its_weights(tmp_path: Path) -> None:
     final = FinalOfQuickRuns(tmp_path, finalists=3, soup="greedy")
-    final.bench.milliseconds = lambda model: 1.0 if "soup-" in str(model) else 9.0  # of all that are tied, take it
+    final.bench.bonus = 0.1  # as if averages were better than what they are made of
     verdict = final.judge()
     cooked = len(final.bench.evaluated)
     assert cooked == len(set(final.bench.evaluated)) > 0
@@ -67,12 +70,14 @@ def test_a_greedy_soup_is_cooked_once_and_only_the_deployed_one_keeps_its_weight
     assert kept == ([Path(deployed["model"]).parent] if verdict.winner == "soup" else [])
     assert final.judge() == verdict
     assert len(final.bench.evaluated) == cooked
+    (folders[0] / MANIFEST_NAME).write_text("torn")
+    assert final.judge() == verdict
 
 
 def winning_soup(folder: Path) -> FinalOfQuickRuns:
-    """A final of two finalists who are alike, so that their soup is as good as they are; and faster."""
+    """A final of two finalists who are alike, and whose soup is better."""
     final = FinalOfQuickRuns(folder, soup="uniform", rates={0: 0.001, 1: 0.2, 2: 0.2})
-    final.bench.milliseconds = lambda model: 1.0 if "soup-" in str(model) else 9.0
+    final.bench.bonus = 0.1
     return final
 
 
@@ -126,6 +131,15 @@ def test_finalists_of_other_architectures_make_no_soup_and_a_note_says_why(tmp_p
     assert "F64 [4, 3]" in told
 
 
+def test_finalists_that_keep_other_layers_make_no_soup_though_their_weights_have_the_same_shapes(
+    tmp_path: Path,
+) -> None:
+    final = FinalOfQuickRuns(tmp_path, soup="greedy", layers=[[0, 5], [0, 3]])
+    assert "soup" not in [one.label for one in final.judge().finalists]
+    (told,) = [note for note in final.notes if "soup" in note]
+    assert "keep other layers (trial 3 keeps [0, 3], trial 2 keeps [0, 5])" in told
+
+
 def test_a_failed_run_leaves_too_few_for_a_soup_and_is_no_reason_to_fail(tmp_path: Path) -> None:
     final = FinalOfQuickRuns(tmp_path, soup="greedy")
     shutil.rmtree(final.model(2, 1).parent)
@@ -145,6 +159,44 @@ def test_a_soup_that_cannot_be_evaluated_costs_no_verdict_and_is_tried_again(tmp
     assert not list(final.final_spec.layout.folder.glob("checkpoints/soup-*/.*"))
     final.bench.before_evaluating = lambda: None
     assert "soup" in [one.label for one in final.judge().finalists]
+
+
+def test_what_a_killed_driver_left_of_a_soup_is_removed_and_the_rest_is_counted(tmp_path: Path) -> None:
+    final = winning_soup(tmp_path)
+    layout = final.final_spec.layout
+    verdict = final.judge()
+    assert verdict.deploy is not None
+    assert list(of_dead_drivers(layout)) == []
+    soup = Path(verdict.deploy["model"]).parent
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    torn = soup.with_name(f".tmp-{soup.name}-{2**22 + 1}-{host}-0")
+    torn.mkdir()
+    assert [surplus.path for surplus in of_dead_drivers(layout)] == [torn]
+    whole = committed_bytes(layout)
+    shutil.rmtree(soup)
+    assert committed_bytes(layout) < whole
+
+
+def test_models_of_one_architecture_have_one_latency_so_that_noise_tells_none_apart(tmp_path: Path) -> None:
+    final = FinalOfQuickRuns(tmp_path, soup="uniform")
+    asked: list[Path] = []
+
+    def noisy(model: Path) -> float:
+        asked.append(model)
+        return 10.0 * len(asked)
+
+    final.bench.milliseconds = noisy
+    verdict = final.judge()
+    assert len(asked) == 1
+    assert [one.latency_ms for one in verdict.finalists] == [10.0] * 4
+    other = FinalOfQuickRuns(tmp_path / "other")
+    for trial, index in ((2, 0), (2, 1), (2, 2)):
+        (other.model(trial, index) / "config.json").write_text('{"model_type": "softmax-regression", "wide": true}')
+    other.bench.milliseconds = noisy
+    asked.clear()
+    told = {one.label: one.latency_ms for one in other.judge().finalists}
+    assert told["trial 0"] == told["trial 3"] != told["trial 2"]
+    assert len(asked) == 2
 
 
 def test_latencies_are_measured_once_for_each_finalist(tmp_path: Path) -> None:

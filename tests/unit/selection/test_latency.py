@@ -18,23 +18,19 @@ SLOW, FAST = 0.004, 0.001
 
 
 class Timed(QuickObjective):
-    """Each model takes what its name says; the host is slow while it answers the first model it is given."""
+    """Each model takes what its name says; from the middle on, the host takes five times as long for everything."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loaded: list[str] = []
-        self.rows: list[int] = []
+        self.answered: list[tuple[str, int]] = []
         self.seconds = 0.0
 
     def one_by_one(
         self, model: Path, prepared: Path, settings: Mapping[str, Any]
     ) -> tuple[Callable[[int], object], int]:
-        self.loaded.append(model.name)
-        is_first = len(self.loaded) == 1
-
         def answer(row: int) -> None:
-            self.rows.append(row)
-            self.seconds += (SLOW if model.name == "slow" else FAST) + (0.01 if is_first else 0.0)
+            self.answered.append((model.name, row))
+            self.seconds += (SLOW if model.name == "slow" else FAST) * (5 if row >= 40 else 1)
 
         return answer, 100
 
@@ -43,13 +39,13 @@ def models(*names: str) -> list[dict[str, Any]]:
     return [{"model": name, "prepared": "", "settings": {}} for name in names]
 
 
-def test_the_median_of_single_answers_is_told_and_a_host_that_is_slow_for_a_while_makes_no_difference() -> None:
+def test_the_models_take_turns_so_that_a_host_that_gets_slower_makes_no_difference_between_equals() -> None:
     objective = Timed()
     found = latencies(objective, models("fast", "slow", "fast"), lambda: objective.seconds)["milliseconds"]
-    assert objective.loaded == ["fast", "slow", "fast", "fast", "slow", "fast"]
-    assert objective.rows[: WARM_UP_ROWS + 2] == [0, 1, 2, 0, 4]
-    assert len(objective.rows) == 6 * (WARM_UP_ROWS + ROWS)
-    assert found == pytest.approx([1000 * FAST, 1000 * SLOW, 1000 * FAST])
+    counted = objective.answered[3 * WARM_UP_ROWS :]
+    assert counted[:4] == [("fast", 0), ("slow", 0), ("fast", 0), ("fast", 2)]
+    assert len(counted) == 3 * ROWS
+    assert found == pytest.approx([5000 * FAST, 5000 * SLOW, 5000 * FAST])
 
 
 def test_an_objective_that_cannot_answer_one_by_one_has_no_latency() -> None:
