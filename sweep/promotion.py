@@ -260,11 +260,11 @@ def _compare(
         )
     challenger, holder = (one["metrics"][name] for one in found["models"])
     sign = spec.rule.sign
-    difference = found["difference"]
+    difference, answered = found["difference"], found["models"][0]["rows"]
     return Comparison(
         metric=name,
         direction=spec.rule.direction,
-        rows=rows,
+        rows=rows if answered is None else answered,
         challenger=challenger,
         champion=holder,
         gain=sign * (challenger - holder),

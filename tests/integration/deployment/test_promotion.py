@@ -67,6 +67,7 @@ def test_a_worse_model_is_refused_a_better_one_passes_and_rollback_brings_the_ol
     strong = promoted(good, "ladder")
     compared = strong.decision.comparison
     assert compared is not None
+    assert compared.rows == 45, "the test split, and no other"
     assert compared.challenger > compared.champion
     recorded = {check.split: check.now for check in strong.checks}
     assert compared.challenger == pytest.approx(recorded["test"])
