@@ -85,12 +85,24 @@ def question_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def score_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Texts whose score is 100 for each word of music less 100 for each of food."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        words = [draw.choice(TOPICS[topic]) for topic in draw.choices(sorted(TOPICS), k=draw.randint(1, 3))]
+        score = 100.0 * sum(1 if word in TOPICS["music"] else -1 for word in words) + draw.gauss(0, 5)
+        rows.append({"text": " ".join([*words, f"n{number}"]), "score": score})
+    return rows
+
+
 TEXTS = ("who where", *NAMES, *PLACES, *TOPICS["food"], *TOPICS["music"])
 ROWS: Mapping[str, Callable[[int], list[dict[str, Any]]]] = {
     "text-classification": tiny_rows,
     "multi-label-classification": topic_rows,
     "token-classification": entity_rows,
     "question-answering": question_rows,
+    "text-regression": score_rows,
 }
 
 

@@ -57,6 +57,7 @@ objective:
     compile: false                  # true compiles the training pass by torch.compile
     patience: null                  # evaluations without a better metric, after which a trial is complete
     min_delta: 0.0                  # what is no more than this better counts as no better
+    class_weights: none             # balanced: rare classes count as much as frequent ones
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]

