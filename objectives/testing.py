@@ -97,7 +97,9 @@ def tiny_tokenizer(folder: Path, texts: Sequence[str] = ()) -> PreTrainedTokeniz
     known = [*texts, " ".join(_FILLERS), *(" ".join(words) for words in _WORDS.values())]
     tokenizer.train_from_iterator(known, WordLevelTrainer(special_tokens=list(SPECIAL_TOKENS)))
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -12,15 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from objectives.data.rows import Rows, shown
 from sweep.errors import InvalidDataError
 
+T = TypeVar("T")
 Columns = dict[str, list[Any]]
 
-Parser = Callable[[Path, str], Columns]
-"""Makes columns, by the parts they play, of a file's path and text."""
+Parser = Callable[[Path, str], Columns | None]
+"""Makes columns, by the parts they play, of a file's path and text; None if the file is an ordinary table."""
 
 
 _LONGEST_FIELD = 2**31 - 1
@@ -50,11 +51,12 @@ def read_files(
     found = []
     for path in map(Path, paths):
         parse = formats.get(path.suffix.lower())
-        if parse is None:
-            columns = _read(path, list(names.values()), formats)
-            columns = {part: pick(columns, name, part, str(path)) for part, name in names.items()}
-        else:
-            columns = _guarded(path, functools.partial(_parsed, path, parse))
+        columns = None if parse is None else _guarded(path, functools.partial(_parsed, path, parse))
+        if columns is None:
+            table = _guarded(path, _reader(path, list(names.values()), formats))
+            if not any(table.values()):
+                raise InvalidDataError(f"{path}: no rows. Give a file that has some.")
+            columns = {part: pick(table, name, part, str(path)) for part, name in names.items()}
         found.append(clean(columns, str(path)))
     return Rows(
         columns={part: [value for rows in found for value in rows[part]] for part in found[0].columns},
@@ -82,7 +84,7 @@ def pick(columns: Columns, name: str, key: str, origin: str) -> list[Any]:
     )
 
 
-def _read(path: Path, wanted: Sequence[str], formats: Mapping[str, Parser]) -> Columns:
+def _reader(path: Path, wanted: Sequence[str], formats: Mapping[str, Parser]) -> Callable[[], Columns]:
     readers = {
         ".csv": lambda: _delimited(path, ","),
         ".tsv": lambda: _delimited(path, "\t"),
@@ -94,22 +96,19 @@ def _read(path: Path, wanted: Sequence[str], formats: Mapping[str, Parser]) -> C
     if reader is None:
         known = ", ".join([*readers, *formats])
         raise InvalidDataError(f"{path}: unknown format {path.suffix!r}. Use one of {known}.")
-    return _guarded(path, reader)
+    return reader
 
 
-def _parsed(path: Path, parse: Parser) -> Columns:
+def _parsed(path: Path, parse: Parser) -> Columns | None:
     return parse(path, _decoded(path))
 
 
-def _guarded(path: Path, read: Callable[[], Columns]) -> Columns:
+def _guarded(path: Path, read: Callable[[], T]) -> T:
     try:
         check_regular(path)
-        columns = read()
+        return read()
     except OSError as err:
         raise InvalidDataError(f"{path}: cannot be read ({err.strerror or err}). Check path and rights.") from err
-    if not any(columns.values()):
-        raise InvalidDataError(f"{path}: no rows. Give a file that has some.")
-    return columns
 
 
 def check_regular(path: Path) -> None:

@@ -157,8 +157,11 @@ def _hub_columns(dataset: Any, names: Mapping[str, str], origin: str) -> Columns
     found |= {name: [] for name in dataset.column_names if name not in found}
     columns = {part: pick(found, name, part, origin) for part, name in names.items()}
     for part, name in names.items():
-        classes = getattr(dataset.features[name], "names", None)
-        if classes:
+        feature = dataset.features[name]
+        classes = getattr(feature, "names", None)
+        if several := getattr(getattr(feature, "feature", None), "names", None):
+            columns[part] = [None if row is None else [several[number] for number in row] for row in columns[part]]
+        elif classes:
             if columns[part] and all(value == _MISSING_CLASS for value in columns[part]):
                 return None  # a test split whose labels are kept secret
             columns[part] = [None if v is None or v == _MISSING_CLASS else classes[v] for v in columns[part]]

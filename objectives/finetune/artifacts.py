@@ -32,6 +32,36 @@ def write_confusion(folder: Path, confusion: Confusion, labels: Sequence[str]) -
     write_artifact(folder / "classification_report.json", json.dumps(report, ensure_ascii=False, indent=1))
 
 
+def write_scores(
+    folder: Path, labels: Sequence[str], hits: Sequence[int], given: Sequence[int], right: Sequence[int]
+) -> None:
+    """Write the scores of each class (JSON), atomically.
+
+    Args:
+        folder: Where to write; made if missing.
+        labels: Names of the classes.
+        hits: Right answers of each.
+        given: Answers of each.
+        right: Right ones that there were of each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    classes = [
+        {
+            "label": label,
+            "precision": hit / max(1, all_given),
+            "recall": hit / max(1, all_right),
+            "f1": 2 * hit / max(1, all_given + all_right),
+            "support": all_right,
+        }
+        for label, hit, all_given, all_right in zip(
+            labels, map(int, hits), map(int, given), map(int, right), strict=True
+        )
+    ]
+    write_artifact(
+        folder / "classification_report.json", json.dumps({"classes": classes}, ensure_ascii=False, indent=1)
+    )
+
+
 def write_artifact(path: Path, content: str) -> None:
     """Write a text file atomically; its folder exists."""
     temporary = path.with_name(f".{path.name}.new")

@@ -36,8 +36,8 @@ class TaskCourse:
         self._task = task
         self._frame = frame
         self._seed = seed
-        self._train = frame.data.rows("train")
-        self._validation = frame.data.rows("validation")
+        self._train = task.examples(frame.data.rows("train"), frame)
+        self._validation = task.examples(frame.data.rows("validation"), frame)
         groups = task.groups(self._train)
         self._drawn = draw_rows(
             np.zeros(len(self._train), dtype=np.int64) if groups is None else np.asarray(groups),

@@ -158,7 +158,8 @@ class FineTuning:
         return self._task.to_onnx(own, frame.data.rows("validation"), file, frame)
 
     def _examined(self, model: Path, frame: Frame, split: str) -> Examined:
-        return self._task.examine(self._own_model(model, frame), frame.data.rows(split), frame)
+        rows = self._task.examples(frame.data.rows(split), frame)
+        return self._task.examine(self._own_model(model, frame), rows, frame)
 
     def _frame(
         self,

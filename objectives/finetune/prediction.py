@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.data.batching import TokenRows, padded, sorted_batches
+from objectives.data.batching import TokenRows, sorted_batches
+from objectives.data.pairs import model_inputs
 from objectives.data.rows import shortened
 from objectives.finetune.artifacts import write_confusion
 from objectives.finetune.scores import Confusion, confusion_matrix, scores
@@ -50,7 +51,7 @@ class Examination:
         """Class and probability of each row, beside the right one."""
         return {
             "row": list(range(len(self.truth))),
-            "text": [shortened(record["text"]) for record in records],
+            "text": texts_of(records),
             "label": [self.labels[i] for i in self.truth],
             "prediction": [self.labels[i] for i in self.predicted],
             "probability": self.probability.tolist(),
@@ -65,12 +66,19 @@ class Examination:
         write_confusion(folder, self.confusion, self.labels)
 
 
+def texts_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A short form of each row's text, or of its two."""
+    return [
+        shortened(" | ".join(record[part] for part in ("text", "text_pair") if part in record)) for record in records
+    ]
+
+
 def logits_of(
     model: Any, rows: TokenRows, batch: Any, max_length: int, pad_id: int, device: torch.device
 ) -> torch.Tensor:
-    """Logits ``[batch, classes]`` of rows of a split."""
-    ids, mask = (torch.from_numpy(part).to(device) for part in padded(rows, batch, max_length, pad_id))
-    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+    """Logits of rows of a split: ``[batch, classes]``, or ``[batch, longest, classes]`` where tokens have classes."""
+    inputs = model_inputs(rows, batch, max_length, pad_id)
+    logits: torch.Tensor = model(**{name: torch.from_numpy(part).to(device) for name, part in inputs.items()}).logits
     return logits
 
 

@@ -79,6 +79,11 @@ class Task(DataTask, Protocol):
         """
         ...
 
+    def examples(self, rows: TokenRows, frame: Frame) -> TokenRows:
+        """What a trial trains and evaluates on, of a split's encoded rows: they themselves, unless its settings say how
+        to cut them. All that follows is asked of these."""
+        return rows
+
     def groups(self, rows: TokenRows) -> npt.NDArray[Any] | None:
         """A group for each encoded row, by which ``train_rows`` are drawn in proportion; None draws at random."""
         return None

@@ -52,9 +52,11 @@ def write_onnx(model: torch.nn.Module, rows: TokenRows, file: Path, *, max_lengt
         ``max_difference`` of the logits, ``rows`` compared, ``file``'s name.
 
     Raises:
-        UserError: If a package is missing.
+        UserError: If a package is missing, or rows are pairs.
         VerificationError: If the architecture cannot be written, or the two disagree.
     """
+    if rows.others:
+        raise UserError("--onnx: classifiers of two texts are not written as ONNX. Export without --onnx.")
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"--onnx: {', '.join(missing)} not installed. `pip install 'sweep-finetune[onnx]'`.")

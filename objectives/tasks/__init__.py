@@ -6,6 +6,8 @@ without importing it (:mod:`sweep.spec.tasks` reads them):
 - ``METRICS``: what an evaluation reports, each with ``maximize`` or ``minimize``; the first is the usual metric.
 - ``COLUMNS``: the parts that columns of the data play, such as ``text`` and ``label``, each with the name it usually
   has; None for a part that is left out unless the spec names its column.
+- ``SETTINGS``, if need be: training settings that this task alone has, each with its default, with a list of words of
+  which the first is the default, or with ``{"default": 64, "low": 1, "high": 512}``. They can be searched.
 - ``EXTENSIONS``, if need be: data files that the task reads besides csv, tsv, jsonl, json and parquet.
 
 Below, a class derived from :class:`objectives.finetune.task.Task` says how rows are cleaned, encoded, trained and

@@ -1,23 +1,23 @@
-"""Text classification: one text in, one of a few classes out."""
+"""Text classification: one text or two in, one of a few classes out."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from objectives.data.batching import Indices, TokenRows
 from objectives.data.files import Columns
 from objectives.data.labels import check_labels, label_cell, label_names
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.task import Encoded
-from objectives.data.tokens import token_ids
+from objectives.finetune.classification import class_weights, classification_head, encode_texts
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.prediction import Examination, examine, logits_of
@@ -27,13 +27,14 @@ from objectives.serving.offer import text_classifier_offer
 from objectives.serving.onnx_file import write_onnx
 
 METRICS = {"accuracy": "maximize", "macro_f1": "maximize", "mcc": "maximize", "loss": "minimize"}
-COLUMNS = {"text": "text", "label": "label"}
+COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
+SETTINGS = {"class_weights": ["none", "balanced"]}
 
-_CELLS = {"text": text_cell, "label": label_cell}
+_CELLS = {"text": text_cell, "text_pair": text_cell, "label": label_cell}
 
 
 class Classification(Task):
-    """A text's class."""
+    """The class of a text, or of two texts together."""
 
     columns = COLUMNS
     augments = True
@@ -57,30 +58,28 @@ class Classification(Task):
         """Token ids and the number of the class."""
         number = {label: i for i, label in enumerate(known["labels"])}
         labels = np.array([number[name] for name in rows["label"]], dtype=np.int64)
-        return Encoded(ids=token_ids(tokenizer, max_length, rows["text"]), labels=labels)
+        return replace(encode_texts(rows, tokenizer, max_length), labels=labels)
 
     def head(self, known: Mapping[str, Any]) -> Head:
         """A logit for each class."""
-
-        def configure(config: Any) -> None:
-            config.id2label = dict(enumerate(known["labels"]))
-            config.label2id = {label: i for i, label in enumerate(known["labels"])}
-            config.problem_type = "single_label_classification"
-            # Some families find the last token of a row by it, so it must be the one that rows are padded with.
-            config.pad_token_id = known["pad_id"]
-
-        return Head(part="classifier", auto=AutoModelForSequenceClassification, configure=configure)
+        return classification_head(known, "single_label_classification")
 
     def groups(self, rows: TokenRows) -> npt.NDArray[np.int64]:
         """The classes."""
         return np.asarray(rows.labels)
 
+    def weight(self, rows: TokenRows, batch: Indices, frame: Frame) -> float:
+        """Rows, each as much as its class weighs."""
+        weights = class_weights(frame)
+        return float(len(batch) if weights is None else weights[np.asarray(rows.labels[batch])].sum())
+
     def loss(self, model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> torch.Tensor:
-        """Cross-entropy, with label smoothing."""
+        """Cross-entropy, with label smoothing and weights of classes."""
         logits = logits_of(model, rows, batch, frame.max_length, frame.data.pad_id, frame.device)
         targets = torch.from_numpy(np.asarray(rows.labels[batch])).to(frame.device)
+        weights = None if (found := class_weights(frame)) is None else torch.from_numpy(found).to(frame.device)
         smoothing = float(frame.settings["label_smoothing"])
-        return torch.nn.functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+        return torch.nn.functional.cross_entropy(logits.float(), targets, weights, label_smoothing=smoothing)
 
     def examine(
         self, model: Any, rows: TokenRows, frame: Frame, alive: Callable[[], None] | None = None

@@ -13,6 +13,7 @@ from sweep.spec.model import TrainingSpec
 from sweep.spec.problems import BrokenRule, Problems, shortened
 from sweep.spec.source import Items, Node, Scalar, Table, shown
 from sweep.spec.space import Choices, Distribution, FloatRange, IntRange, choices_fault, range_fault
+from sweep.spec.tasks import Setting
 from sweep.spec.values import Shape, shape_of
 
 
@@ -30,7 +31,7 @@ class Told(Exception):
     """The problem is already collected."""
 
 
-def read_distribution(key: str, node: Node, path: str, blames: Blames) -> Distribution:
+def read_distribution(key: str, node: Node, path: str, blames: Blames, settings: Mapping[str, Setting]) -> Distribution:
     """The distribution that ``search`` gives a hyperparameter.
 
     Args:
@@ -38,6 +39,7 @@ def read_distribution(key: str, node: Node, path: str, blames: Blames) -> Distri
         node: What was written.
         path: Its dotted path.
         blames: Receives problems with a part of the value.
+        settings: Settings that the task alone has.
 
     Raises:
         BrokenRule: If the value as a whole is wrong.
@@ -46,6 +48,8 @@ def read_distribution(key: str, node: Node, path: str, blames: Blames) -> Distri
     info = TrainingSpec.model_fields.get(key) if key != "extra" else None
     shape = shape_of(info.annotation) if info else Shape("other")
     metadata = info.metadata if info else []
+    if key in settings:
+        shape, metadata = settings[key].shape, settings[key].bounds
     if isinstance(node, Table):
         unknown = [name for name in node.entries if name not in RANGE_KEYS]
         for name in unknown:

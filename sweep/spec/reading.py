@@ -42,6 +42,7 @@ class Reader:
         self.problems = problems
         self.own = own
         self.task = task
+        self._settings = {} if own else sheet_of(task).settings
         self.nodes: dict[str, Node] = {}
         self.failed: set[str] = set()
 
@@ -135,16 +136,21 @@ class Reader:
                     self.nodes[f"search.{key}"] = node
                     found["space"][key], found["finds_rate"] = WIDEST_RATES, True
                 else:
-                    self._hyperparameter(found["space"], key, node, [*fields, *searchable()])
+                    self._hyperparameter(found["space"], key, node, [*fields, *searchable(), *self._settings])
             return
         for key, node in others.items():
             below = f"{path}.{shortened(key)}" if path else shortened(key)
             if part is TrainingSpec and self.own:
                 self._extra(found.setdefault("extra", {}), key, node, below)
+            elif part is TrainingSpec and key in self._settings:
+                self.nodes[below] = node
+                setting = self._settings[key]
+                self._value(found.setdefault("extra", {}), key, node, below, setting.shape, setting.bounds)
             elif part is DataSpec and key in sheet_of("").columns:
                 self._column(found.setdefault("columns", {}), key, node, below)
             else:
-                known = [*fields, *(sheet_of(self.task).columns if part is DataSpec else ())]
+                others_known = {DataSpec: sheet_of(self.task).columns, TrainingSpec: self._settings}.get(part, {})
+                known = [*fields, *others_known]
                 remedy = remedy_for(key, path, known)
                 self.problems.add(node.place, f"{below} is not a known key. {remedy}")
 
@@ -172,14 +178,14 @@ class Reader:
             if key in NOT_SEARCHED:
                 remedy = "Set it under objective.training"
                 raise BrokenRule("cannot be searched: it changes how trials are measured", remedy)
-            if key not in searchable():
+            if key not in searchable() and key not in self._settings:
                 if not self.own:
                     self.failed.add(path)
                     remedy = remedy_for(key, "search", known)
                     self.problems.add(node.place, f"{path} is not a known setting. {remedy}")
                     return
                 rules.identifier(key)
-            space[key] = read_distribution(key, node, path, self)
+            space[key] = read_distribution(key, node, path, self, self._settings)
             rules.no_secrets(key, space[key])
         except BrokenRule as broken:
             self.blame(path, broken, node)

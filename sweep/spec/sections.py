@@ -98,7 +98,7 @@ class TrainingSpec(Part):
         patience: Evaluations without a better metric after which a trial is complete; None trains to the end.
         min_delta: What is no more than this better counts as no better.
         evaluate_every: Fidelity between evaluations besides the rungs; None is one epoch (or 1/4 of ``steps``).
-        extra: Settings of a user's own objective; beside the others in YAML.
+        extra: Settings of a task, or of a user's own objective; beside the others in YAML.
     """
 
     epochs: float | None = Field(default=None, gt=0)

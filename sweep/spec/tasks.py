@@ -10,8 +10,44 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import annotated_types
+
+from sweep.spec.values import Shape
+
 _PACKAGE = "objectives.tasks"
-_NAMES = ("METRICS", "COLUMNS", "EXTENSIONS")
+_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A training setting that one task has.
+
+    Attributes:
+        default: Its value where the spec has none; its type is the setting's.
+        choices: The words that it may be; empty where it is no word of a few.
+        low: Smallest value.
+        high: Largest value.
+    """
+
+    default: str | bool | float
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What its key may hold."""
+        if self.choices:
+            return Shape("word", options=self.choices)
+        kinds: Mapping[type, Literal["bool", "int", "float", "text"]]
+        kinds = {bool: "bool", int: "int", float: "float", str: "text"}
+        return Shape(kinds[type(self.default)])
+
+    @property
+    def bounds(self) -> list[Any]:
+        """Its bounds, as :func:`sweep.spec.bounds.check` takes them."""
+        low = [] if self.low is None else [annotated_types.Ge(self.low)]
+        return [*low, *([] if self.high is None else [annotated_types.Le(self.high)])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +58,13 @@ class TaskSheet:
         metrics: Metrics that an evaluation reports, with the direction that is better; the first is the usual one.
         columns: Parts that columns of the data play, with their usual names; None for a part that is left out unless
             its column is named.
+        settings: Training settings that it has besides the common ones.
         extensions: Extensions of data files that the task reads besides the usual ones.
     """
 
     metrics: Mapping[str, Literal["minimize", "maximize"]]
     columns: Mapping[str, str | None]
+    settings: Mapping[str, Setting]
     extensions: tuple[str, ...]
 
 
@@ -46,6 +84,7 @@ def task_sheets() -> Mapping[str, TaskSheet]:
             found[file.stem.replace("_", "-")] = TaskSheet(
                 metrics=declared["METRICS"],
                 columns=declared.get("COLUMNS", {}),
+                settings={name: _setting(value) for name, value in declared.get("SETTINGS", {}).items()},
                 extensions=tuple(declared.get("EXTENSIONS", ())),
             )
     return found
@@ -61,8 +100,17 @@ def sheet_of(task: str) -> TaskSheet:
     return TaskSheet(
         metrics={name: way for sheet in sheets.values() for name, way in sheet.metrics.items()},
         columns={**dict.fromkeys(parts), "text": "text", "label": "label"},
+        settings={},
         extensions=tuple(dict.fromkeys(end for sheet in sheets.values() for end in sheet.extensions)),
     )
+
+
+def _setting(declared: Any) -> Setting:
+    if isinstance(declared, dict):
+        return Setting(**declared)
+    if isinstance(declared, list | tuple):
+        return Setting(default=declared[0], choices=tuple(declared))
+    return Setting(default=declared)
 
 
 def _declared(file: Path) -> dict[str, Any]:

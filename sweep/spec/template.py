@@ -45,6 +45,7 @@ objective:
     cooldown: 0.2                   # last share of the steps, in which wsd falls to 0
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
+    class_weights: none             # balanced: rare classes count as much as frequent ones
     augment_delete: 0.0             # share of the tokens left out of training rows, anew in each epoch
     augment_swap: 0.0               # likewise, that change places
     augment_mask: 0.0               # likewise, that become the mask
