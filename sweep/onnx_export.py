@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from sweep.verification import Examiner
 FILE = "model.onnx"
 
 
-def export_with_onnx(model: Path, lineage: Lineage, to: Path, *, trust_remote_code: bool) -> Lineage:
+def export_with_onnx(
+    model: Path, lineage: Lineage, to: Path, *, trust_remote_code: bool, folders: Mapping[str, Path]
+) -> Lineage:
     """Write a model folder with ``model.onnx``; it appears whole or not at all.
 
     Args:
@@ -23,6 +26,7 @@ def export_with_onnx(model: Path, lineage: Lineage, to: Path, *, trust_remote_co
         lineage: Origin.
         to: Target; see :func:`~sweep.deployment.export.export_model`.
         trust_remote_code: Whether Python code that the model brings along may run.
+        folders: See :func:`~sweep.deployment.export.export_model`.
 
     Returns:
         The origin, complete.
@@ -43,4 +47,4 @@ def export_with_onnx(model: Path, lineage: Lineage, to: Path, *, trust_remote_co
             }
             return replace(origin, onnx=run_job(parent, origin.task, "to_onnx", arguments))
 
-        return export_model(model, lineage, to, add=add)
+        return export_model(model, lineage, to, add=add, folders=folders)

@@ -16,10 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
 from objectives.finetune.layers import layers_in_order
+from sweep.checkpoints import adapter_folder
 from sweep.errors import ModelError
-
-ADAPTER_FOLDER = "adapter"
-"""Of a checkpoint; what ``PeftModel.from_pretrained`` loads onto the base model."""
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."  # of peft's names
@@ -57,7 +55,7 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any]) -> None:
     inject_adapter_in_model(_without_heads(config), model)
     for head in heads:
         head.requires_grad_(True)
-    model.adapter_config = config  # type: ignore[assignment]
+    model.adapter_config = config
 
 
 def has_adapters(model: torch.nn.Module) -> bool:
@@ -80,7 +78,7 @@ def plain_state(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
 
 
 def save_adapter(checkpoint: Path, model: torch.nn.Module, base: str) -> None:
-    """Write adapters and head into a checkpoint, as peft does; nothing if there are none.
+    """Write adapters and head into a checkpoint, as ``PeftModel.from_pretrained`` loads them; nothing without any.
 
     Args:
         checkpoint: Folder of the checkpoint.
@@ -89,7 +87,7 @@ def save_adapter(checkpoint: Path, model: torch.nn.Module, base: str) -> None:
     """
     if not has_adapters(model):
         return
-    folder = checkpoint / ADAPTER_FOLDER
+    folder = adapter_folder(checkpoint)
     folder.mkdir(parents=True)
     config: Any = model.adapter_config
     save_file({_key(name): value.detach().contiguous() for name, value in _trained(model)}, folder / _WEIGHTS)
@@ -105,7 +103,7 @@ def load_adapter(checkpoint: Path, model: torch.nn.Module) -> None:
         OSError: If they cannot be read.
         KeyError: If one is missing.
     """
-    kept = load_file(checkpoint / ADAPTER_FOLDER / _WEIGHTS)
+    kept = load_file(adapter_folder(checkpoint) / _WEIGHTS)
     with torch.no_grad():
         for name, value in _trained(model):
             value.copy_(kept[_key(name)])

@@ -9,6 +9,7 @@ import typer
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.cli.text import number
+from sweep.errors import UserError
 
 
 def export(
@@ -18,6 +19,9 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Add model.onnx, compared with the weights on validation rows.")
     ] = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Add adapter/: what the trial trained, before it was merged.")
+    ] = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -25,17 +29,26 @@ def export(
 
     Example: `sweep export intents --to intents-model`
     """
+    from sweep.checkpoints import adapter_folder
     from sweep.deployable import deployable
     from sweep.deployment.export import export_model
 
     spec = find_spec(study, storage)
     chosen, lineage = deployable(spec, trial)
+    extra = {}
+    if adapter:
+        beside = adapter_folder(chosen.model.parent)
+        if not beside.is_dir():
+            raise UserError("--adapter: this model was not trained by an adapter (method: lora or dora). Leave it out.")
+        extra["adapter"] = beside
     if onnx:
         from sweep.onnx_export import export_with_onnx
 
-        lineage = export_with_onnx(chosen.model, lineage, to, trust_remote_code=spec.objective.trust_remote_code)
+        lineage = export_with_onnx(
+            chosen.model, lineage, to, trust_remote_code=spec.objective.trust_remote_code, folders=extra
+        )
     else:
-        lineage = export_model(chosen.model, lineage, to)
+        lineage = export_model(chosen.model, lineage, to, folders=extra)
     if as_json:
         row = {"folder": str(to.absolute()), "trial_number": chosen.trial_number, "value": chosen.score}
         test = None if lineage.test is None else dict(lineage.test)

@@ -45,6 +45,7 @@ objective:
     cooldown: 0.2                   # last share of the steps, in which wsd falls to 0
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
+    class_weights: none             # balanced: rare classes count as much as frequent ones
     augment_delete: 0.0             # share of the tokens left out of training rows, anew in each epoch
     augment_swap: 0.0               # likewise, that change places
     augment_mask: 0.0               # likewise, that become the mask
@@ -57,7 +58,6 @@ objective:
     compile: false                  # true compiles the training pass by torch.compile
     patience: null                  # evaluations without a better metric, after which a trial is complete
     min_delta: 0.0                  # what is no more than this better counts as no better
-    class_weights: none             # balanced: rare classes count as much as frequent ones
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]

@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from objectives.finetune.adapters import ADAPTER_FOLDER, add_adapters, plain_state
+from objectives.finetune.adapters import add_adapters, plain_state
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
-from sweep.checkpoints import intact, model_folder
+from sweep.checkpoints import adapter_folder, intact, model_folder
 from sweep.domain import Assignment, MetricRule, Report, TrainRequest
 from sweep.errors import ModelError
+from tests.tiny_study import materials, run, sweep, tiny_spec
 
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
 LORA = {"method": "lora", "lora_rank": 4, "lora_targets": "all", "lora_dropout": 0.1, "learning_rate": 1e-2}
@@ -119,7 +120,7 @@ def test_the_kept_adapter_is_what_peft_loads_onto_the_base_model(request_: Train
     base = AutoModelForSequenceClassification.from_pretrained(
         request_.model, config=plain.config, ignore_mismatched_sizes=True
     )
-    adapted = PeftModel.from_pretrained(base, checkpoint / ADAPTER_FOLDER).eval()
+    adapted = PeftModel.from_pretrained(base, adapter_folder(checkpoint)).eval()
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 10, 3]])
     with torch.no_grad():
         torch.testing.assert_close(adapted(input_ids=ids).logits, plain(input_ids=ids).logits, rtol=0, atol=1e-5)
@@ -175,6 +176,17 @@ def test_checkpointed_gradients_change_no_result(request_: TrainRequest) -> None
     assert "gradient_checkpointing" not in config
 
 
+def test_a_study_of_adapters_is_exported_merged_with_its_adapter_beside(tmp_path: Path) -> None:
+    materials(tmp_path)
+    training = ("method=lora", "lora_targets=all", "epochs=1")
+    run(tiny_spec(tmp_path, "few", *(f"objective.training.{each}" for each in training), trials=1))
+    said = sweep(tmp_path, "export", "few", "--to", "out", "--adapter").stdout
+    assert "Exported trial 0" in said
+    lineage = json.loads((tmp_path / "out/sweep.json").read_text())
+    assert {"model.safetensors", "adapter/adapter_model.safetensors"} <= set(lineage["files"])
+    assert "reproduces" in sweep(tmp_path, "verify", "out").stdout
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_training_pass_gives_the_same_and_goes_on_bit_for_bit(request_: TrainRequest) -> None:
@@ -187,6 +199,7 @@ def test_a_compiled_training_pass_gives_the_same_and_goes_on_bit_for_bit(request
     assert again[-1].metrics["loss"] == fast[-1].metrics["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiler_that_does_not_run_is_told(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
