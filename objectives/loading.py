@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from typing import cast
 
+from objectives.function import FunctionObjective, is_training
 from sweep.errors import UserError
 from sweep.ports import Objective
 
@@ -23,7 +24,8 @@ def load_objective(name: str) -> Objective:
     """Build the objective of a task.
 
     Args:
-        name: A task's name such as ``text-classification``, or ``package.module:Class``.
+        name: A task's name such as ``text-classification``, or ``package.module:Class``, or
+            ``package.module:function`` of a function ``train(hyperparameters, report)``.
 
     Raises:
         UserError: If there is no such task, module or class.
@@ -51,4 +53,4 @@ def load_objective(name: str) -> Objective:
         near = difflib.get_close_matches(class_name, dir(module), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(f"task: {name!r}: {module_name} has no class {class_name!r}.{hint} Name a class of it.")
-    return cast(Objective, found())
+    return FunctionObjective(found) if is_training(found) else cast(Objective, found())

@@ -36,14 +36,13 @@ def entity_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def pair_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Two texts each, and whether they are of one topic: neither alone tells it."""
+    """Two texts each; the topic of the second is the class."""
     draw = random.Random(seed)
     rows = []
     for number in range(count):
         topics = [draw.choice(sorted(TOPICS)) for _ in range(2)]
         texts = [" ".join(draw.choice(TOPICS[topic]) for _ in range(draw.randint(1, 4))) for topic in topics]
-        label = "same" if topics[0] == topics[1] else "other"
-        rows.append({"text": f"{texts[0]} n{number}", "text_pair": texts[1], "label": label})
+        rows.append({"text": f"{texts[0]} n{number}", "text_pair": texts[1], "label": topics[1]})
     return rows
 
 
@@ -70,11 +69,40 @@ def rare_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-TEXTS = (*NAMES, *PLACES, *TOPICS["food"], *TOPICS["music"])
+def question_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Questions who or where, on sentences with one person and one place at any place in them."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        found = {"who": draw.choice(NAMES), "where": draw.choice(PLACES)}
+        words = [draw.choice(("the", "please", "now", "for")) for _ in range(draw.randint(2, 30))]
+        for word in found.values():
+            words.insert(draw.randint(0, len(words)), word)
+        asked = draw.choice(sorted(found))
+        context = " ".join(words)
+        answers = {"text": [found[asked]], "answer_start": [context.index(found[asked])]}
+        rows.append({"question": f"{asked} n{number}", "context": context, "answers": answers})
+    return rows
+
+
+def score_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Texts whose score is 100 for each word of music less 100 for each of food."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        words = [draw.choice(TOPICS[topic]) for topic in draw.choices(sorted(TOPICS), k=draw.randint(1, 3))]
+        score = 100.0 * sum(1 if word in TOPICS["music"] else -1 for word in words) + draw.gauss(0, 5)
+        rows.append({"text": " ".join([*words, f"n{number}"]), "score": score})
+    return rows
+
+
+TEXTS = ("who where", *NAMES, *PLACES, *TOPICS["food"], *TOPICS["music"])
 ROWS: Mapping[str, Callable[[int], list[dict[str, Any]]]] = {
     "text-classification": tiny_rows,
     "multi-label-classification": topic_rows,
     "token-classification": entity_rows,
+    "question-answering": question_rows,
+    "text-regression": score_rows,
 }
 
 

@@ -59,6 +59,7 @@ class TokenRows:
             ``[rows, classes]``; a class of each token or target tokens, ragged; or None.
         suffix: Special tokens at the end of each row; truncation keeps them.
         others: Further values of each row, by name.
+        split: Of which split they are.
     """
 
     ids: npt.NDArray[Any]
@@ -66,6 +67,7 @@ class TokenRows:
     labels: Any
     suffix: int
     others: Mapping[str, Array] = field(default_factory=dict)
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -93,6 +95,7 @@ class TokenRows:
             labels=None if self.labels is None else _taken(self.labels, indices),
             suffix=self.suffix,
             others={name: _taken(values, indices) for name, values in self.others.items()},
+            split=self.split,
         )
 
 

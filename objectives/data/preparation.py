@@ -102,6 +102,7 @@ class PreparedData:
             labels=others.pop("labels", None),
             suffix=int(self.meta["suffix"]),
             others=others,
+            split=split,
         )
 
     def _array(self, name: str, *, is_ragged: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 _CHUNK_ROWS = 1024
 
 
-def encodings(tokenizer: Any, max_length: int, *texts: Sequence[Any], **options: Any) -> Iterator[Any]:
+def encodings(tokenizer: Any, max_length: int | None, *texts: Sequence[Any], **options: Any) -> Iterator[Any]:
     """What a tokenizer makes of texts, or of pairs of texts: one encoding for every 1,024 rows.
 
     Args:

@@ -55,9 +55,6 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     if "objective" not in reader.failed and "objective" in reader.nodes:
         _model(objective, reader, around)
         _data(objective.setdefault("data", {}), reader, around, task)
-        training = objective.setdefault("training", {})
-        usual = {name: setting.default for name, setting in sheet_of(task).settings.items()}
-        training["extra"] = {**usual, **training.get("extra", {})}
     space = found.get("search", {}).get("space", {})
     _length(objective.get("training", {}), space, reader)
     if not rules.is_own(task):

@@ -30,6 +30,7 @@ from sweep.spec.sections import (
     TrainingSpec,
 )
 from sweep.spec.space import Choices, Distribution, bounds, top, within
+from sweep.spec.tasks import sheet_of
 
 __all__ = [
     "BudgetSpec",
@@ -80,12 +81,15 @@ class StudySpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, data: Any) -> Any:
-        """Fill in the epochs where no length is given, and where trial 0 starts for searched settings not written."""
+        """Fill in the task's own settings, the epochs where no length is given, and where trial 0 starts otherwise."""
         objective, search = (data.get(key) if isinstance(data, dict) else None for key in ("objective", "search"))
         if not isinstance(objective, ObjectiveSpec) or not isinstance(search, SearchSpec):
             return data
         training = objective.training
         filled: dict[str, Any] = {}
+        usual = {name: setting.default for name, setting in sheet_of(objective.task).settings.items()}
+        if usual.keys() - training.extra.keys():
+            filled["extra"] = {**usual, **training.extra}
         if training.epochs is None and training.steps is None and "steps" not in search.space:
             filled["epochs"] = fidelity.DEFAULT_EPOCHS
         for name, distribution in search.space.items():

@@ -40,6 +40,7 @@ objective:
     schedule: linear                # after the warm-up: linear to 0, or constant
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
+    class_weights: none             # balanced: rare classes count as much as frequent ones
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]

@@ -191,11 +191,11 @@ def check_divergence_is_told(under_test: ObjectiveUnderTest) -> None:
 
 
 def check_saved_model_is_evaluated_as_reported(under_test: ObjectiveUnderTest) -> None:
-    """``evaluate`` gives what the report of the checkpoint said; ``predict``, if it can, the answers behind it."""
+    """Where a checkpoint holds a model, ``evaluate`` gives what its report said; ``predict`` the answers behind it."""
     request = under_test.request()
     objective = under_test.create()
     report = list(objective.train(request))[-1]
-    if report.checkpoint is None:
+    if report.checkpoint is None or not model_folder(Path(report.checkpoint)).is_dir():
         return
     where = (model_folder(Path(report.checkpoint)), Path(request.prepared), "validation", request.settings)
     found = under_test.create().evaluate(*where)
