@@ -76,11 +76,11 @@ class SpeechRecognition(Task):
             extractor = AutoFeatureExtractor.from_pretrained(locate_model(reference))
             return SpeechReader(extractor, load_tokenizer(reference, trust_remote_code=trust_remote_code))
         plain = recipe(config, data, ("text",))
-        shape = {"mel_bins": 0, "seconds": 0}
-        if config.is_encoder_decoder:
-            # A position is two frames, of which there are a hundred a second.
-            shape = {"mel_bins": config.num_mel_bins, "seconds": config.max_source_positions // 50}
-        return SpeechRecipe(**dataclasses.asdict(plain), **shape)
+        made = SpeechRecipe(**dataclasses.asdict(plain))
+        if not config.is_encoder_decoder:
+            return made
+        # A position is two frames, of which there are a hundred a second.
+        return dataclasses.replace(made, mel_bins=config.num_mel_bins, seconds=config.max_source_positions // 50)
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """What the model hears of each recording, flat, and the tokens of its text; the text itself lies beside."""

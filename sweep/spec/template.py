@@ -20,7 +20,7 @@ objective:
     validation_fraction: 0.1        # of the training rows; leave it out beside a validation file
     test_fraction: {test_fraction}              # likewise; test rows are opened once, for the winner
     split_seed: 0                   # seed of the splits
-    tokenizer: null                 # trained for random weights: wordpiece or byte-bpe; null is as the family has it
+    tokenizer: null                 # for random weights: wordpiece or byte-bpe; null is the family's
     vocabulary_size: 8000           # most tokens of such a tokenizer
     license: null                   # of the data, such as cc-by-4.0; for the model card
   training:                         # fixed settings; searched ones: trial 0's, even out of the range
