@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from objectives.testing import TRAINING, tiny_file
-from sweep.domain import Assignment, MetricRule, TrainRequest
+from objectives.testing import tiny_file
+from sweep.domain import Assignment, TrainRequest
+from sweep.spec import parse_spec
+from sweep.spec.model import StudySpec
+
+_COMMON = {"batch_size": 8, "evaluation_batch_size": 16}
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CHINESE = dict(zip(NUMBERS, "零一二三四五六七八九", strict=True))
@@ -122,24 +127,27 @@ class Lesson:
     """A task with its data and model.
 
     Attributes:
-        settings: For ``prepare``.
-        metric: What is looked at.
+        spec: A study of it.
         folder: Where all of it lies.
     """
 
-    settings: Mapping[str, Any]
-    metric: MetricRule
+    spec: StudySpec
     folder: Path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """For ``prepare``."""
+        return self.spec.objective_settings()
 
     def request(self, prepared: str, name: str, **changes: Any) -> TrainRequest:
         """A trial on prepared data, with settings of its own."""
-        training = {**self.settings["training"], **changes}
+        training = {**self.spec.settings({}), **changes}
         return TrainRequest(
             assignment=Assignment(trial_number=0, attempt=1, hyperparameters={}, seed=1),
             prepared=prepared,
             model=self.settings["model"],
             settings=training,
-            metric=self.metric,
+            metric=self.spec.rule,
             evaluate_at=sorted({1, training["steps"] // 2, training["steps"]}),
             fidelity_unit="steps",
             checkpoints=str(self.folder / f"checkpoints-{name}"),
@@ -164,8 +172,8 @@ class Kind:
     rows: int
     training: Mapping[str, Any] = field(default_factory=dict)
 
-    def written(self, folder: Path) -> Lesson:
-        """The lesson, its files in a folder."""
+    def written(self, folder: Path, **changes: Any) -> Lesson:
+        """The lesson, its files in a folder, with some training settings changed."""
         rows: Iterable[Mapping[str, str]]
         match self.task:
             case "speech-recognition":
@@ -177,27 +185,32 @@ class Kind:
             case _:
                 rows = counting(self.rows)
         (folder / "config.json").write_text(json.dumps(SHAPES[self.shape]))
-        rule = MetricRule(name=self.metric, direction=self.direction, source="best")  # type: ignore[arg-type]
-        data = {
-            "source": None,
-            "train": (str(tiny_file(folder / "train.jsonl", list(rows))),),
-            "validation": (),
-            "test": (),
-            "validation_fraction": 0.15,
-            "test_fraction": 0.1,
-            "split_seed": 0,
-            "vocabulary_size": 300,
+        tiny_file(folder / "train.jsonl", list(rows))
+        values = {
+            "study": self.shape,
+            "objective": {
+                "task": self.task,
+                "model": "random:config.json",
+                "data": {
+                    "train": "train.jsonl",
+                    "validation_fraction": 0.15,
+                    "test_fraction": 0.1,
+                    "vocabulary_size": 300,
+                },
+                "training": {
+                    "weight_decay": 0.0,
+                    "max_length": 32,
+                    "precision": "fp32",
+                    **_COMMON,
+                    **self.training,
+                    **changes,
+                },
+            },
+            "search": {"learning_rate": "1e-3..1e-1 log"},
+            "metric": {"name": self.metric, "direction": self.direction},
         }
-        settings = {
-            "task": self.task,
-            "model": f"random:{folder}",
-            "data": data,
-            "training": {**TRAINING, "epochs": None, "weight_decay": 0.0, "max_length": 32, **self.training},
-            "space": {},
-            "metric": {"name": self.metric, "direction": self.direction, "source": "best"},
-            "seed": 0,
-        }
-        return Lesson(settings=settings, metric=rule, folder=folder)
+        spec = parse_spec(yaml.safe_dump(values), place="study.yaml", folder=folder)
+        return Lesson(spec=spec, folder=folder)
 
 
 LESSONS: Mapping[str, Kind] = {

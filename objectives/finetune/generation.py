@@ -12,13 +12,23 @@ import torch
 from objectives.data.masking import IGNORED
 
 
-def generation(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of ``generate`` by a trial's ``beams`` (1 is greedy) and ``max_new_tokens``; nothing is drawn."""
-    return {
-        "num_beams": int(settings.get("beams", 1)),
-        "max_new_tokens": int(settings.get("max_new_tokens", 128)),
-        "do_sample": False,
-    }
+def generated(model: Any, settings: Mapping[str, Any], losses: npt.NDArray[np.float64], **inputs: Any) -> Any:
+    """Token ids that a model writes, ``[rows, longest]``; none if it has diverged, where nothing can be chosen.
+
+    Args:
+        model: With a decoder.
+        settings: Training settings: ``beams`` (1 is greedy) and ``max_new_tokens``; nothing is drawn.
+        losses: Of the right texts, ``[rows]``.
+        **inputs: What it reads.
+    """
+    if not np.isfinite(losses).all():
+        return np.empty((len(losses), 0), dtype=np.int64)
+    return model.generate(
+        **inputs,
+        num_beams=int(settings.get("beams", 1)),
+        max_new_tokens=int(settings.get("max_new_tokens", 128)),
+        do_sample=False,
+    )
 
 
 def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

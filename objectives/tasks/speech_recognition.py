@@ -18,7 +18,7 @@ from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, is_empty, shown, text_cell
 from objectives.data.speech import SpeechReader, SpeechRecipe
 from objectives.data.task import Encoded
-from objectives.finetune.generation import generation, row_losses
+from objectives.finetune.generation import generated, row_losses
 from objectives.finetune.models import Head, load_tokenizer, locate_model
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.scratch import is_random, recipe
@@ -76,11 +76,11 @@ class SpeechRecognition(Task):
             extractor = AutoFeatureExtractor.from_pretrained(locate_model(reference))
             return SpeechReader(extractor, load_tokenizer(reference, trust_remote_code=trust_remote_code))
         plain = recipe(config, data, ("text",))
-        shape = {"mel_bins": 0, "seconds": 0}
-        if config.is_encoder_decoder:
-            # A position is two frames, of which there are a hundred a second.
-            shape = {"mel_bins": config.num_mel_bins, "seconds": config.max_source_positions // 50}
-        return SpeechRecipe(**dataclasses.asdict(plain), **shape)
+        made = SpeechRecipe(**dataclasses.asdict(plain))
+        if not config.is_encoder_decoder:
+            return made
+        # A position is two frames, of which there are a hundred a second.
+        return dataclasses.replace(made, mel_bins=config.num_mel_bins, seconds=config.max_source_positions // 50)
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """What the model hears of each recording, flat, and the tokens of its text; the text itself lies beside."""
@@ -116,9 +116,8 @@ class SpeechRecognition(Task):
     def loss(self, model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> torch.Tensor:
         """Negative log-likelihood of a token of the texts; for a decoder with label smoothing."""
         if not model.config.is_encoder_decoder:
-            return _ctc_losses(_heard(model, rows, batch, frame), rows, batch, frame).sum() / max(
-                1.0, self.weight(rows, batch, frame)
-            )
+            losses = _ctc_losses(*_heard(model, rows, batch, frame), rows, batch, frame)
+            return losses.sum() / max(1.0, self.weight(rows, batch, frame))
         logits, labels = _predicted(model, rows, batch, frame)
         return torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(),
@@ -136,10 +135,11 @@ class SpeechRecognition(Task):
             for batch in sorted_batches(self.lengths(rows, frame), frame.batch_size):
                 if model.config.is_encoder_decoder:
                     losses[batch], tokens[batch] = row_losses(*_predicted(model, rows, batch, frame))
-                    ids = model.generate(_spectrograms(model, rows, batch, frame), **generation(frame.settings))
+                    heard = _spectrograms(model, rows, batch, frame)
+                    ids = generated(model, frame.settings, losses[batch], input_features=heard)
                 else:
-                    logits, lengths = heard = _heard(model, rows, batch, frame)
-                    losses[batch] = _ctc_losses(heard, rows, batch, frame).double().cpu().numpy()
+                    logits, lengths = _heard(model, rows, batch, frame)
+                    losses[batch] = _ctc_losses(logits, lengths, rows, batch, frame).double().cpu().numpy()
                     tokens[batch] = [len(rows.labels[int(row)]) for row in batch]
                     inside = torch.arange(logits.shape[1], device=logits.device) < lengths[:, None]
                     ids = logits.argmax(-1).where(inside, frame.data.pad_id)
@@ -197,10 +197,9 @@ def _heard(model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> tuple[t
 
 
 def _ctc_losses(
-    heard: tuple[torch.Tensor, torch.Tensor], rows: TokenRows, batch: Indices, frame: Frame
+    logits: torch.Tensor, lengths: torch.Tensor, rows: TokenRows, batch: Indices, frame: Frame
 ) -> torch.Tensor:
     """Negative log-likelihood of each text, ``[batch]``; 0 where a recording is too short for its text."""
-    logits, lengths = heard
     targets = [torch.from_numpy(np.asarray(rows.labels[int(row)], dtype=np.int64)) for row in batch]
     return torch.nn.functional.ctc_loss(
         logits.float().log_softmax(-1).transpose(0, 1),

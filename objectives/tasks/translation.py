@@ -16,7 +16,7 @@ from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.task import Encoded
 from objectives.data.tokens import token_ids
-from objectives.finetune.generation import generation, row_losses
+from objectives.finetune.generation import generated, row_losses
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.task import Frame, Task
@@ -79,7 +79,7 @@ class Translation(Task):
         with torch.inference_mode():
             for batch in sorted_batches(rows.lengths(frame.max_length), frame.batch_size):
                 losses[batch], tokens[batch] = row_losses(*_predicted(model, rows, batch, frame))
-                ids = model.generate(**_read(rows, batch, frame), **generation(frame.settings))
+                ids = generated(model, frame.settings, losses[batch], **_read(rows, batch, frame))
                 for row, text in zip(batch, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
                     written[row] = text.strip()
                 if alive is not None:

@@ -106,20 +106,33 @@ def _final(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> d
     return {"runs": runs, "minutes": runs * steps * float(findings["step_seconds"]) / 60}
 
 
+def _begun(base: dict[str, Any]) -> str:
+    """Whose weights a study begins with, if another study trained them."""
+    if "study" not in base:
+        return ""
+    score = f", {base['metric']} {base['score']:.4g}" if "score" in base else ""
+    whose = "its average" if "trial_number" not in base else f"trial {base['trial_number']}, step {base['step']}"
+    return f"; begins with {whose} of {base['study']}{score}"
+
+
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     data, model, disk = result["data"], result["model"], result["disk"]
     rows = ", ".join(f"{split} {count}" for split, count in data["rows"].items())
     training_rows = int(data.get("training_rows", data["rows"]["train"]))
     trained = f"; trains on {training_rows}" if training_rows != data["rows"]["train"] else ""
     labels = ", ".join(str(label) for label in data["labels"][:8]) + (" …" if len(data["labels"]) > 8 else "")
+    columns = ", ".join(
+        part if part == name else f"{part} in {name}" for part, name in spec.objective.data.columns.items()
+    )
     points = ", ".join(f"{point:g}" for point in result["evaluate_at"])
     seconds = model["step_seconds"]
     lines = [
         f"study      {spec.study}: {spec.search.sampler.name}, {spec.search.pruner.name}",
         f"budget     {_budget(spec)}",
         f"data       {data.get('data_name', '')}: rows {rows}{trained}",
-        f"labels     {len(data['labels'])}: {labels}",
-        f"model      {spec.objective.model}: {model['parameters']:,} parameters",
+        f"task       {spec.objective.task}: reads {columns}",
+        *([f"labels     {len(data['labels'])}: {labels}"] if data["labels"] else []),
+        f"model      {spec.objective.model}: {model['parameters']:,} parameters{_begun(data.get('base_model') or {})}",
         f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source}",
         f"reported   {', '.join(model['metrics'])}",
         f"defaults   {settings(result['defaults'])}",

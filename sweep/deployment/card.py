@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.deployment.lineage import Lineage
 from sweep.deployment.scores import recorded_scores
-from sweep.deployment.snippets import how_to_use
+from sweep.deployment.snippets import PIPELINES, how_to_use
 
 _HUB_NAMES = {"bundled:minilm-l6": "sentence-transformers/all-MiniLM-L6-v2"}
 _LICENSES = {"bundled:tweets": "MIT"}
@@ -65,7 +65,7 @@ def _front_matter(lineage: Lineage) -> dict[str, Any]:
     is_hub_name = base.count("/") == 1 and not base.startswith(("/", ".", "~")) and ":" not in base
     return {
         "library_name": "transformers",
-        "pipeline_tag": lineage.task,
+        "pipeline_tag": PIPELINES.get(lineage.task, lineage.task),
         **({"base_model": base} if is_hub_name else {}),
         "tags": ["sweep", f"study:{lineage.study}"],
         "metrics": [lineage.metric["name"]],

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 from sweep.deployment.lineage import Lineage
 
+PIPELINES = {
+    "causal-language-modeling": "text-generation",
+    "masked-language-modeling": "fill-mask",
+    "speech-recognition": "automatic-speech-recognition",
+}
+"""What model hubs call a task, where its name here is another."""
+
+_CLASSIFIER = "AutoModelForSequenceClassification"
+_CLASSES = {
+    "causal-language-modeling": "AutoModelForCausalLM",
+    "masked-language-modeling": "AutoModelForMaskedLM",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "token-classification": "AutoModelForTokenClassification",
+    "translation": "AutoModelForSeq2SeqLM",
+}
+
 
 def how_to_use(lineage: Lineage) -> str:
     """Markdown: with transformers, through MLflow, and with ONNX Runtime where there is an ONNX file."""
     trust = ", trust_remote_code=True" if lineage.objective.get("trust_remote_code") else ""
-    parts = [
-        f"""```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    if lineage.task == "speech-recognition":
+        return f"""```python
+from transformers import pipeline
 
-model = AutoModelForSequenceClassification.from_pretrained("."{trust})
+transcribe = pipeline("{PIPELINES[lineage.task]}", model="."{trust})
+```
+"""
+    kind = _CLASSES.get(lineage.task, _CLASSIFIER)
+    load = f"""```python
+from transformers import {kind}, AutoTokenizer
+
+model = {kind}.from_pretrained("."{trust})
 tokenizer = AutoTokenizer.from_pretrained("."{trust})
 ```
-""",
+"""
+    if kind != _CLASSIFIER:
+        return load
+    parts = [
+        load,
         """Once `sweep promote` has registered it, stock MLflow serves it, where torch and transformers are installed:
 
 ```

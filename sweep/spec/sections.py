@@ -157,7 +157,8 @@ class ObjectiveSpec(Part):
 
     Attributes:
         task: A task's name, or ``package.module:Class`` of a user's own objective.
-        model: Hub id, local folder, ``bundled:minilm-l6`` or ``models:/name@alias``.
+        model: Hub id, local folder, ``bundled:minilm-l6`` or ``models:/name@alias``; ``study:name``, the winner of
+            another study in the same storage; or ``random:`` with a named shape or the path of a ``config.json``.
         trust_remote_code: Whether Python code that the model brings along may run.
     """
 

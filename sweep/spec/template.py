@@ -13,13 +13,15 @@ study: {study}
 
 objective:
   task: text-classification         # or package.module:Class, an objective of your own
-  model: bundled:minilm-l6          # or a Hub id, a folder, models:/name@alias
+  model: bundled:minilm-l6          # or a Hub id, a folder, models:/name@alias, study:name, random:bert-tiny
   trust_remote_code: false          # true runs Python code that the model brings along
   data:
 {origin}
     validation_fraction: 0.1        # of the training rows; leave it out beside a validation file
     test_fraction: {test_fraction}              # likewise; test rows are opened once, for the winner
     split_seed: 0                   # seed of the splits
+    tokenizer: null                 # for random weights: wordpiece or byte-bpe; null is the family's
+    vocabulary_size: 8000           # most tokens of such a tokenizer
     license: null                   # of the data, such as cc-by-4.0; for the model card
   training:                         # fixed settings; searched ones: trial 0's, even out of the range
     epochs: 3                       # passes over the training rows; or steps: 500

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from objectives.finetune.text_scores import (
 from objectives.loading import load_objective
 from objectives.testing import tiny_model
 from sweep.domain import Report, TrainRequest
-from sweep.errors import InvalidDataError, ModelError, UserError
+from sweep.errors import InvalidDataError, ModelError
 from sweep.ports import PredictingObjective
 from sweep.selection.predictions import check_columns, numbers
+from sweep.testing.objective import CHECKS, ObjectiveUnderTest
 from tests.language_tasks import LESSONS, Kind, Lesson
 
+MORE = ("causal", "translation", "decoder")
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
 FILES = ("model/model.safetensors", "state/optimizer.safetensors", "state/state.safetensors")
 
@@ -55,7 +57,7 @@ class Taught:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return self.lesson.settings["training"]
+        return self.lesson.spec.settings({})
 
 
 @pytest.fixture(scope="module", params=list(LESSONS))
@@ -89,6 +91,17 @@ def _best_constant(taught: Taught) -> float:
     if part == "target":
         return translation_scores(translation_counts(usual, right, "zh"))[taught.kind.metric]
     return transcription_scores(transcription_counts(usual, right))[taught.kind.metric]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", ["masked", "ctc", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
+def test_it_keeps_the_promises_of_an_objective(
+    name: str, check: Callable[[ObjectiveUnderTest], None], tmp_path: Path
+) -> None:
+    kind = LESSONS[name]
+    spec = kind.written(tmp_path, steps=3, evaluate_every=1, learning_rate=1e-3).spec
+    diverging = {"learning_rate": 1e30, "gradient_clipping": None}
+    check(ObjectiveUnderTest(create=lambda: load_objective(kind.task), spec=spec, diverging=diverging))
 
 
 def test_it_learns_what_neither_an_untrained_model_nor_a_constant_answer_knows(taught: Taught) -> None:
@@ -160,19 +173,7 @@ def test_its_answers_have_the_metrics_of_the_whole_and_of_any_part(taught: Taugh
     assert taught.objective.metrics(twice) == pytest.approx(whole)
 
 
-def test_check_tries_it_and_refuses_a_metric_it_does_not_report(taught: Taught) -> None:
-    request = taught.request("check")
-    found = taught.objective.check(request)
-    assert taught.kind.metric in found["metrics"]
-    assert not Path(request.checkpoints).exists()
-    other = dataclasses.replace(request.metric, name="accurracy")
-    with pytest.raises(UserError, match="'accurracy' is not reported"):
-        taught.objective.check(dataclasses.replace(request, metric=other))
-
-
-def test_prepared_data_is_found_again_and_is_another_with_another_vocabulary(taught: Taught) -> None:
-    again = taught.objective.prepare(taught.lesson.settings, taught.lesson.folder / "prepared")
-    assert (again["folder"], again["reused"]) == (taught.prepared, True)
+def test_prepared_data_is_another_with_another_vocabulary(taught: Taught) -> None:
     data = {**taught.lesson.settings["data"], "vocabulary_size": 290}
     other = taught.objective.prepare({**taught.lesson.settings, "data": data}, taught.lesson.folder / "prepared")
     assert other["folder"] != taught.prepared
