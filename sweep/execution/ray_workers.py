@@ -424,7 +424,9 @@ class RayExecutor:
         self._failed_starts += 1
         pause = 2.0 ** (self._failed_starts - 1) - 1
         self._next_start_at = time.monotonic() + min(pause, _LONGEST_PAUSE_SECONDS)
-        if self._failed_starts >= _MAX_FAILED_STARTS and not any(other.is_up for other in self._workers):
+        # Where trials have run before, it is a bad spell: another start may work.
+        is_hopeless = not self._has_run and not any(other.is_up for other in self._workers)
+        if is_hopeless and self._failed_starts >= _MAX_FAILED_STARTS:
             raise NoWorkersError(
                 f"no worker can be started: {why}. Install the same packages on every node, or mend the node"
             )

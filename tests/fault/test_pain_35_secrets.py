@@ -142,7 +142,7 @@ class Sweep:
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             over = threading.Event()
-            watcher = threading.Thread(target=self._watch, args=(process.pid, over))
+            watcher = threading.Thread(target=self._watch, args=(process.pid, command, over))
             watcher.start()
             try:
                 out, err = process.communicate(timeout=PATIENCE_SECONDS)
@@ -154,13 +154,15 @@ class Sweep:
         assert process.returncode == expect, f"{arguments}: {process.returncode}\n{out}\n{err}"
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    def _watch(self, driver: int, over: threading.Event) -> None:
+    def _watch(self, driver: int, typed: list[str], over: threading.Event) -> None:
         while not over.wait(0.3):
             try:
                 self.leaks |= leaks_below(self.temporary)
                 for child in psutil.Process(driver).children(recursive=True):
                     self.watched += 1
-                    if leaks := leaks_in(" ".join(child.cmdline()).encode()):
+                    line = child.cmdline()
+                    # A child that is not another program yet still has the line that the user typed.
+                    if line != typed and (leaks := leaks_in(" ".join(line).encode())):
                         self.leaks[child.name()] = leaks
             except (psutil.Error, OSError):  # gone meanwhile
                 continue

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sweep.errors import ExecutionError, NoWorkersError
 from sweep.execution.messages import request_to_json
 from sweep.execution.ray_actor import Answer, TrialWorker, WorkerIdentity, WorkerSettings
 from sweep.execution.ray_cluster import RayCluster, TrialShare, start_cluster
+from sweep.execution.ray_slot import WorkerSlot
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
@@ -210,6 +212,36 @@ def test_workers_that_cannot_be_made_are_one_clear_error(
     try:
         with pytest.raises(NoWorkersError, match=r"no worker can be started: .*no room for a worker"):
             wait_for(lambda: executor.wait(0.1))
+    finally:
+        executor.close()
+
+
+def test_workers_that_cannot_be_made_for_a_while_end_no_study_that_has_run_trials(
+    cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.execution.ray_workers._LONGEST_PAUSE_SECONDS", 0.1)
+    executor = RayExecutor(RayCluster(workers=1), TrialShare(cpus=0.5), "toy", parent=None, loader=LOADER)
+    made: list[str] = []
+    make = WorkerSlot.make
+
+    def counted(settings: WorkerSettings, *others: Any) -> WorkerSlot:
+        made.append(settings.objective)
+        return make(settings, *others)
+
+    monkeypatch.setattr(WorkerSlot, "make", counted)
+    try:
+        with monkeypatch.context() as clumsy:
+            clumsy.setattr("sweep.execution.ray_slot.TrialActor", Clumsy)
+            run(executor, toy_request(folder, number=0), folder / "log")
+            executor._settings = replace(executor._settings, objective="none")
+            identity = executor._workers[0].identity
+            assert identity is not None
+            os.kill(identity.pid, signal.SIGKILL)
+            wait_for(lambda: not executor.wait(0.1) and made.count("none") > 8)
+            executor._settings = replace(executor._settings, objective="toy")
+            wait_for(lambda: not executor.wait(0.1) and executor.free_slots == 1)
+            ended = the_end(run(executor, toy_request(folder, number=0, attempt=2), folder / "log"))
+            assert ended.end is AttemptEnd.FINISHED
     finally:
         executor.close()
 
