@@ -118,7 +118,7 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         f"study      {spec.study}: {spec.search.sampler.name}, {spec.search.pruner.name}",
         f"budget     {_budget(spec)}",
         f"data       {data.get('data_name', '')}: rows {rows}{trained}",
-        f"labels     {len(data['labels'])}: {labels}",
+        *([f"labels     {len(data['labels'])}: {labels}"] if labels else []),
         f"model      {spec.objective.model}: {model['parameters']:,} parameters",
         f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source}",
         f"reported   {', '.join(model['metrics'])}",
