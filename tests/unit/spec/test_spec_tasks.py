@@ -81,6 +81,9 @@ def test_a_tasks_own_settings_have_defaults_types_and_bounds_and_can_be_searched
     assert spec("question-answering", training="longest_answer: 5").settings({})["longest_answer"] == 5
     searched = spec("text-classification", search="class_weights: [none, balanced]")
     assert searched.defaults() == {"class_weights": "none"}
+    assert spec("question-answering", search="longest_answer: [5, 9]").defaults() == {"longest_answer": 5}
+    written = spec("question-answering", training="longest_answer: 7", search="longest_answer: [5, 9]")
+    assert written.defaults() == {"longest_answer": 7}, "trial 0 is what was written"
     assert told("text-classification", training="class_weights: blanced") == (
         "study.yaml:3: objective.training.class_weights=blanced is not one of none, balanced. Did you mean balanced?"
     )
