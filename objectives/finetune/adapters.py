@@ -48,13 +48,13 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any]) -> None:
         use_dora=settings["method"] == "dora",
         target_modules=sorted(targets),
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in targets.values()),
-        modules_to_save=sorted(_heads(model)),
     )
-    heads = [part for name, part in model.named_modules() if name in set(config.modules_to_save)]
-    # The head is trained as it is, not as a copy of it.
-    inject_adapter_in_model(_without_heads(config), model)
+    heads = _heads(model)
+    inject_adapter_in_model(config, model)
     for head in heads:
-        head.requires_grad_(True)
+        model.get_submodule(head).requires_grad_(True)
+    # Told afterwards: peft would train a copy of the head.
+    config.modules_to_save = heads
     model.adapter_config = config
 
 
@@ -150,9 +150,3 @@ def _heads(model: torch.nn.Module) -> list[str]:
     if isinstance(getattr(base, "pooler", None), torch.nn.Module):
         heads.append(next(name for name, part in model.named_modules() if part is base.pooler))
     return [name for name in heads if any(True for _ in model.get_submodule(name).parameters())]
-
-
-def _without_heads(config: Any) -> Any:
-    trimmed = copy.copy(config)
-    trimmed.modules_to_save = None
-    return trimmed

@@ -97,7 +97,7 @@ def test_the_saved_model_is_a_plain_one_with_the_adapters_merged(request_: Train
 def test_only_adapters_and_head_are_trained(request_: TrainRequest) -> None:
     report = next(TextClassification().train(request_))
     state = load_file(Path(str(report.checkpoint)) / "state/optimizer.safetensors")
-    assert state
+    assert any(name.startswith("classifier") for name in state)
     assert all(".lora_" in name or name.startswith(("classifier", "bert.pooler")) for name in state)
     base = load_file(Path(request_.model) / "model.safetensors")
     saved = load_file(model_folder(Path(str(report.checkpoint))) / "model.safetensors")
