@@ -36,7 +36,9 @@ class Clock(Protocol):
 class Objective(Protocol):
     """What trains and reports. Runs in a clean process; knows neither Optuna, Ray nor MLflow.
 
-    One that can also tell its answers row by row is a :class:`PredictingObjective`.
+    One that can also tell its answers row by row is a :class:`PredictingObjective`. The README has a worked example,
+    and :mod:`sweep.testing.objective` a suite that holds any objective to this contract. A plain function
+    ``train(hyperparameters, report)`` is made one by :mod:`objectives.function`.
 
     Attributes:
         progress: Set by whoever runs it; takes (step, total steps, training loss or None) as a sign of life between

@@ -50,4 +50,5 @@ def class_weights(frame: Frame) -> npt.NDArray[np.float32] | None:
     if frame.settings.get("class_weights", "none") == "none":
         return None
     counts = np.array([frame.data.meta["classes"]["train"][label] for label in frame.data.labels], dtype=np.float64)
-    return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
+    weights: npt.NDArray[np.float32] = (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
+    return weights

@@ -166,6 +166,7 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
         ),
     )
     _leave_fixed(model)
+    _house(model)
     return _shaped(model, settings)
 
 
@@ -189,6 +190,13 @@ def longest_input(config: Any, tokenizer: Any) -> int | None:
     limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
     known = [int(limit) for limit in limits if limit is not None and 0 < limit < 10**7]
     return min(known, default=None)
+
+
+def _house(model: torch.nn.Module) -> None:
+    """Give weights memory of torch's own, which is aligned: as mapped from a file they lie anywhere."""
+    # Some kernels round by where their arguments lie: a resumed trial would differ from one that was never interrupted.
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _shaped(model: torch.nn.Module, settings: Mapping[str, Any]) -> torch.nn.Module:

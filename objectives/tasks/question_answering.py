@@ -126,7 +126,8 @@ class QuestionAnswering(Task):
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """Token ids of question and paragraph, whole; each trial cuts its own windows, see :meth:`examples`."""
-        ids, spans = [], []
+        ids: list[list[int]] = []
+        spans = []
         others: dict[str, list[Any]] = {"context": [], "places": [], "types": []}
         options = {"truncation": False, "return_offsets_mapping": True, "verbose": False}
         for chunk in encodings(tokenizer, None, rows["question"], rows["context"], **options):
@@ -220,15 +221,16 @@ class QuestionAnswering(Task):
                     alive()
         records = list(frame.data.records(rows.split))
         may_be_nothing = bool(frame.data.meta["unanswerable"])
-        questions, spans, means = np.unique(owners), [], []
+        questions, means = np.unique(owners), []
+        answers: list[tuple[int, int]] = []
         for question in questions:
             windows = np.flatnonzero(owners == question)
             score, start, end = max(found[window] for window in windows)
             is_nothing = may_be_nothing and nothing[windows].min() > score
-            spans.append((0, 0) if is_nothing else (start, end))
+            answers.append((0, 0) if is_nothing else (start, end))
             means.append(losses[windows].mean())
         return Examination(
-            spans=np.array(spans, dtype=np.int64),
+            spans=np.array(answers, dtype=np.int64),
             losses=np.array(means),
             records=[records[question] for question in questions],
         )
@@ -289,7 +291,8 @@ def _best_span(starts: npt.NDArray[Any], ends: npt.NDArray[Any], longest: int) -
     if not len(starts):
         return -np.inf, 0, 0
     sums = starts[:, None] + ends[None, :]
-    sums[~np.triu(np.tri(*sums.shape, k=longest - 1, dtype=bool))] = -np.inf
+    length = np.arange(len(ends))[None, :] - np.arange(len(starts))[:, None]
+    sums[(length < 0) | (length >= longest)] = -np.inf
     first, last = np.unravel_index(int(sums.argmax()), sums.shape)
     return float(sums[first, last]), int(first), int(last)
 

@@ -127,7 +127,7 @@ class Regression(Task):
 
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """The scores of any choice of rows."""
-        return _scores(*(np.asarray(rows[f"{name}_score"]) for name in ("label", "prediction")), rows["spread"][0])
+        return _scores(np.asarray(rows["label_score"]), np.asarray(rows["prediction_score"]), float(rows["spread"][0]))
 
 
 def _scores(truth: Numbers, given: Numbers, spread: float) -> dict[str, float]:

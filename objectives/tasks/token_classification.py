@@ -137,7 +137,8 @@ class Tagging(Task):
         number = {label: i for i, label in enumerate(known["labels"])}
         starts = [np.cumsum([0, *(len(word) + 1 for word in words)]) for words in rows["tokens"]]
         texts = [" ".join(words) for words in rows["tokens"]]
-        ids, labels, words = [], [], []
+        ids: list[list[int]] = []
+        labels, words = [], []
         for chunk in encodings(tokenizer, max_length, texts, return_attention_mask=False, return_offsets_mapping=True):
             for tokens, offsets in zip(chunk["input_ids"], chunk["offset_mapping"], strict=True):
                 tags = rows["tags"][len(ids)]

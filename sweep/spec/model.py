@@ -87,7 +87,10 @@ class StudySpec(Part):
             return data
         training = objective.training
         filled: dict[str, Any] = {}
-        usual = {name: setting.default for name, setting in sheet_of(objective.task).settings.items()}
+        usual = {
+            name: within(search.space[name], setting.default) if name in search.space else setting.default
+            for name, setting in sheet_of(objective.task).settings.items()
+        }
         if usual.keys() - training.extra.keys():
             filled["extra"] = {**usual, **training.extra}
         if training.epochs is None and training.steps is None and "steps" not in search.space:

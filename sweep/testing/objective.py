@@ -162,7 +162,7 @@ def check_leaving_loses_nothing(under_test: ObjectiveUnderTest) -> None:
     for times in (1, 5) if under_test.resumes else ():
         name = f"-left-{times}"
         objective, asked = under_test.create(), iter(range(times))
-        objective.leaving = lambda asked=asked: next(asked, None) is None  # type: ignore[misc]
+        objective.leaving = lambda asked=asked: next(asked, None) is None
         request, before = under_test.request(name), list[Report]()
         try:
             before.extend(objective.train(request))

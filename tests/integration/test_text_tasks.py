@@ -18,7 +18,8 @@ from objectives.tasks.multi_label_classification import MultiLabel
 from objectives.tasks.text_classification import Classification
 from objectives.testing import tiny_model
 from sweep.errors import InvalidDataError
-from tests.task_studies import TEXTS, pair_rows, rare_rows, small_study, topic_rows, trained, under_test
+from sweep.spec.tasks import sheet_of
+from tests.task_studies import ROWS, TEXTS, pair_rows, rare_rows, small_study, topic_rows, trained, under_test
 
 
 def test_the_second_of_two_sentences_is_read(tmp_path: Path) -> None:
@@ -63,13 +64,14 @@ def test_a_rare_class_is_found_more_often_when_classes_are_balanced(tmp_path: Pa
     assert found["balanced"] > found["none"] + 0.3
 
 
-@pytest.mark.parametrize("task", ["text-classification", "multi-label-classification"])
-def test_balanced_micro_batches_make_the_step_of_the_large_batch(tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize("task", sorted(ROWS))
+def test_small_micro_batches_make_the_step_of_the_large_batch(tmp_path: Path, task: str) -> None:
     steps = {}
-    rows = rare_rows(80) if task == "text-classification" else topic_rows(80)
+    weights = {"class_weights": "balanced"} if "class_weights" in sheet_of(task).settings else {}
+    rows = rare_rows(80) if task == "text-classification" else ROWS[task](80)
     for name, sizes in {"large": (8, 1), "small": (2, 4)}.items():
         settings: dict[str, Any] = {"batch_size": sizes[0], "accumulation": sizes[1], "dropout": 0.0}
-        spec = small_study(tmp_path / name, task, rows, class_weights="balanced", train_rows=8, **settings)
+        spec = small_study(tmp_path / name, task, rows, train_rows=8, **settings, **weights)
         tested = under_test(spec)
         _, loop, *_ = tested.create()._begin(tested.request())  # type: ignore[attr-defined]
         # The same rows a step, however they are cut: one step takes all that are drawn.

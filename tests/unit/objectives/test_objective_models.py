@@ -291,3 +291,9 @@ def test_tasks_are_found_by_name_or_by_class() -> None:
 def test_unknown_task_is_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_objective(name)
+
+
+def test_loaded_weights_lie_where_kernels_round_alike(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    model = load_model(str(tmp_path), _head(), {})
+    assert {parameter.data_ptr() % 64 for parameter in model.parameters()} == {0}
