@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from objectives.data.preparation import PreparedData
 from objectives.finetune.objective import FineTuning
@@ -138,7 +139,7 @@ def test_a_step_weighs_each_target_alike_however_its_rows_are_cut(taught: Taught
     config.save_pretrained(tmp_path)
     found = []
     for parts in (1, 3):
-        request = taught.request(f"in-{parts}", steps=1, batch_size=8)
+        request = taught.request(f"in-{parts}", steps=1, batch_size=64)
         request = dataclasses.replace(request, model=f"random:{tmp_path}", micro_batch_split=parts)
         report = next(iter(taught.objective.train(request)))
         found.append((report.metrics["train_loss"], _tensors(report)))
@@ -197,6 +198,26 @@ def test_perplexity_is_over_the_same_tokens_however_they_are_cut(tmp_path: Path)
     ids = PreparedData.open(Path(prepared)).rows("validation").ids
     assert {sum(counted) for counted in tokens.values()} == {len(ids) - 1}
     assert all(counted == tokens[True, 8] for counted in tokens.values())
+
+
+def test_losses_are_those_of_plain_transformers_which_shifts_the_targets_itself(tmp_path: Path) -> None:
+    lesson, objective = LESSONS["causal"].written(tmp_path), load_objective("causal-language-modeling")
+    prepared = Path(objective.prepare(lesson.settings, tmp_path / "prepared")["folder"])
+    *_, last = objective.train(lesson.request(str(prepared), "short", steps=20))
+    folder = Path(str(last.checkpoint)) / "model"
+    assert isinstance(objective, PredictingObjective)
+    answers = objective.predict(folder, prepared, "validation", lesson.spec.settings({}))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    compared = 0
+    for row, record in enumerate(PreparedData.open(prepared).records("validation")):
+        ids = [tokenizer.eos_token_id, *tokenizer(record["text"])["input_ids"], tokenizer.eos_token_id]
+        if len(ids) <= 33:  # one block
+            with torch.inference_mode():
+                mean = model(input_ids=torch.tensor([ids]), labels=torch.tensor([ids])).loss
+            assert answers["losses"][row] == pytest.approx(float(mean) * (len(ids) - 1), rel=1e-4)
+            assert answers["tokens"][row] == len(ids) - 1
+            compared += 1
+    assert compared > 5
 
 
 def test_masks_change_from_epoch_to_epoch_and_stay_in_evaluation(tmp_path: Path) -> None:
