@@ -10,9 +10,9 @@ READY  := $(VENV)/.ready
 sweep: $(READY)
 	@$(BIN)/sweep run $(ARGS)
 
-# Two test processes: most of the time goes by waiting for processes, servers and deadlines.
+# Three test processes for two cores: much of the time goes by waiting for processes, servers and deadlines.
 test: $(READY) lint
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600
