@@ -48,7 +48,7 @@ def ordered(view: StudyView) -> list[TrialView]:
 
 
 def _row(view: StudyView, trial: TrialView, rank: int | None) -> list[Any]:
-    mark = " ★" if trial.number == view.facts.best else " ◆" if trial.number == 0 else ""
+    mark = " ★" if trial.number == view.facts.best else " ◆" if trial.is_baseline else ""
     link = run_link(view, trial)
     title = "the best" if mark == " ★" else "the defaults" if mark else ""
     test = (trial.test or {}).get(view.facts.metric)
@@ -57,7 +57,7 @@ def _row(view: StudyView, trial: TrialView, rank: int | None) -> list[Any]:
         {"text": f"{trial.number}{mark}", "sort": trial.number} | _present(title=title, link=link),
         trial.state,
         _score(trial.value),
-        _gain(trial.gain) if trial.number else None,
+        None if trial.is_baseline else _gain(trial.gain),
         _score(test),
         {"text": f"{trial.curve[-1].fidelity:g}", "sort": trial.curve[-1].fidelity} if trial.curve else None,
         *(_setting(trial, each.name) for each in view.facts.space),

@@ -23,7 +23,7 @@ from dashboards.drawing import draw
 from dashboards.leaderboard import columns, rows
 from sweep.cli.text import duration, number, setting, settings
 from sweep.errors import SweepError
-from sweep.layout import StudyLayout
+from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 from sweep.redaction import redact_streams
 from sweep.spec import spec_text
 from sweep.strict_json import strict_json
@@ -64,7 +64,7 @@ def render(view: StudyView, drawn: Mapping[str, Chart] | None = None) -> str:
             _rungs(view),
             _lineage(view),
             f"<footer>Written by Sweep {_text(str(view.environment.get('sweep', '')))} at {_moment(view.at)}. "
-            "Gains are over trial 0, which holds the defaults; costs are the time on workers times the cores and GPUs "
+            f"Gains are over {_defaults(view)}; costs are the time on workers times the cores and GPUs "
             "that a trial holds; what pruning saved is an estimate.</footer></main>",
             f"<script type=application/json id=report>{_inline_json(payload)}</script>",
             f"<script>{_plotly()}</script><script>{_own('report.js')}</script></html>",
@@ -113,6 +113,11 @@ def _header(view: StudyView, drawn: Mapping[str, Chart]) -> str:
     )
 
 
+def _defaults(view: StudyView) -> str:
+    is_final = view.facts.study.endswith(CONFIRMATION_SUFFIX)
+    return "the run of the defaults on the same seed" if is_final else "trial 0, which holds the defaults"
+
+
 def _verdict(view: StudyView) -> str:
     sentence = (view.verdict or {}).get("sentence")
     if not sentence:
@@ -131,7 +136,7 @@ def _tiles(view: StudyView) -> str:
         tiles.append(("its hyperparameters", "", settings(best.hyperparameters)))
         if best.test and facts.metric in best.test:
             tiles.append(("test split", number(best.test[facts.metric]), "opened for the winner and the defaults"))
-    tiles.append(("defaults", number(facts.baseline_value), "trial 0"))
+    tiles.append(("defaults", number(facts.baseline_value), f"trial {facts.baseline or 0}"))
     counts = ", ".join(f"{count:,} {state.lower()}" for state, count in sorted(facts.counts.items()))
     tiles.append(("trials", f"{facts.finished:,} of {facts.trials:,}", counts or "none yet"))
     gpu = f" · {duration(spent.gpu_seconds)} of GPU" if spent.gpu_seconds else ""

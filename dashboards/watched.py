@@ -36,8 +36,13 @@ COLUMNS = (
     "error",
     "run_id",
     "has_model",
+    "name",
+    "is_baseline",
 )
-"""Of a trial's row: 5,000 of them go over the wire and through the browser in a fraction of a second."""
+"""Of a trial's row: 5,000 of them go over the wire and through the browser in a fraction of a second.
+
+``name`` is that of a final's trial, which goes by the one that it trains anew; else None.
+"""
 
 OLDEST_SECONDS = 0.7
 """A view younger than that is shown to whoever asks; several browsers cost no more than one."""
@@ -180,6 +185,8 @@ def row_of(trial: TrialView) -> list[Any]:
         trial.error,
         trial.run_id,
         trial.checkpoint is not None,
+        None if trial.name == f"trial {trial.number}" else trial.name,
+        trial.is_baseline,
     ]
 
 

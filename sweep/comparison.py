@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from sweep import wiring
 from sweep.checkpoints import model_folder
+from sweep.deployable import deployable
 from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
-from sweep.domain import Trial, ranked
-from sweep.errors import StudyNotFoundError, SweepError, UserError
+from sweep.domain import Report, ranked
+from sweep.errors import StudyNotFoundError, UserError
 from sweep.execution.warm_client import WarmParent
 from sweep.layout import StudyLayout
 from sweep.ports import Columns
+from sweep.search import read_trials
 from sweep.search.reading import StudyReader
 from sweep.selection.assessment import ModelOnSplit
 from sweep.selection.predictions import class_scores, flips, read_predictions
-from sweep.selection.verdict import Verdict
+from sweep.selection.winner import read_verdict
 from sweep.spec.model import StudySpec
 from sweep.spec.references import with_values
 from sweep.storages import Storages
@@ -66,7 +67,8 @@ def find_side(reference: str, storages: Storages, *, trust_remote_code: bool = F
     """What a reference names: ``STUDY:3``, ``STUDY`` for its winner, or a folder written by ``sweep export``.
 
     Args:
-        reference: See above; a folder that was exported comes before a study of the same name.
+        reference: See above; a folder that was exported comes before a study of the same name. A study with a verdict
+            stands for the model that it would deploy: of its final, not of its search.
         storages: Where to look for studies.
         trust_remote_code: Whether code that an exported model brings along may run: not for the folder to say.
 
@@ -78,82 +80,96 @@ def find_side(reference: str, storages: Storages, *, trust_remote_code: bool = F
         return _exported(reference, read_lineage(Path(reference)), storages, trust_remote_code=trust_remote_code)
     name, colon, number = reference.rpartition(":")
     if not colon:
-        return _trial(reference, read_spec(storages.find(reference)), None)
+        return _winner(reference, read_spec(storages.find(reference)))
     if not number.isdigit():
         raise UserError(f"{reference}: {number!r} is no trial number. Write STUDY:NUMBER, e.g. `{name}:3`.")
     return _trial(reference, read_spec(storages.find(name)), int(number))
 
 
-def _trial(reference: str, spec: StudySpec, number: int | None) -> Side:
-    reader = StudyReader(spec)
-    try:
-        trial = _chosen(spec, list(reader.trials()), number)
-        reports = reader.reports(trial.number)
-    finally:
-        reader.close()
+def _winner(reference: str, spec: StudySpec) -> Side:
+    verdict = read_verdict(spec.layout)
+    if verdict is None or verdict.winner is None:
+        order = ranked(read_trials(spec), spec.rule)
+        if not order:
+            raise UserError(f"study {spec.study!r} has no complete trial yet. See `sweep status {spec.study}`.")
+        return _trial(reference, spec, order[0].number)
+    number = verdict.finalist(verdict.winner).trial_number
+    if verdict.deploy is None and number is not None:
+        # The final kept no model; the search's has another seed, and another score than the verdict speaks of.
+        return replace(_trial(reference, spec, number), model=None)
+    chosen, lineage = deployable(spec)
+    curve: Sequence[tuple[int, float]] = ()
+    label = f"{spec.study}: {verdict.winner}"
+    if chosen.run is not None:
+        final = read_spec(StudyLayout(spec.layout.storage, chosen.study), given=spec)
+        with closing(StudyReader(final)) as reader:
+            curve = _curve(reader.reports(chosen.run), spec.rule.name)
+        label = f"{spec.study}:{number} on seed {(verdict.deploy or {}).get('seed_index', 0) + 1}"
+    trust = spec.objective.trust_remote_code
+    return _of_lineage(reference, label, lineage, chosen.model, spec.layout, curve, trust_remote_code=trust)
+
+
+def _trial(reference: str, spec: StudySpec, number: int) -> Side:
+    with closing(StudyReader(spec)) as reader:
+        trials, reports = list(reader.trials()), reader.reports(number)
+    trial = next((trial for trial in trials if trial.number == number), None)
+    if trial is None:
+        raise UserError(
+            f"study {spec.study!r} has no trial {number}. It has {len(trials)}: `sweep status {spec.study}`."
+        )
     data = read_facts(spec.layout, "data")
     model = None if trial.checkpoint is None else model_folder(Path(trial.checkpoint))
-    name = spec.rule.name
     return Side(
         reference=reference,
         label=f"{spec.study}:{trial.number}",
         task=spec.objective.task,
-        metric=name,
+        metric=spec.rule.name,
         hyperparameters=dict(trial.hyperparameters),
         settings=spec.settings(trial.hyperparameters),
         shown=redactor_for(spec).values(spec.settings(trial.hyperparameters, as_written=True)),
         recorded=dict(trial.metrics),
-        curve=tuple((report.step, report.metrics[name]) for report in reports if name in report.metrics),
+        curve=_curve(reports, spec.rule.name),
         model=model if model is not None and model.is_dir() else None,
         prepared=str(data.get("folder", "")),
         study=spec.layout,
     )
 
 
-def _chosen(spec: StudySpec, trials: list[Trial], number: int | None) -> Trial:
-    if number is None:
-        number = _winner(spec, trials)
-    found = next((trial for trial in trials if trial.number == number), None)
-    if found is None:
-        raise UserError(
-            f"study {spec.study!r} has no trial {number}. It has {len(trials)}: `sweep status {spec.study}`."
-        )
-    return found
-
-
-def _winner(spec: StudySpec, trials: list[Trial]) -> int:
-    """By the verdict where there is one; else by the search."""
-    path = spec.layout.folder / "verdict.json"
-    try:
-        verdict = Verdict.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        verdict = None
-    except (OSError, ValueError) as err:
-        raise SweepError(f"{path}: cannot be read ({err}). Name a trial: `{spec.study}:0`.") from err
-    if verdict is not None and verdict.winner is not None:
-        number = verdict.finalist(verdict.winner).trial_number
-        if number is not None:
-            return number
-    order = ranked(trials, spec.rule)
-    if not order:
-        raise UserError(f"study {spec.study!r} has no complete trial yet. See `sweep status {spec.study}`.")
-    return order[0].number
+def _curve(reports: Sequence[Report], name: str) -> Sequence[tuple[int, float]]:
+    return tuple((report.step, report.metrics[name]) for report in reports if name in report.metrics)
 
 
 def _exported(reference: str, lineage: Lineage, storages: Storages, *, trust_remote_code: bool) -> Side:
     study = None
     with suppress(StudyNotFoundError):  # exported elsewhere: compared all the same
         study = storages.find(lineage.study)
+    who = "average of the finalists" if lineage.trial_number is None else lineage.trial_number
+    label = f"{reference} ({lineage.study}:{who})"
+    model = Path(reference).absolute()
+    return _of_lineage(reference, label, lineage, model, study, trust_remote_code=trust_remote_code)
+
+
+def _of_lineage(
+    reference: str,
+    label: str,
+    lineage: Lineage,
+    model: Path,
+    study: StudyLayout | None,
+    curve: Sequence[tuple[int, float]] = (),
+    *,
+    trust_remote_code: bool,
+) -> Side:
     return Side(
         reference=reference,
-        label=f"{reference} ({lineage.study}:{lineage.trial_number})",
+        label=label,
         task=lineage.task,
         metric=lineage.metric["name"],
         hyperparameters=dict(lineage.hyperparameters),
         settings={**with_values(lineage.settings, os.environ), "trust_remote_code": trust_remote_code},
         shown=dict(lineage.settings),
         recorded=dict(lineage.validation),
-        model=Path(reference).absolute(),
+        curve=curve,
+        model=model,
         prepared=str(lineage.data["folder"]),
         study=study,
     )

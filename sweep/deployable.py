@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sweep.checkpoints import MANIFEST_NAME, model_folder, read_manifest
 from sweep.deployment.export import verify_files
@@ -13,7 +14,7 @@ from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
 from sweep.deployment.search_summary import search_summary
 from sweep.domain import Trial, ranked
 from sweep.errors import CheckpointError, UserError
-from sweep.finale import lineage_of
+from sweep.finale import lineage_of, located
 from sweep.layout import StudyLayout
 from sweep.search import read_trials
 from sweep.selection.winner import Winner, own_model, winner
@@ -45,6 +46,7 @@ def _trial(spec: StudySpec, trials: Sequence[Trial], number: int) -> Winner:
         raise UserError(
             f"trial {number} of {spec.study!r} is not complete. Complete ones: `sweep best {spec.study} -k 100`."
         )
+    trial = located(trial, spec.layout)
     if trial.checkpoint is None or not Path(trial.checkpoint).is_dir():
         raise UserError(
             f"trial {number} of {spec.study!r}: its model was not kept (keep={spec.keep} in the spec). "
@@ -70,23 +72,22 @@ def _origin(spec: StudySpec, trials: Sequence[Trial], chosen: Winner) -> Lineage
         theirs = read_trials(source)
     trained = next((trial for trial in theirs if trial.number == chosen.run), None)
     if trained is None:
-        # An average of weights belongs to no trial; it has the settings of the defaults.
-        trained = replace(_empty(trials[0]), metrics={spec.rule.name: chosen.score or 0.0})
+        trained = _averaged(trials, chosen)
     lineage = lineage_of(
         source,
         trained,
-        data=read_facts(source.layout, "data") or read_facts(spec.layout, "data"),
+        data=_where_it_lies(read_facts(source.layout, "data") or read_facts(spec.layout, "data"), spec.layout),
         environment=read_facts(source.layout, "environment") or read_facts(spec.layout, "environment"),
         run_id=run_ids(source.layout).get(chosen.run) if chosen.run is not None else None,
         now=time.time(),
         redactor=redactor_for(spec),
         trials=trials,
     )
-    kept = None if chosen.run is None else source.layout.export(chosen.run)
-    if source is not spec and kept is not None and (kept / LINEAGE_FILE).exists():
+    kept = source.layout.soup_export if chosen.run is None else source.layout.export(chosen.run)
+    if source is not spec and (kept / LINEAGE_FILE).exists():
         # A run of the final may have had a split of its own.
         theirs_own = read_lineage(kept)
-        lineage = replace(lineage, data=theirs_own.data, objective=theirs_own.objective)
+        lineage = replace(lineage, data=_where_it_lies(theirs_own.data, spec.layout), objective=theirs_own.objective)
     verdict = None
     if chosen.verdict is not None:
         verdict = {key: value for key, value in chosen.verdict.to_json().items() if key != "deploy"}
@@ -94,6 +95,7 @@ def _origin(spec: StudySpec, trials: Sequence[Trial], chosen: Winner) -> Lineage
         lineage,
         study=spec.study,
         trial_number=chosen.trial_number,
+        hyperparameters={} if chosen.run is None else lineage.hyperparameters,
         seed=chosen.seed,
         step=chosen.step,
         search=search_summary(spec, trials),
@@ -101,5 +103,16 @@ def _origin(spec: StudySpec, trials: Sequence[Trial], chosen: Winner) -> Lineage
     )
 
 
-def _empty(trial: Trial) -> Trial:
-    return replace(trial, hyperparameters={}, metrics={}, test=None, checkpoint=None, step=None)
+def _averaged(trials: Sequence[Trial], chosen: Winner) -> Trial:
+    """What is known of an average of weights, which belongs to no trial: it has the settings of the first averaged."""
+    verdict = chosen.verdict
+    deploy = dict(verdict.deploy or {}) if verdict else {}
+    test = dict(verdict.test or {}).get("winner", {}).get("metrics") if verdict else None
+    first = next(trial for trial in trials if trial.number == deploy["trials"][0])
+    return replace(first, metrics=deploy["metrics"], test=test, checkpoint=None, step=None)
+
+
+def _where_it_lies(data: Mapping[str, Any], layout: StudyLayout) -> dict[str, Any]:
+    """With the prepared data in the storage as it lies now, where it is gone from where it was."""
+    folder = Path(data.get("folder", ""))
+    return dict(data) if folder.is_dir() else {**data, "folder": str(layout.prepared / folder.name)}

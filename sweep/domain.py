@@ -327,6 +327,11 @@ class Trial:
         return f"trial {self.confirms} on seed {self.seed_index + 1}"
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether it has the defaults: trial 0 of a search, and each run of a final that trains it anew."""
+        return (self.number if self.confirms is None else self.confirms) == 0
+
+    @property
     def micro_batch_split(self) -> int:
         """Parts into which its micro-batches are cut: twice as many after each time it ran out of memory."""
         return 1 << sum(setback.end is AttemptEnd.OOM for setback in self.setbacks)
@@ -379,6 +384,11 @@ def seed_of(study_seed: int, trial: Trial) -> int:
     if trial.seed_index is not None:
         return confirmation_seed(study_seed, trial.seed_index)
     return trial_seed(study_seed, trial.number)
+
+
+def baselines_of(trials: Iterable[Trial]) -> dict[int | None, Trial]:
+    """The trials with the defaults by seed index; that of a search has none."""
+    return {trial.seed_index: trial for trial in trials if trial.is_baseline}
 
 
 def ranked(trials: Sequence[Trial], rule: MetricRule) -> list[Trial]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sweep.domain import MetricRule, Trial, kept_numbers, ranked, seed_of
 from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
 from sweep.errors import StoppedEarlyError, SweepError, is_disk_full
+from sweep.layout import StudyLayout
 from sweep.ports import Clock, ModelKept, Recorder, StudyOver, StudyStore
 from sweep.redaction import Redactor
 from sweep.selection.test_split import TestOpening, record_opening
@@ -81,7 +82,11 @@ def lineage_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finale:
-    """Ends a driver's session on a study."""
+    """Ends a driver's session on a study.
+
+    Attributes:
+        is_stopping: Asked between the longer steps.
+    """
 
     spec: StudySpec
     store: StudyStore
@@ -90,6 +95,7 @@ class Finale:
     data: Mapping[str, Any]
     environment: Mapping[str, Any]
     redactor: Redactor
+    is_stopping: Callable[[], bool] = lambda: False
 
     def run(
         self,
@@ -109,8 +115,8 @@ class Finale:
             if result.state == "COMPLETE" and self.spec.confirm is None:
                 note("evaluating the winner on the test split")
                 result = self._open_test(result, evaluate, note)
-            if result.state == "COMPLETE":
-                self._keep_models()
+            if result.state == "COMPLETE" and not self._keep_models():
+                result = _stopped("before its models were kept")
             self._record_end(result)
         except (SweepError, OSError) as err:
             if not is_disk_full(err):
@@ -131,11 +137,13 @@ class Finale:
         """For the winner and the baseline alone: the test split must not choose."""
         if not dict(self.data.get("rows", {})).get("test"):
             return result
-        order = ranked(self.store.trials(), self.spec.rule)
+        order = ranked(self._trials(), self.spec.rule)
         opened = [trial for trial in order if trial is order[0] or trial.number == 0]
         unopened = [trial for trial in opened if trial.test is None and _has_model(trial)]
         if not unopened:
             return result
+        if self.is_stopping():
+            return _stopped("before its winner was evaluated on the test split")
         labels = [f"trial {trial.number}" for trial in unopened]
         record_opening(self.spec.layout, TestOpening(at=self.clock.now(), reason="winner", models=labels))
         with ThreadPoolExecutor(2) as pool:
@@ -145,8 +153,7 @@ class Finale:
                 case None:
                     self.store.keep_test(trial.number, job.result())
                 case StoppedEarlyError():
-                    reason = "stopped on request, before its winner was evaluated on the test split"
-                    result = LoopResult(state="PAUSED", cause=StopCause.REQUEST, reason=reason)
+                    result = _stopped("before its winner was evaluated on the test split")
                 case SweepError() as err if not is_disk_full(err):
                     note(
                         f"warning: trial {trial.number} has no score on the test split: {str(err).splitlines()[0]}. "
@@ -156,13 +163,16 @@ class Finale:
                     raise err
         return result
 
-    def _keep_models(self) -> None:
-        trials = self.store.trials()
+    def _keep_models(self) -> bool:
+        """Keep the best trials' models; returns whether it came to the end."""
+        trials = self._trials()
         kept = kept_numbers(trials, self.spec.rule, keep=self.spec.keep)
         # The worst first: MLflow puts the newest first among equal scores.
         for trial in reversed(ranked(trials, self.spec.rule)):
             if trial.number not in kept or not _has_model(trial):
                 continue
+            if self.is_stopping():
+                return False
             keep_model(
                 self.spec,
                 trial,
@@ -173,6 +183,21 @@ class Finale:
                 recorder=self.recorder,
                 now=self.clock.now(),
             )
+        return True
+
+    def _trials(self) -> list[Trial]:
+        return [located(trial, self.spec.layout) for trial in self.store.trials()]
+
+
+def located(trial: Trial, layout: StudyLayout) -> Trial:
+    """A trial with its checkpoint in the storage as it lies now; it may have been moved."""
+    if trial.checkpoint is None:
+        return trial
+    return replace(trial, checkpoint=str(layout.checkpoint(trial.number, trial.checkpoint)))
+
+
+def _stopped(when: str) -> LoopResult:
+    return LoopResult(state="PAUSED", cause=StopCause.REQUEST, reason=f"stopped on request, {when}")
 
 
 def study_over(result: LoopResult, trials: Sequence[Trial], rule: MetricRule, now: float) -> StudyOver:

@@ -15,6 +15,7 @@
         control/                   requests to the running driver
         logs/trial-0000.log        one log for each trial
         checkpoints/trial-0000/step-00000012/
+        checkpoints/soup-0000/3-7/   averages of the finalists' weights, by seed; in a final
         artifacts/trial-0000/      files a trial shows
         exports/                   models made ready for deployment
         verdict.json               what the final says of the finalists
@@ -25,6 +26,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +140,11 @@ class StudyLayout:
         """The export of a kept trial's model."""
         return self.exports / f"trial-{trial_number:04d}"
 
+    @property
+    def soup_export(self) -> Path:
+        """In a final, the export of the average that is deployed."""
+        return self.exports / "soup"
+
     def log(self, trial_number: int) -> Path:
         """Log file of a trial."""
         return self.logs / f"trial-{trial_number:04d}.log"
@@ -144,6 +152,17 @@ class StudyLayout:
     def checkpoints(self, trial_number: int) -> Path:
         """Folder of a trial's checkpoints."""
         return self.folder / "checkpoints" / f"trial-{trial_number:04d}"
+
+    def checkpoint(self, trial_number: int, stored: str) -> Path:
+        """Where a trial's checkpoint lies now, wherever it lay when its path was stored: a storage may be moved."""
+        return self.checkpoints(trial_number) / Path(stored).name
+
+    def soup(self, seed_index: int, trials: Sequence[int]) -> Path:
+        """In a final, the average of the models that some trials have on a seed."""
+        name = "-".join(map(str, trials))
+        # A file's name has at most 255 bytes.
+        name = name if len(name) <= LONGEST_NAME else hashlib.sha256(name.encode()).hexdigest()
+        return self.folder / "checkpoints" / f"soup-{seed_index:04d}" / name
 
     def artifacts(self, trial_number: int) -> Path:
         """Folder of the files a trial shows."""

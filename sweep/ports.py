@@ -62,7 +62,9 @@ class Objective(Protocol):
 
         Returns:
             JSON-able summary with at least ``folder`` (str), ``data_hash``, ``rows`` (by split), ``labels``,
-            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``.
+            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``; where the
+            objective splits data by itself, ``test_hash`` (of the test rows): a promotion then refuses to hold a model
+            against a champion that was trained on another split of the same data.
 
         Raises:
             UserError: If data or model cannot be used.
@@ -152,6 +154,21 @@ class PredictingObjective(Protocol):
 
         Args:
             rows: The columns of numbers that ``predict`` gave, as numpy arrays of one length, at least 1.
+        """
+        ...
+
+
+@runtime_checkable
+class TimedObjective(Protocol):
+    """What an objective adds so that the latency of its models can be measured."""
+
+    def one_by_one(
+        self, model: Path, prepared: Path, settings: Mapping[str, Any]
+    ) -> tuple[Callable[[int], object], int]:
+        """How a saved model answers one input at a time, on the CPU with one compute thread.
+
+        Returns:
+            A function that answers the row of an index of the validation split, and how many rows there are.
         """
         ...
 

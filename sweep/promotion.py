@@ -40,6 +40,7 @@ from sweep.tracking.registry import PACKAGE, Origin, Registry, Version
 from sweep.verification import Examiner
 
 _SCRATCH = ".promotion-"
+_SPLIT = ("test_fraction", "validation_fraction", "split_seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ def move(registry: Registry, version: Version, alias: str, champion: Version | N
         raise PromotionRefusedError(f"{name}@{alias}: somebody else moved it meanwhile. Run the same command again.")
     history = alias_history.settled(registry.history(name, alias), champion.number if champion else None)
     moved = alias_history.moved(history, "promote", version.number, at=_now(), by=_who(), why=why)
-    registry.move_alias(name, alias, version.number, moved)
+    registry.move_alias(name, alias, version.number, moved, before=champion.number if champion else None)
 
 
 def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[Version, Version]:
@@ -156,6 +157,7 @@ def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[V
 
     Raises:
         UserError: If there is no version to go back to.
+        PromotionRefusedError: If somebody else moves the alias at the same moment.
     """
     current = registry.champion(name, alias)
     if current is None:
@@ -166,7 +168,7 @@ def roll_back(registry: Registry, *, name: str, alias: str, why: str) -> tuple[V
         # A version that somebody deleted is passed over.
         if version is not None:
             moved = alias_history.moved(history, "rollback", number, at=_now(), by=_who(), why=why)
-            registry.move_alias(name, alias, number, moved)
+            registry.move_alias(name, alias, number, moved, before=current.number)
             return current, version
     raise UserError(f"{name}@{alias}: version {current.number} is the first that had it; there is none to go back to.")
 
@@ -215,6 +217,14 @@ def _incomparable(ours: Lineage, theirs: Lineage) -> str | None:
     mine, other = list(ours.data.get("labels") or []), list(theirs.data.get("labels") or [])
     if mine != other:
         return f"its labels {mine} are not the champion's {other}. Register it under another --name"
+    splits = [one.data.get("test_hash") for one in (ours, theirs)]
+    if theirs.data.get("data_hash") == ours.data.get("data_hash") and all(splits) and len(set(splits)) > 1:
+        written = dict(theirs.objective.get("data") or {})
+        own = ", ".join(f"{key}: {written[key]}" for key in _SPLIT if key in written)
+        return (
+            "the champion was trained on another split of the same data, so it may know the test rows by heart. "
+            f"Give the study the champion's split{f' ({own})' if own else ''}, or register it under another --name"
+        )
     return None
 
 
@@ -237,9 +247,8 @@ def _compare(
     if own["data_hash"] != lineage.data["data_hash"]:
         raise VerificationError(f"{spec.study}: its data has changed since. Restore it, then promote again.")
 
-    opened = TestOpening(
-        at=SystemClock().now(), reason="promotion", models=(f"trial {chosen.trial_number}", champion.uri)
-    )
+    who = "soup" if chosen.trial_number is None else f"trial {chosen.trial_number}"
+    opened = TestOpening(at=SystemClock().now(), reason="promotion", models=(who, champion.uri))
     note(f"the test split is {said(record_opening(spec.layout, opened))}: for this comparison")
     pair = [
         ModelOnSplit(model=model, prepared=str(data), settings=examiner.settings(origin))
@@ -251,11 +260,11 @@ def _compare(
         )
     challenger, holder = (one["metrics"][name] for one in found["models"])
     sign = spec.rule.sign
-    difference = found["difference"]
+    difference, answered = found["difference"], found["models"][0]["rows"]
     return Comparison(
         metric=name,
         direction=spec.rule.direction,
-        rows=rows,
+        rows=rows if answered is None else answered,
         challenger=challenger,
         champion=holder,
         gain=sign * (challenger - holder),

@@ -1,10 +1,17 @@
-"""Whether there is room on the disk for a study, and for how much more of it."""
+"""Whether there is room on the disk for a study and its final, and for how much more of them."""
 
 from __future__ import annotations
 
-from sweep.checkpoints.space import Allowance, disk_use, head_room, needed_bytes
-from sweep.errors import UserError
+from contextlib import suppress
+
+from sweep.checkpoints.space import Allowance, disk_use, head_room, model_bytes, needed_bytes
+from sweep.errors import SweepError, UserError
+from sweep.selection.verdict import Verdict
+from sweep.selection.winner import read_verdict
 from sweep.spec.model import StudySpec
+
+_SOUPS_AT_ONCE = 2
+"""Averages with weights that a final holds: the one being made, and the best."""
 
 
 def allowance(spec: StudySpec) -> Allowance:
@@ -18,24 +25,65 @@ def allowance(spec: StudySpec) -> Allowance:
 
 
 def coming_bytes(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> int:
-    """Estimate of what a study will add to the checkpoints it has.
+    """Estimate of what a study and its final will add to the checkpoints they have.
 
     Args:
         spec: The study.
         checkpoint_bytes: One resumable checkpoint.
         running: Trials side by side.
     """
+    own = _search_bytes(spec, checkpoint_bytes, running)
+    final = _final_bytes(spec, checkpoint_bytes, running)
+    # The final begins when the search holds no more than the models that stay.
+    kept = min(spec.keep + 1, spec.budget.trials) * model_bytes(checkpoint_bytes)
+    return max(own, max(0, kept - disk_use(spec.layout)["checkpoints"]) + final) if final else own
+
+
+def refuse_without_room(spec: StudySpec, *, checkpoint_bytes: int = 0, running: int = 1) -> None:
+    """Refuse a study that the disk or its quota has no room for; its final has a folder, and a quota, of its own.
+
+    Raises:
+        UserError: If it has none; names bytes, limit and remedy.
+    """
+    own = allowance(spec)
+    objection = own.lack_of_space(coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running))
+    objection = objection or own.excess(own.used_bytes(), _search_bytes(spec, checkpoint_bytes, running))
+    final = _final_bytes(spec, checkpoint_bytes, running)
+    if objection is None and final:
+        theirs = allowance(spec.model_copy(update={"study": spec.layout.confirmation.study}))
+        objection = theirs.excess(theirs.used_bytes(), final)
+    if objection is not None:
+        raise UserError(f"study {spec.study!r} has no room: {objection}.")
+
+
+def _search_bytes(spec: StudySpec, checkpoint_bytes: int, running: int) -> int:
     running = min(running, spec.budget.trials)
     needed = needed_bytes(checkpoint_bytes, running=running, kept=min(spec.keep + 1, spec.budget.trials))
     return max(needed - disk_use(spec.layout)["checkpoints"], head_room(checkpoint_bytes, running))
 
 
-def refuse_without_room(spec: StudySpec, *, checkpoint_bytes: int = 0, running: int = 1) -> None:
-    """Refuse a study that the disk or its quota has no room for.
+def _final_bytes(spec: StudySpec, checkpoint_bytes: int, running: int) -> int:
+    """What the final will add: each of its runs keeps a model until the verdict. 0 where none is to come."""
+    confirm = spec.confirm
+    if confirm is None:
+        return 0
+    verdict = None
+    with suppress(SweepError):
+        verdict = read_verdict(spec.layout)
+    finalists = min(confirm.finalists + 1, spec.budget.trials)
+    runs = finalists * confirm.seeds - (_judged(verdict, confirm.seeds) if verdict else 0)
+    if runs <= 0:
+        return 0
+    running = min(running, runs)
+    needed = needed_bytes(
+        checkpoint_bytes, running=running, kept=runs + (_SOUPS_AT_ONCE if confirm.soup != "none" else 0)
+    )
+    # After a verdict, what is there are models that stay.
+    there = 0 if verdict else disk_use(spec.layout.confirmation)["checkpoints"]
+    return max(needed - there, head_room(checkpoint_bytes, running))
 
-    Raises:
-        UserError: If it has none; names bytes, limit and remedy.
-    """
-    objection = allowance(spec).objection(coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running))
-    if objection is not None:
-        raise UserError(f"study {spec.study!r} has no room: {objection}.")
+
+def _judged(verdict: Verdict, seeds: int) -> int:
+    """Runs that need not be trained any more; whom racing dropped gets none."""
+    racers = [one for one in verdict.finalists if one.kind != "soup"]
+    return sum(len(one.scores) if one.dropped_after is None else seeds for one in racers)

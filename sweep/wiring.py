@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sweep.bench import JobBench
 from sweep.checkpoints import FolderKeeper, intact
 from sweep.checkpoints.garbage import keep_room_for_notes, of_dead_drivers, of_dead_preparers
 from sweep.checkpoints.prepared import in_use
@@ -316,13 +318,17 @@ def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     if intact(Path(began["folder"])):
         return began
     data = prepare(spec, parent, {**spec.objective_settings(), "model": began["model"]})
+    _refuse_other_data(spec, data, began)
+    return data
+
+
+def _refuse_other_data(spec: StudySpec, data: Mapping[str, Any], began: Mapping[str, Any]) -> None:
     if data["data_hash"] != began["data_hash"]:
         raise InvalidDataError(
             f"study {spec.study!r}: its data has changed since it began ({data['data_hash'][:12]} is not "
             f"{began['data_hash'][:12]}), and trials on other data cannot be compared. Restore the data, or start "
             f"another study with `--set study={spec.study}-2`."
         )
-    return data
 
 
 def _drive_prepared(
@@ -355,6 +361,7 @@ def _drive_prepared(
         recorder = SpoolRecorder(layout, tracking_uri(spec), redactor)
         stack.callback(recorder.close, 0.0)
         recorder.record(StudyBegun(study=spec.study, spec=stored, data=data, environment=environment, at=clock.now()))
+        inbox = Inbox(layout.control, spec)
         loop = StudyLoop(
             spec=spec,
             store=store,
@@ -368,7 +375,7 @@ def _drive_prepared(
             artifacts_of=layout.artifacts,
             stop_requested=signals.requested,
             space=SpaceWatch(allowance(spec), head_room(int(data["checkpoint_bytes"]), executor.slots), clock),
-            inbox=Inbox(layout.control, spec),
+            inbox=inbox,
             budget_raised=lambda trials: keep_budget(layout, stored, trials),
         )
         result = loop.run()
@@ -383,8 +390,10 @@ def _drive_prepared(
                 clock=clock,
                 signals=signals,
                 requests=request_maker,
-                fresh_data=lambda index: _prepare_fresh(spec, parent, data, index, signals),
-                assess=lambda models: _assess_on_test(spec, parent, models, signals),
+                fresh_data=_fresh_splits(spec, parent, data, redactor, signals),
+                bench=JobBench(
+                    spec=spec, parent=parent, is_stopping=lambda: signals.requested() is not StopRequest.NONE
+                ),
                 note=note,
             )
             patience = CLOSE_TIMEOUT_SECONDS
@@ -400,11 +409,14 @@ def _drive_prepared(
             data=data,
             environment=environment,
             redactor=redactor,
+            is_stopping=lambda: signals.requested() is not StopRequest.NONE,
         )
         result = finale.run(result, evaluate=_evaluator(spec, parent, data, signals), note=note)
         if result.cause is not StopCause.DISK:
             # Whoever asked it to stop does not wait for a report.
             report_at_the_end(spec, recorder, clock, note, lambda: signals.requested() is not StopRequest.NONE)
+        if inbox.waiting():
+            note(f"warning: what was asked for at the end of this session waits: `sweep resume {spec.study}` heeds it")
         patience = FULL_DISK_TIMEOUT_SECONDS if result.cause is StopCause.DISK else CLOSE_TIMEOUT_SECONDS
         undelivered = recorder.close(0.0 if signals.requested() is StopRequest.NOW else patience)
         closing.join()
@@ -449,31 +461,27 @@ def open_store(spec: StudySpec, fence: Callable[[], None], *, resuming: bool) ->
         raise
 
 
-def _prepare_fresh(
-    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], seed_index: int, signals: StopSignals
-) -> dict[str, Any]:
-    """The study's data with training and validation rows drawn anew for a seed of the final."""
+def _fresh_splits(
+    spec: StudySpec, parent: WarmParent, data: Mapping[str, Any], redactor: Redactor, signals: StopSignals
+) -> Callable[[int], dict[str, Any]]:
+    """How the study's data is prepared with training and validation rows drawn anew, by seed index of the final."""
     settings = {**spec.objective_settings(), "model": data["model"]}
-    seed = confirmation_seed(spec.search.seed, seed_index)
-    settings["data"] = {**settings["data"], "validation_seed": seed}
-    return prepare(spec, parent, settings, stop=lambda: signals.requested() is not StopRequest.NONE)
 
+    def stop() -> bool:
+        return signals.requested() is not StopRequest.NONE
 
-def _assess_on_test(
-    spec: StudySpec, parent: WarmParent, models: Sequence[ModelOnSplit], signals: StopSignals
-) -> Mapping[str, Any]:
-    with TemporaryDirectory(prefix="sweep-") as folder:
-        return assess_models(
-            parent,
-            models,
-            task=spec.objective.task,
-            split="test",
-            metric=spec.rule.name,
-            level=spec.confirm.level if spec.confirm else 0.05,
-            folder=Path(folder),
-            timeout_seconds=60 * spec.limits.evaluation_minutes,
-            stop=lambda: signals.requested() is not StopRequest.NONE,
-        )
+    @cache
+    def check_source() -> None:
+        _refuse_other_data(spec, prepare(spec, parent, settings, stop=stop), data)
+
+    def fresh(seed_index: int) -> dict[str, Any]:
+        # A seed's own rows tell nothing of a source that has changed before they were drawn for the first time.
+        check_source()
+        seed = confirmation_seed(spec.search.seed, seed_index)
+        drawn = {**settings, "data": {**settings["data"], "validation_seed": seed}}
+        return _shown(prepare(spec, parent, drawn, stop=stop), redactor)
+
+    return fresh
 
 
 def _evaluator(
@@ -565,7 +573,7 @@ def assess_models(
     Returns:
         See :func:`sweep.selection.assessment.assess`.
     """
-    rows = [{"model": str(one.model), "prepared": one.prepared, "settings": dict(one.settings)} for one in models]
+    rows = [one.to_json() for one in models]
     result: Mapping[str, Any] = run_job(
         parent,
         task,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sweep.domain import MetricRule
 from sweep.selection import Finalist, Verdict, judge
 from sweep.selection.racing import clearly_behind
+from sweep.selection.soup import Recipe, greedy_recipes
 
 RULE = MetricRule(name="accuracy", direction="maximize")
 Scores = NDArray[np.float64]
@@ -46,8 +47,28 @@ class Final:
     runs: int
 
 
-def hold(scores: Scores, *, racing: bool = False, level: float = 0.05) -> Final:
-    """The final on these scores, seed by seed; finalist i is ``trial i``, and trial 0 the baseline."""
+def greedy_soup(scores: Scores, generator: np.random.Generator) -> Finalist:
+    """A soup of all finalists, whose averages have as much noise of their own as there is most to choose from."""
+    averages: dict[tuple[Recipe, int], float] = {}
+
+    def score(recipe: Recipe, index: int) -> float:
+        if len(recipe) == 1:
+            return float(scores[recipe[0], index])
+        if (recipe, index) not in averages:
+            mean, own = scores[list(recipe), index].mean(), math.sqrt(1 - 1 / len(recipe))
+            averages[recipe, index] = float(mean + own * generator.normal())
+        return averages[recipe, index]
+
+    recipes = greedy_recipes(range(1, len(scores)), scores.shape[1], score)
+    return Finalist(
+        label="soup", kind="soup", scores={index: score(recipe, index) for index, recipe in recipes.items()}
+    )
+
+
+def hold(
+    scores: Scores, *, racing: bool = False, level: float = 0.05, cook: np.random.Generator | None = None
+) -> Final:
+    """The final on these scores, seed by seed; finalist i is ``trial i``, trial 0 the baseline; a cook adds a soup."""
     seeds = scores.shape[1]
     finalists = [
         Finalist(label=f"trial {i}", kind="finalist" if i else "baseline", trial_number=i) for i in range(len(scores))
@@ -61,6 +82,8 @@ def hold(scores: Scores, *, racing: bool = False, level: float = 0.05) -> Final:
         for label in clearly_behind(finalists, RULE, seeds=seeds, level=level) if racing else ():
             i = int(label.removeprefix("trial "))
             finalists[i] = replace(finalists[i], dropped_after=index + 1)
+    if cook is not None:
+        finalists.append(greedy_soup(scores, cook))
     return Final(verdict=judge(finalists, RULE, seeds=seeds, level=level), runs=runs)
 
 
@@ -97,6 +120,7 @@ def tally(
     noise: str = "normal",
     correlation: float = 0.0,
     racing: bool = False,
+    soup: bool = False,
 ) -> Tally:
     """Hold finals in which finalist i is better than the baseline by ``gains[i - 1]`` sd."""
     effects = np.array([0.0, *gains])
@@ -104,7 +128,7 @@ def tally(
     counts = dict.fromkeys(("claimed", "claimed_best", "won_best", "tied_best", "dropped_best", "runs"), 0)
     for _ in range(finals):
         scores = draw(generator, len(gains), seeds, noise=noise, correlation=correlation) + effects[:, None]
-        final = hold(scores, racing=racing)
+        final = hold(scores, racing=racing, cook=generator if soup else None)
         verdict = final.verdict
         counts["claimed"] += verdict.is_significant
         counts["claimed_best"] += verdict.is_significant and verdict.winner == best

@@ -1,11 +1,12 @@
 """``LOCAL_SWEEP VERB …``: the real command line, its trials run by processes of this host without Ray.
 
 Everything else is the product's: history, spool, tracker, signals, finale. It saves the seconds that Ray and torch
-take to start, so it fits objectives that need neither.
+take to start, so it fits objectives that need neither; ``SWEEP_TESTS_WARM`` names what another needs to be warm.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +29,9 @@ def start_executor(spec: StudySpec, parent: WarmParent, note: Callable[[str], No
 
 
 def warm_parent() -> WarmParent:
-    """A parent that imports what the quick objective needs."""
-    return WarmParent(("sweep.testing.checkpointing_objective", "objectives.loading"))
+    """A parent that imports what the quick objective needs, or what the environment says."""
+    named = os.environ.get("SWEEP_TESTS_WARM", "sweep.testing.checkpointing_objective objectives.loading")
+    return WarmParent(named.split())
 
 
 if __name__ == "__main__":

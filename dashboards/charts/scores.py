@@ -80,7 +80,7 @@ def learning_curves(view: StudyView) -> Chart | None:
     trials = [trial for trial in view.trials if trial.curve]
     if not trials:
         return None
-    front = {number for number in (view.facts.best, 0) if number is not None}
+    front = {number for number in (view.facts.best, view.facts.baseline) if number is not None}
     data: list[dict[str, Any]] = []
     for state, members in by_state([trial for trial in trials if trial.number not in front]).items():
         shown = thinned(members, MOST_FAINT)
@@ -143,7 +143,7 @@ def score_by(view: StudyView, name: str) -> Chart | None:
     if not trials or name not in space:
         return None
     is_choice = space[name].kind == "choice"
-    front = {number for number in (view.facts.best, 0) if number is not None}
+    front = {number for number in (view.facts.best, view.facts.baseline) if number is not None}
     data: list[dict[str, Any]] = []
     groups = by_state([trial for trial in trials if trial.number not in front])
     for state, members in groups.items():
@@ -151,7 +151,7 @@ def score_by(view: StudyView, name: str) -> Chart | None:
         data.append({**markers(state, shown, len(members)), **_against(shown, name, is_choice)})
     by_number = {trial.number: trial for trial in trials}
     for number, title, colour, symbol in (
-        (0, "defaults (trial 0)", VIOLET, "diamond"),
+        (view.facts.baseline, f"defaults (trial {view.facts.baseline})", VIOLET, "diamond"),
         (view.facts.best, f"best (trial {view.facts.best})", AMBER, "star"),
     ):
         if number is not None and number in by_number:
@@ -230,9 +230,9 @@ def _against(trials: Sequence[TrialView], name: str, is_choice: bool) -> dict[st
 
 def _front_curve(view: StudyView, trial: TrialView) -> dict[str, Any]:
     is_best = trial.number == view.facts.best
-    title = f"best (trial {trial.number})" if is_best else "defaults (trial 0)"
-    if is_best and trial.number == 0:
-        title = "defaults (trial 0), the best"
+    title = f"best (trial {trial.number})" if is_best else f"defaults (trial {trial.number})"
+    if is_best and trial.is_baseline:
+        title = f"defaults (trial {trial.number}), the best"
     points = list(_points(trial))
     return {
         "type": "scatter",

@@ -83,7 +83,7 @@ export function curves(feed, selected) {
   const style = { type: "scatter", mode: isMany ? "lines" : "lines+markers", hovertemplate: "trial %{customdata}<br>%{x} · %{y:.4f}<extra></extra>" };
   const data = GROUPS.map((group) => ({
     ...style,
-    ...lines(trials.filter((t) => group.has(t) && t !== feed.best && t.number !== 0)),
+    ...lines(trials.filter((t) => group.has(t) && t !== feed.best && t.number !== facts.baseline)),
     name: group.name,
     opacity: group.faint ? opacity(feed) : isMany ? 0.35 : 0.85,
     line: { color: colour(group.colour), width: group.faint || isMany ? 1 : 1.5 },
@@ -93,8 +93,8 @@ export function curves(feed, selected) {
     trial && trial.fidelities.length
       ? [{ ...style, ...lines([trial]), mode: "lines+markers", name, line: { color: colour(tone), width, dash }, marker: { color: colour(tone), size: 7 } }]
       : [];
-  data.push(...marked(feed.trials.get(0), "defaults (trial 0)", "--ink", "dash", 2));
-  if (feed.best?.number !== 0) data.push(...marked(feed.best, `best (trial ${feed.best?.number})`, "--best", "solid", 3));
+  data.push(...marked(feed.trials.get(facts.baseline), `defaults (trial ${facts.baseline})`, "--ink", "dash", 2));
+  if (!feed.best?.is_baseline) data.push(...marked(feed.best, `best (trial ${feed.best?.number})`, "--best", "solid", 3));
   data.push(...marked(feed.trials.get(selected), `trial ${selected}`, "--accent", "solid", 4));
   const cuts = rungs.filter((rung) => !rung.is_full_run);
   return {
@@ -137,7 +137,7 @@ export function hyperparameters(feed, selected, width) {
       if (!chosen.length) continue;
       data.push({ ...own, ...points(chosen), name: group.name, legendgroup: group.name, showlegend: index === 0, opacity: group.faint ? Math.max(0.25, opacity(feed)) : 0.9, marker: { color: colour(group.colour), size: group.faint ? 6 : 8 } });
     }
-    const stars = [[feed.best, "best", "--best", "star", 14], [feed.trials.get(0), "defaults", "--ink", "diamond-open", 11], [feed.trials.get(selected), "selected", "--accent", "circle-open", 16]];
+    const stars = [[feed.best, "best", "--best", "star", 14], [feed.trials.get(facts.baseline), "defaults", "--ink", "diamond-open", 11], [feed.trials.get(selected), "selected", "--accent", "circle-open", 16]];
     for (const [trial, name, tone, symbol, size] of stars) {
       if (!trial || trial.value === null) continue;
       data.push({ ...own, ...points([trial]), name, legendgroup: name, showlegend: index === 0, marker: { color: colour(tone), size, symbol, line: { width: 2, color: colour(tone) } } });

@@ -65,10 +65,11 @@ function showHeadline() {
   } else if (!best) {
     const running = facts.counts.RUNNING ? `, ${count(facts.counts.RUNNING, "trial")} running` : "";
     words.push(`No trial is complete yet${running}.`);
-  } else if (best.number === 0) {
+  } else if (best.is_baseline) {
     words.push("The ", element("b", {}, "defaults"), " still lead with ", facts.metric, " ", element("b", {}, score(best.value)), ".");
   } else {
     words.push(link(best.number, `Trial ${best.number}`), ` leads with ${facts.metric} `, element("b", {}, score(best.value)));
+    if (best.name) words.push(` (${best.name})`);
     if (best.gain !== null) words.push(", ", element("b", { class: best.gain > 0 ? "good" : "worse" }, signed(best.gain)), ` over the defaults (${score(baseline)})`);
     words.push(".");
   }
@@ -96,7 +97,7 @@ function showTiles() {
   const found = best ? `trial ${best.number}` : "";
   const tiles = [
     ["Best of the search", best ? score(best.value) : "–", confirmedWinner() || !best ? found : `${found}, not confirmed on fresh seeds`],
-    ["Defaults (trial 0)", score(facts.baseline_value), facts.gain === null ? "" : `gain ${signed(facts.gain)}`],
+    [`Defaults (trial ${facts.baseline ?? 0})`, score(facts.baseline_value), facts.gain === null ? "" : `gain ${signed(facts.gain)}`],
     [`${device[0]} time`, duration(device[1]), `on workers ${duration(spend.seconds)}`],
     ["Saved by pruning", whole ? percent(spend.saved_seconds / whole) : "–", whole ? `about ${duration(spend.saved_seconds)} not trained` : ""],
     facts.state === "RUNNING" ? ["Time left", eta === null ? "–" : `≈ ${duration(eta)}`, "at the pace so far"] : ["Last heard of", facts.last_at ? new Date(facts.last_at * 1000).toLocaleDateString() : "–", facts.last_at ? new Date(facts.last_at * 1000).toLocaleTimeString() : ""],
@@ -175,7 +176,7 @@ function showDetail() {
   );
   box.replaceChildren(
     element("header", {}, element("h3", {}, `Trial ${trial.number}`), chip(trial.state), close),
-    terms([[feed.facts.metric, score(trial.value)], ...(trial.number ? [["gain", signed(trial.gain)]] : []), ...(trial.rank ? [["rank", `${trial.rank} of ${feed.facts.counts.COMPLETE}`]] : []), ["cost", duration(trial.seconds)]]),
+    terms([[feed.facts.metric, score(trial.value)], ...(trial.name ? [["trains anew", trial.name]] : []), ...(trial.is_baseline ? [] : [["gain", signed(trial.gain)]]), ...(trial.rank ? [["rank", `${trial.rank} of ${feed.facts.counts.COMPLETE}`]] : []), ["cost", duration(trial.seconds)]]),
     element("h3", {}, "Hyperparameters"),
     terms(feed.about.space.map(({ name }) => [name, setting(trial.hyperparameters[name])])),
     ...(metrics.length ? [element("h3", {}, `Metrics at step ${trial.step}`), terms([...metrics, ...tests])] : []),

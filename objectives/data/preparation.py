@@ -81,6 +81,24 @@ class PreparedData:
         except (OSError, ValueError) as err:
             raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
 
+    def rows_hash(self, split: str) -> str | None:
+        """sha256 of a split's texts and labels in their order, which tells one split of the same data from another.
+
+        Returns:
+            None if there is no such split.
+
+        Raises:
+            InvalidDataError: If they cannot be read.
+        """
+        if split not in self.meta["rows"]:
+            return None
+        file = self.folder / f"{split}.texts.jsonl"
+        try:
+            with file.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as err:
+            raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
+
     def rows(self, split: str) -> TokenRows:
         """Tokenised rows of a split, memory-mapped.
 

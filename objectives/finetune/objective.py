@@ -72,6 +72,7 @@ class FineTuning:
             "folder": str(prepared.folder),
             "data_hash": meta["data_hash"],
             "data_name": meta["data_name"],
+            "test_hash": prepared.rows_hash("test"),
             "rows": dict(meta["rows"]),
             "labels": prepared.labels,
             "classes": meta["classes"],
@@ -128,6 +129,15 @@ class FineTuning:
         """The answers that ``evaluate`` counts; see :class:`sweep.ports.PredictingObjective`."""
         frame = self._frame(prepared, settings)
         return self._examined(model, frame, split).answers(frame.data.records(split))
+
+    def one_by_one(
+        self, model: Path, prepared: Path, settings: Mapping[str, Any]
+    ) -> tuple[Callable[[int], object], int]:
+        """One encoded row after another; see :class:`sweep.ports.TimedObjective`."""
+        frame = self._frame(prepared, settings, choose_device(1, 0.0))
+        own = self._own_model(model, frame).eval()
+        rows = self._task.examples(frame.data.rows("validation"), frame)
+        return lambda row: self._task.answer(own, rows, row, frame), len(rows)
 
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """The task's metrics of any choice of rows."""

@@ -22,8 +22,9 @@ def text_classifier_offer(settings: Mapping[str, Any]) -> dict[str, Any]:
         },
         # A build's own suffix, as of CPU wheels, is in no index.
         "requirements": [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _REQUIRED],
-        # Without a name for the column, MLflow takes a plain text and a plain list as well as a table.
-        "inputs": [{"type": "string", "required": True}],
+        # Without a name for the column, MLflow takes a plain text and a plain list as well as a table. Of a column of
+        # strings it would make the text "None" of a null before the model sees it: the model checks by itself.
+        "inputs": [{"type": "any", "required": True}],
         "outputs": [
             {"name": "label", "type": "string", "required": True},
             {"name": "probability", "type": "double", "required": True},

@@ -47,6 +47,9 @@ class TextClassifier:
 
         Returns:
             A row for each text, in order: ``label``, ``probability``, ``probabilities`` by label.
+
+        Raises:
+            ValueError: If a row is null or another thing than a text; a server answers it with status 400.
         """
         texts = _texts(model_input)
         probabilities = np.empty((len(texts), len(self._labels)))
@@ -82,7 +85,8 @@ def _texts(model_input: Any) -> list[str]:
     texts = [model_input] if isinstance(model_input, str) else list(model_input)
     for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"row {number}: {text!r} is no text. Give one text, or a list or column of texts.")
+            found = "null" if pd.api.types.is_scalar(text) and pd.isna(text) else repr(text)
+            raise ValueError(f"row {number}: {found} is no text. Give one text, or a list or column of texts.")
     return texts
 
 

@@ -35,6 +35,9 @@ def of_dead_drivers(layout: StudyLayout) -> Iterator[Surplus]:
                 yield surplus_file(path, _CUT_SHORT, within=layout.folder)
     for folder in sorted(layout.exports.glob(".trial-*-*")):
         yield surplus_folder(folder, _CUT_SHORT)
+    for folder in sorted(layout.folder.glob("checkpoints/soup-*/.*")):
+        if folder.name.startswith(TRASH_PREFIX) or is_abandoned(folder):
+            yield surplus_folder(folder, _DEAD)
 
 
 def left_behind(layout: StudyLayout, now: float) -> Iterator[Surplus]:
@@ -98,8 +101,8 @@ def remove_audited(surplus: Sequence[Surplus], log: Path, now: float) -> None:
 def committed_bytes(layout: StudyLayout) -> int:
     """What the manifests of a study's checkpoints say they hold, with the manifests themselves."""
     total = 0
-    for folder in layout.checkpoints(0).parent.glob("trial-*/*"):
-        if step_of(folder) is None:
+    for folder in layout.checkpoints(0).parent.glob("*/[!.]*"):
+        if step_of(folder) is None and not folder.parent.name.startswith("soup-"):
             continue
         try:
             files = read_manifest(folder, verify=False).files

@@ -33,6 +33,11 @@ def head_room(checkpoint_bytes: int, running: int) -> int:
     return (checkpoint_bytes + _BESIDE_TENSORS_BYTES) * running
 
 
+def model_bytes(checkpoint_bytes: int) -> int:
+    """Of a checkpoint that is kept as a model only."""
+    return checkpoint_bytes // _PARTS_OF_A_FULL_CHECKPOINT
+
+
 def needed_bytes(checkpoint_bytes: int, *, running: int, kept: int) -> int:
     """Estimate of the checkpoints that a study holds at once, with its head-room.
 
@@ -44,7 +49,7 @@ def needed_bytes(checkpoint_bytes: int, *, running: int, kept: int) -> int:
         running: Trials side by side.
         kept: Models of finished trials that stay.
     """
-    models = (running + kept) * checkpoint_bytes // _PARTS_OF_A_FULL_CHECKPOINT
+    models = (running + kept) * model_bytes(checkpoint_bytes)
     return 3 * running * checkpoint_bytes + models + head_room(checkpoint_bytes, running)
 
 
@@ -103,10 +108,10 @@ class Allowance:
         return 0 if self.quota_bytes is None else sum(disk_use(self.layout).values())
 
     def _remedy(self, which: str = "") -> str:
-        study = self.layout.study
+        driven = (self.layout.searched or self.layout).study
         return (
-            f"Free space, for one by `sweep gc {study}`, or change the limit: in a new study's spec, or by "
-            f"`sweep resume {study} --{which}disk-gb …`"
+            f"Free space, for one by `sweep gc {self.layout.study}`, or change the limit: in a new study's spec, or by "
+            f"`sweep resume {driven} --{which}disk-gb …`"
         )
 
 

@@ -43,7 +43,6 @@ def best(
             f"No trial of {spec.study!r} is complete yet ({len(trials)} begun). See `sweep status {spec.study}`."
         )
         return
-    baseline = next((t.value for t in trials if t.number == 0 and t.value is not None), None)
     for rank, row in enumerate(rows, 1):
         typer.echo(
             f"{rank:>3}. trial {row['trial_number']:<4} {spec.rule.name} {number(row['value'])}   "
@@ -53,7 +52,8 @@ def best(
             typer.echo(f"     test {spec.rule.name} {number(row['test'].get(spec.rule.name))}")
         if row["checkpoint"]:
             typer.echo(f"     {row['checkpoint']}")
-    typer.echo(f"     defaults (trial 0): {spec.rule.name} {number(baseline)}")
+    for trial in (trial for trial in trials if trial.is_baseline):
+        typer.echo(f"     defaults (trial {trial.number}): {spec.rule.name} {number(trial.value)}")
     verdict = read_verdict(spec.layout)
     if verdict is not None:
         typer.echo("\n".join(["", *verdict_lines(verdict)]))

@@ -76,8 +76,8 @@ def _facts(view: StudyView) -> Table:
     else:
         table.add_row("best", Text(f"trial {best.number}, {facts.metric} {number(best.value)}", style="bold"))
         table.add_row("", Text(settings(best.hyperparameters)))
-    told = f"trial 0, {facts.metric} {number(facts.baseline_value)}"
-    if best is not None and best.number != 0 and facts.gain is not None:
+    told = f"trial {facts.baseline or 0}, {facts.metric} {number(facts.baseline_value)}"
+    if best is not None and not best.is_baseline and facts.gain is not None:
         told += f"; the best is {gained(facts.gain)} on it"
     table.add_row("defaults", Text(told))
     sentence = (view.verdict or {}).get("sentence")
@@ -120,7 +120,7 @@ def _trials(view: StudyView, running: Mapping[int, RunningTrial]) -> Table:
         style = "green" if is_best else "red" if trial.state in _BAD else "dim"
         name = f"{trial.number} ★" if is_best else str(trial.number)
         told = trial.error or settings(trial.hyperparameters)
-        gain = gained(trial.gain) if trial.number else ""
+        gain = "" if trial.is_baseline else gained(trial.gain)
         step = str(trial.curve[-1].step) if trial.curve else ""
         row = (name, trial.state, number(trial.value), gain, _bar(view, trial), step, _last(told))
         table.add_row(*row, style=style)
@@ -140,7 +140,7 @@ def _running(view: StudyView, trial: TrialView, live: RunningTrial | None) -> li
         told = "" if live.loss is None else f"loss {live.loss:.3f}"
     if trial.attempts > 1:
         told = f"{told} attempt {trial.attempts}".strip()
-    value, gain = number(trial.value), gained(trial.gain) if trial.number else ""
+    value, gain = number(trial.value), "" if trial.is_baseline else gained(trial.gain)
     return [str(trial.number), "RUNNING", value, gain, bar, step, _last(told)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +40,8 @@ def promote(
     """
     check_alias(alias)
     from sweep.promotion import promote as run
+    from sweep.redaction import redacted
+    from sweep.study_files import tracking_uri
     from sweep.wiring import registry_of
 
     spec = find_spec(study, storage, needed=("history", "tracking.uri"))
@@ -57,7 +60,7 @@ def promote(
     if as_json:
         print_json(_row(done, alias, dry_run=dry_run))
     else:
-        _tell(done, alias, dry_run=dry_run)
+        _tell(done, alias, redacted(tracking_uri(spec)), dry_run=dry_run)
     if not done.decision.passes:
         raise PromotionRefusedError(f"{model}@{alias}: not promoted: {done.decision.reason}.")
 
@@ -72,7 +75,7 @@ def check_alias(alias: str) -> None:
         raise UserError(f"--alias {alias!r}: write letters, digits, '-' and '_'; not `latest`, nor v and a number.")
 
 
-def _tell(done: Promotion, alias: str, *, dry_run: bool) -> None:
+def _tell(done: Promotion, alias: str, place: str, *, dry_run: bool) -> None:
     winner, decision = done.winner, done.decision
     who = "the average of the finalists" if winner.trial_number is None else f"trial {winner.trial_number}"
     scores = ", ".join(f"{check.split} {check.metric} {number(check.now)}" for check in done.checks)
@@ -96,7 +99,8 @@ def _tell(done: Promotion, alias: str, *, dry_run: bool) -> None:
         typer.echo(f"Nothing to do: {decision.reason}.")
     elif done.version is not None:
         typer.echo(f"models:/{done.name}@{alias} is version {done.version.number} now{before}: {decision.reason}.")
-        typer.echo(f"  serve it   mlflow models serve -m models:/{done.name}@{alias} --env-manager local")
+        typer.echo(f"  serve it   export MLFLOW_TRACKING_URI={shlex.quote(place)}")
+        typer.echo(f"             mlflow models serve -m models:/{done.name}@{alias} --env-manager local")
         typer.echo(f"  verify it  sweep verify models:/{done.name}@{alias}")
         typer.echo(f"  undo it    sweep rollback {done.name}" + ("" if alias == "champion" else f" --alias {alias}"))
 

@@ -39,6 +39,7 @@ def resume(
     seeds: Annotated[
         int | None, typer.Option("--seeds", help="Fresh seeds for each finalist; implies --confirm.")
     ] = None,
+    soup: Annotated[str | None, typer.Option("--soup", help="none, uniform or greedy; implies --confirm.")] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,7 +55,8 @@ def resume(
     budget = {"trials": trials, "hours": hours, "gpu_hours": gpu_hours}
     resources = {"workers": workers, "address": address}
     limits = {"disk_gb": disk_gb, "free_disk_gb": free_disk_gb, "evaluation_minutes": evaluation_minutes}
-    final = {key: value for key, value in {"finalists": finalists, "seeds": seeds}.items() if value is not None}
+    wanted = {"finalists": finalists, "seeds": seeds, "soup": soup}
+    final = {key: value for key, value in wanted.items() if value is not None}
     spec = find_spec(
         study,
         storage,

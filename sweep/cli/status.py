@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sweep.cli.options import JsonOption, OptionalStudy, StorageOption, find_spec, print_json
 from sweep.cli.sync import set_aside_line
-from sweep.cli.text import counts, disk, number, settings
+from sweep.cli.text import counts, disk, duration, number, settings
 from sweep.errors import SweepError, UserError
 from sweep.layout import CONFIRMATION_SUFFIX, StudyLayout
 
 if TYPE_CHECKING:
+    from sweep.domain import Spent
     from sweep.spec.model import StudySpec
 
 
@@ -62,7 +63,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.cli.best import row_of
     from sweep.engine.lock import current_holder
     from sweep.redaction import redacted
-    from sweep.search import read_trials
+    from sweep.search import StudyReader
     from sweep.selection.final import is_complete
     from sweep.selection.summary import summarise
     from sweep.selection.winner import read_verdict
@@ -70,7 +71,8 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.tracking import run_ids, set_aside, undelivered
 
     layout = spec.layout
-    trials = read_trials(spec)
+    with closing(StudyReader(spec)) as reader:
+        trials, spent = list(reader.trials()), _with_final(spec, reader.spent())
     holder = current_holder(layout.lock)
     finished = sum(trial.state.is_finished for trial in trials)
     summary = summarise(trials, spec.rule)
@@ -83,7 +85,13 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
         "study": spec.study,
         "state": state,
         "trials": _by_state([t.state.value for t in trials], is_driven=holder is not None),
-        "budget": {"trials": spec.budget.trials, "finished": finished, "hours": spec.budget.hours},
+        "budget": {
+            "trials": spec.budget.trials,
+            "finished": finished,
+            "hours": spec.budget.hours,
+            "gpu_hours": spec.budget.gpu_hours,
+        },
+        "spent": {"hours": spent.seconds / 3600, "gpu_hours": spent.gpu_seconds / 3600},
         "metric": {"name": spec.rule.name, "direction": spec.rule.direction, "from": spec.rule.source},
         "best": row_of(summary.best, runs) if summary.best else None,
         "baseline": row_of(summary.baseline, runs) if summary.baseline else None,
@@ -96,6 +104,21 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
         "set_aside": {"records": refused, "file": str(file) if refused else None},
         "disk": disk_use(layout),
     }
+
+
+def _with_final(spec: StudySpec, spent: Spent) -> Spent:
+    """What a study and its final have spent: one budget covers both."""
+    from sweep.domain import Spent
+    from sweep.search import StudyReader
+    from sweep.study_files import read_spec
+
+    final = spec.layout.confirmation
+    if not final.spec.exists():
+        return spent
+    with suppress(SweepError), closing(StudyReader(read_spec(final, given=spec))) as reader:
+        more = reader.spent()
+        return Spent(seconds=spent.seconds + more.seconds, gpu_seconds=spent.gpu_seconds + more.gpu_seconds)
+    return spent
 
 
 def _by_state(states: list[str], *, is_driven: bool) -> dict[str, int]:
@@ -116,9 +139,10 @@ def _lines(state: dict[str, Any]) -> list[str]:
             f"{settings(best['hyperparameters'])}"
         )
     if baseline:
-        lines.append(f"defaults   trial 0, {metric} {number(baseline['value'])}")
+        lines.append(f"defaults   trial {baseline['trial_number']}, {metric} {number(baseline['value'])}")
     if state["verdict"]:
         lines.append(f"verdict    {state['verdict']['sentence']}")
+    lines.append(f"spent      {_spent(state['spent'], budget)}")
     if state["driver"]:
         lines.append(f"driver     {state['driver']}")
     if state["undelivered"]:
@@ -130,3 +154,11 @@ def _lines(state: dict[str, Any]) -> list[str]:
     if state["state"] == "PAUSED":
         lines.append(f"Go on with `sweep resume {state['study'].removesuffix(CONFIRMATION_SUFFIX)}`.")
     return lines
+
+
+def _spent(spent: dict[str, float], budget: dict[str, Any]) -> str:
+    parts = [duration(3600 * spent["hours"]) + ("" if budget["hours"] is None else f" of {budget['hours']:g} h")]
+    if spent["gpu_hours"] or budget["gpu_hours"] is not None:
+        limit = "" if budget["gpu_hours"] is None else f" of {budget['gpu_hours']:g}"
+        parts.append(f"{spent['gpu_hours']:.2f}{limit} GPU hours")
+    return ", ".join(parts)

@@ -22,6 +22,8 @@ tokenizer = AutoTokenizer.from_pretrained("."{trust})
 mlflow models serve -m models:/NAME@champion --env-manager local
 curl http://127.0.0.1:5000/invocations -H 'Content-Type: application/json' -d '{"inputs": ["a text", "another"]}'
 ```
+
+What is no text, a null as well, is refused with its row (status 400), and the whole request with it.
 """,
     ]
     if lineage.onnx is not None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from sweep.domain import Report, Trial
+from sweep.domain import Report, Spent, Trial
 from sweep.errors import StudyNotFoundError, StudyStoreError
-from sweep.search.lives import TEST, Life
+from sweep.search.lives import SPENT, TEST, Life
 from sweep.search.space import SearchSpace
 from sweep.search.storages import DAMAGE_ERRORS, STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -73,6 +73,13 @@ class StudyReader:
             stored.append(known)
         return stored
 
+    def spent(self) -> Spent:
+        """What the study has spent, over all its sessions, as stored by now: half a minute late while it runs."""
+        try:
+            return read_spent(self._history, self._study_id)
+        except STORAGE_ERRORS as err:
+            raise self._unreadable(err) from err
+
     def trials(self) -> Sequence[Trial]:
         """All trials by number, as stored by now."""
         return [stored.trial for stored in self.read()]
@@ -90,6 +97,16 @@ class StudyReader:
             f"{self._history.place}: the study's history cannot be read "
             f"({without_password(err, self._spec.history)}). Check that it is reachable and whole."
         )
+
+
+def read_spent(history: History, study_id: int) -> Spent:
+    """What a study has spent so far.
+
+    Raises:
+        Exception: Of ``STORAGE_ERRORS``, if the storage cannot be read.
+    """
+    spent = history.storage.get_study_user_attrs(study_id).get(SPENT, {})
+    return Spent(seconds=spent.get("seconds", 0.0), gpu_seconds=spent.get("gpu_seconds", 0.0))
 
 
 def read_lives(history: History, study_id: int, space: SearchSpace) -> list[tuple[Life, FrozenTrial]]:

@@ -27,7 +27,7 @@ from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import lives
 from sweep.search.lives import Life
 from sweep.search.memory import SearchMemory, frozen_trial
-from sweep.search.reading import StudyReader, read_lives
+from sweep.search.reading import StudyReader, read_lives, read_spent
 from sweep.search.space import SearchSpace
 from sweep.search.storages import STORAGE_ERRORS, History, open_history, without_password
 from sweep.spec.model import StudySpec
@@ -328,8 +328,7 @@ class OptunaStore:
     # Opening
 
     def _load(self) -> None:
-        spent = self._history.storage.get_study_user_attrs(self._study_id).get(lives.SPENT, {})
-        self._spent = Spent(seconds=spent.get("seconds", 0.0), gpu_seconds=spent.get("gpu_seconds", 0.0))
+        self._spent = read_spent(self._history, self._study_id)
         for life, frozen in read_lives(self._history, self._study_id, self._space):
             self._memory.adopt(life)
             self._lives.append(life)

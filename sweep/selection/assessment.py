@@ -39,6 +39,10 @@ class ModelOnSplit:
     prepared: str
     settings: Mapping[str, Any]
 
+    def to_json(self) -> dict[str, Any]:
+        """As it travels to the objective's process."""
+        return {"model": str(self.model), "prepared": self.prepared, "settings": dict(self.settings)}
+
 
 def assess(
     objective: Objective,

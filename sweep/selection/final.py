@@ -38,14 +38,20 @@ def is_complete(spec: StudySpec, trials: Sequence[Trial], verdict: Verdict | Non
     confirm = spec.confirm
     if confirm is None:
         return True
+    if verdict is None or verdict.seeds < confirm.seeds:
+        return False
     entrants = {one.label for one in entrants_of(trials, spec.rule, count=confirm.finalists)}
-    return (
-        verdict is not None and entrants == {one.label for one in verdict.finalists} and verdict.seeds >= confirm.seeds
-    )
+    return entrants == {one.label for one in verdict.finalists if one.kind != "soup"}
+
+
+def to_be_tried_again(trials: Iterable[Trial]) -> frozenset[int]:
+    """Runs that ended for a reason that may have been mended since; who diverged would do so again."""
+    ends = (TrialState.FAILED, TrialState.OOM, TrialState.TIMEOUT)
+    return frozenset(run.number for run in runs_of(trials).values() if run.state in ends)
 
 
 def runs_of(trials: Iterable[Trial]) -> Runs:
-    """The trials of a final by finalist and seed index."""
+    """The trials of a final by finalist and seed index; the newest, of one that was tried again."""
     return {
         (trial.confirms, trial.seed_index): trial
         for trial in trials
@@ -64,22 +70,25 @@ class Final:
         entrants: The finalists, without scores.
         rule: The study's.
         confirm: The spec's section.
+        again: Numbers of runs that are trained once more, each as a run of its own; their record stays.
     """
 
     entrants: Sequence[Finalist]
     rule: MetricRule
     confirm: ConfirmSpec
+    again: frozenset[int] = frozenset()
 
     def wanted(self, trials: Iterable[Trial]) -> int:
-        """All runs of finalists that are not dropped yet, and those of earlier finalists."""
-        runs = runs_of(trials)
+        """All runs of finalists that are not dropped yet, those of earlier finalists, and those tried again."""
+        known = list(trials)
+        runs = self._runs(known)
         _, rounds, _ = self._raced(runs)
         planned = {pair for one in rounds for pair in one}
-        return len(planned | runs.keys())
+        return len(planned - runs.keys()) + len(known)
 
     def begin(self, store: StudyStore, trials: Iterable[Trial]) -> Trial | None:
         """The next finalist on the next seed; None while a race is not decided."""
-        runs = runs_of(trials)
+        runs = self._runs(trials)
         _, rounds, open_rounds = self._raced(runs)
         drawn = {one.trial_number: one.hyperparameters for one in self.entrants}
         for one in rounds[:open_rounds]:
@@ -90,7 +99,10 @@ class Final:
 
     def standings(self, trials: Iterable[Trial]) -> list[Finalist]:
         """The finalists with their scores so far, and after which round they were dropped."""
-        return self._raced(runs_of(trials))[0]
+        return self._raced(self._runs(trials))[0]
+
+    def _runs(self, trials: Iterable[Trial]) -> Runs:
+        return runs_of(trial for trial in trials if trial.number not in self.again)
 
     def _raced(self, runs: Runs) -> tuple[list[Finalist], list[list[tuple[int, int]]], int]:
         """Finalists with scores; planned runs by round; how many of the rounds may begin."""

@@ -163,12 +163,19 @@ def _gains(finalists: Sequence[Finalist], baseline: Finalist | None, sign: float
         one.label: Gain(
             mean=test.mean,
             interval=test.interval,
-            p_value=None if test.p_value is None else p_value,
+            p_value=_as_claimed(test, p_value),
             probability_better=test.probability_better,
         )
         for one, test, p_value in zip(rivals, tests, corrected, strict=True)
         if test is not None
     }
+
+
+def _as_claimed(test: PairedTest, corrected: float) -> float | None:
+    """The p-value beside an interval that does not lie above 0 is the two-sided one, where that is larger."""
+    if test.p_value is None or test.interval is None:
+        return None
+    return corrected if test.interval[0] > 0 else max(corrected, min(1.0, 2 * test.p_value))
 
 
 def _described(finalist: Finalist, gain: Gain | None, rank: int, sign: float, level: float) -> Finalist:

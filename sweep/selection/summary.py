@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweep.domain import MetricRule, Trial, ranked
+from sweep.domain import MetricRule, Trial, baselines_of, ranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,8 @@ class StudySummary:
 
     Attributes:
         best: The best complete trial, or None.
-        baseline: Trial 0, which holds the default configuration, if it is complete.
+        baseline: Trial 0, which holds the default configuration, if it is complete; of a final, the run with it on
+            the seed of the best.
         gain: By how much the best is better than the baseline, in the metric's own unit; >= 0.
     """
 
@@ -24,10 +25,10 @@ class StudySummary:
 
 
 def summarise(trials: Sequence[Trial], rule: MetricRule) -> StudySummary:
-    """Compare the best complete trial with trial 0."""
+    """Compare the best complete trial with the defaults."""
     order = ranked(trials, rule)
     best = order[0] if order else None
-    baseline = next((trial for trial in order if trial.number == 0), None)
+    baseline = baselines_of(order).get(best.seed_index) if best else None
     gain = None
     if best and baseline and best.value is not None and baseline.value is not None:
         gain = abs(best.value - baseline.value)

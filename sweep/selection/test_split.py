@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Sequence
@@ -60,11 +61,14 @@ def record_opening(layout: StudyLayout, opening: TestOpening) -> int:
     Raises:
         SweepError: If it cannot be written; then the split must stay closed.
     """
-    before = len(openings(layout))
     path = layout.test_openings
+    openings(layout)  # what cannot be read is told as such
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
+            # A final and a promotion may look at once: each must know of the other.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            before = len(openings(layout))
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - 1))
             # A line that a crash cut off must not swallow this one.

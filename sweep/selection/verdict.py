@@ -17,8 +17,8 @@ class Gain:
     Attributes:
         mean: Mean paired difference in the metric's unit; positive is better, whatever the direction.
         interval: Two-sided t interval of the mean, not corrected for the number of finalists; None below two seeds.
-        p_value: One-sided p-value of "not better than the baseline", corrected for the number of finalists; None
-            below two seeds.
+        p_value: One-sided p-value of "not better than the baseline", corrected for the number of finalists;
+            where the interval does not lie above 0, two-sided at least. None below two seeds.
         probability_better: Posterior probability that it is better in the mean (flat prior, so not corrected for
             having been chosen as the best); None below two seeds.
     """
@@ -43,13 +43,14 @@ class Finalist:
             dropped runs are missing.
         dropped_after: Complete seed rounds after which racing dropped it, or None.
         model_bytes: Size of its weights on disk, if known.
-        latency_ms: Time for one input, if measured.
+        latency_ms: Time for one input, if measured; see :mod:`sweep.selection.latency`.
         mean: Mean of ``scores``; None without any.
         spread: Sample standard deviation of ``scores``; None below two.
         interval: Two-sided t interval of the mean; None below two seeds.
         rank: 1 is the best confirmed mean; the dropped come after the others.
         gain: None for the baseline, and without a pair of scores.
-        optimism: By how much the search score was too good; None for the baseline.
+        optimism: By how much the search score was too good; None for the baseline and for a soup.
+        recipes: Of a soup, by seed index: numbers of the trials whose weights are averaged; else empty.
     """
 
     label: str
@@ -67,6 +68,7 @@ class Finalist:
     rank: int | None = None
     gain: Gain | None = None
     optimism: float | None = None
+    recipes: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in (("search_score", self.search_score), *((f"seed {i}", v) for i, v in self.scores.items())):
@@ -127,7 +129,8 @@ class Verdict:
         written = asdict(self)
         name, direction = written.pop("metric"), written.pop("direction")
         for finalist in written["finalists"]:
-            finalist["scores"] = {str(index): score for index, score in finalist["scores"].items()}
+            for by_seed in ("scores", "recipes"):
+                finalist[by_seed] = {str(index): value for index, value in finalist[by_seed].items()}
         written["finalists"], written["tied"] = list(written["finalists"]), list(self.tied)
         return {"metric": {"name": name, "direction": direction}, **written}
 
@@ -157,7 +160,9 @@ def _finalist(data: Mapping[str, Any]) -> Finalist:
     if gain is not None:
         gain = Gain(**_known(Gain, {**gain, "interval": _interval(gain["interval"])}))
     scores = {int(index): float(score) for index, score in data.get("scores", {}).items()}
-    own = {**data, "scores": scores, "interval": _interval(data.get("interval")), "gain": gain}
+    recipes = {int(index): tuple(trials) for index, trials in data.get("recipes", {}).items()}
+    interval = _interval(data.get("interval"))
+    own = {**data, "scores": scores, "interval": interval, "gain": gain, "recipes": recipes}
     return Finalist(**_known(Finalist, own))
 
 

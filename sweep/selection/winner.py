@@ -91,12 +91,13 @@ def winner(spec: StudySpec, trials: Sequence[Trial], model_of: Callable[[Path], 
     if not order:
         raise UserError(f"study {spec.study!r} has no complete trial yet. See `sweep status {spec.study}`.")
     best = order[0]
-    if best.checkpoint is None or not Path(best.checkpoint).is_dir():
+    checkpoint = best.checkpoint and spec.layout.checkpoint(best.number, best.checkpoint)
+    if not checkpoint or not checkpoint.is_dir():
         raise UserError(
             f"trial {best.number} of {spec.study!r}: its model is not there any more "
-            f"({best.checkpoint or 'it was not kept'}). Restore it, or export another: `sweep best {spec.study}`."
+            f"({checkpoint or 'it was not kept'}). Restore it, or export another: `sweep best {spec.study}`."
         )
-    return replace(own_model(spec, best, model_of(Path(best.checkpoint))), verdict=verdict)
+    return replace(own_model(spec, best, model_of(checkpoint)), verdict=verdict)
 
 
 def own_model(spec: StudySpec, trial: Trial, model: Path) -> Winner:
@@ -116,6 +117,5 @@ def _model(final: StudyLayout, deploy: Mapping[str, Any]) -> Path | None:
     """Where the model to deploy lies now; the storage may have been moved since the verdict."""
     if "model" not in deploy:
         return None
-    model = Path(deploy["model"])
-    run = deploy.get("run")
-    return model if run is None else final.checkpoints(run) / model.parent.name / model.name
+    # Of a run or of a soup: the folder of its checkpoints, the checkpoint, its model.
+    return final.checkpoints(0).parent.joinpath(*Path(deploy["model"]).parts[-3:])

@@ -265,6 +265,8 @@ def _confirm(found: dict[str, Any], reader: Reader) -> None:
     if confirm.get("splits") == "fresh" and data.get("validation"):
         rule = "cannot draw validation rows anew: objective.data.validation is a file of its own"
         reader.blame("confirm.splits", BrokenRule(rule, "Write same, or leave the validation file out"))
+    if confirm.get("soup", "none") != "none" and confirm.get("finalists") == 1:
+        reader.blame("confirm.soup", BrokenRule("is the average of two finalists at least", "Raise confirm.finalists"))
     room = LONGEST_NAME - len(CONFIRMATION_SUFFIX)
     if found.get("confirm") is not None and len(found.get("study", "").removesuffix(CONFIRMATION_SUFFIX)) > room:
         rule = f"is too long for a study with a final, which is called <study>{CONFIRMATION_SUFFIX}"

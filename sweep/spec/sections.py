@@ -293,6 +293,7 @@ class ConfirmSpec(Part):
         splits: ``fresh`` draws training and validation rows anew for each seed as well; the test split stays.
         level: Bound on the probability that a winner is called significant when no finalist beats the defaults.
         racing: Whether finalists that are clearly behind get no further seeds.
+        soup: Whether the average of the finalists' weights enters, too: of all, or of those chosen by ``greedy``.
     """
 
     finalists: int = Field(default=3, ge=1, le=100)
@@ -300,6 +301,7 @@ class ConfirmSpec(Part):
     splits: Literal["same", "fresh"] = "same"
     level: float = Field(default=0.05, gt=0, lt=1)
     racing: bool = True
+    soup: Literal["none", "uniform", "greedy"] = "none"
 
 
 class TrackingSpec(Part):

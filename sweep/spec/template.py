@@ -66,6 +66,7 @@ confirm: null                       # a mapping: train the best and the defaults
 #  splits: same                     # fresh draws training and validation rows anew for each seed
 #  level: 0.05                      # how often a winner may be called better by chance
 #  racing: true                     # no further seeds for finalists that are clearly behind
+#  soup: none                       # uniform, greedy: the average of the finalists' weights enters, too
 resources:
   cpus_per_trial: 1                 # compute threads of a trial
   gpus_per_trial: 0                 # 0.5 lets two trials share one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweep.domain import MetricRule, TrialState
+from sweep.domain import MetricRule, Spent, TrialState
 from sweep.spec.model import StudySpec
 from sweep.study_view.values import Rung, Spend, TrialView
 
@@ -85,14 +85,17 @@ def untrained_seconds(trial: TrialView, full: float) -> float:
     return max(0.0, rate) * max(0.0, full - last.fidelity)
 
 
-def eta_seconds(trials: Sequence[TrialView], spec: StudySpec, *, now: float, since: float | None) -> float | None:
-    """Estimate of the seconds until the budget is spent, from what finished trials took and how many run at once.
+def eta_seconds(trials: Sequence[TrialView], spec: StudySpec, *, now: float, spent: Spent) -> float | None:
+    """Estimate of the seconds until all is done, from what finished trials took and how many run at once.
+
+    The final of a search counts in: as many full runs as it has at most, each as long as a complete trial. The budget's
+    hours bound both.
 
     Args:
         trials: All trials.
         spec: The study.
         now: Unix seconds.
-        since: Unix seconds when the present session began, which its budget of hours counts from.
+        spent: What it has spent of its budget so far, over all its sessions.
     """
     finished = [trial for trial in trials if TrialState(trial.state).is_finished]
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -101,10 +104,19 @@ def eta_seconds(trials: Sequence[TrialView], spec: StudySpec, *, now: float, sin
         return None
     each = sum(trial.seconds for trial in finished) / len(finished)
     begun = sum(min(each, running_seconds(trial, now)) for trial in running)
-    eta = max(0.0, each * left - begun) / len(running)
-    if spec.budget.hours is not None and since is not None:
-        eta = min(eta, max(0.0, since + spec.budget.hours * 3600 - now))
+    full = [trial.seconds for trial in finished if trial.state == TrialState.COMPLETE]
+    final = _runs_of_final(spec) * (sum(full) / len(full) if full else each)
+    eta = (max(0.0, each * left - begun) + final) / len(running)
+    if spec.budget.hours is not None:
+        eta = min(eta, max(0.0, 3600 * spec.budget.hours - spent.seconds))
     return eta
+
+
+def _runs_of_final(spec: StudySpec) -> int:
+    """How many runs the final of a search has at most."""
+    if spec.confirm is None or spec.layout.searched is not None:
+        return 0
+    return min(spec.confirm.finalists + 1, spec.budget.trials) * spec.confirm.seeds
 
 
 def running_seconds(trial: TrialView, now: float) -> float:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import yaml
 
-from sweep.domain import Holder, Trial, kept_numbers, ranked
+from sweep.domain import Holder, Trial, baselines_of, kept_numbers, ranked
 from sweep.engine.lock import current_holder
 from sweep.errors import SweepError
 from sweep.layout import StudyLayout
@@ -92,7 +92,7 @@ class StudyWatch:
             ranking=tuple(trial.number for trial in ranked([each.trial for each in stored], spec.rule)),
             rungs=rungs_of(trials, spec),
             spend=spend_of(trials, spec),
-            eta_seconds=eta_seconds(trials, spec, now=now, since=holder.since if holder else None),
+            eta_seconds=eta_seconds(trials, spec, now=now, spent=self._reader.spent()),
             data=self._files["data"],
             environment=self._files["environment"],
             spec=self._files["spec"],
@@ -126,7 +126,7 @@ class StudyWatch:
         self._files = {name: self._redactor.values(value) for name, value in values.items()}
 
     def _trials(self, stored: Sequence[StoredTrial], made: Delivered, *, is_driven: bool) -> tuple[TrialView, ...]:
-        baseline = stored[0].trial.value if stored else None
+        baselines = baselines_of([each.trial for each in stored])
         kept = kept_numbers((each.trial for each in stored), self._spec.rule, keep=self._spec.keep)
         version, views = self._version + 1, []
         for each in stored:
@@ -134,6 +134,8 @@ class StudyWatch:
             run_id = made.runs.get(number)
             is_finished = each.trial.state.is_finished
             may_have_model = number in kept or not is_finished
+            defaults = baselines.get(each.trial.seed_index)
+            baseline = defaults.value if defaults is not None else None
             others = (baseline, run_id, is_driven or is_finished, may_have_model)
             seen = self._seen.get(number)
             if seen is None or seen.stored is not each or seen.others != others:
@@ -175,7 +177,7 @@ def _facts(
     spec: StudySpec, stored: Sequence[Trial], trials: Sequence[TrialView], holder: Holder | None, made: Delivered
 ) -> StudyFacts:
     best = next(iter(ranked(stored, spec.rule)), None)
-    baseline = stored[0].value if stored else None
+    baseline = baselines_of(stored).get(best.seed_index) if best else next(iter(stored), None)
     finished = sum(trial.state.is_finished for trial in stored)
     verdict = None
     with suppress(SweepError):
@@ -202,8 +204,9 @@ def _facts(
         counts=dict(Counter(trial.state for trial in trials)),
         best=best.number if best else None,
         best_value=best.value if best else None,
-        baseline_value=baseline,
-        gain=gain(best.value, baseline, spec.rule) if best else None,
+        baseline=baseline.number if baseline else None,
+        baseline_value=baseline.value if baseline else None,
+        gain=gain(best.value, baseline.value, spec.rule) if best and baseline else None,
         fidelity_unit=spec.fidelity_unit,
         full_run=spec.max_fidelity,
         cpus_per_trial=spec.resources.cpus_per_trial,

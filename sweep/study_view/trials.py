@@ -41,7 +41,7 @@ def view_of(
     Args:
         stored: The trial and its evaluations.
         rule: What is best.
-        baseline: Objective value of trial 0.
+        baseline: Objective value of the defaults, on its seed in a final.
         run_id: Its MLflow run.
         is_driven: Whether a driver holds the study; without one, nothing runs.
         may_have_model: Whether retention keeps checkpoints of it.
@@ -55,6 +55,8 @@ def view_of(
     seconds = worker_seconds(spans, reports)
     return TrialView(
         number=trial.number,
+        name=trial.name,
+        is_baseline=trial.is_baseline,
         state=shown_state(trial.state, is_driven=is_driven),
         hyperparameters=redactor.values(trial.hyperparameters),
         value=trial.value,

@@ -68,11 +68,14 @@ class TrialView:
     """One trial.
 
     Attributes:
+        name: What people call it; in a final, by the trial that it trains anew and its seed.
+        is_baseline: Whether it has the defaults.
         state: ``TrialState``.
         hyperparameters: The drawn values; a tuple stands for a list.
         value: Objective value by the metric rule; None before the first evaluation.
         step: Step of that evaluation.
-        gain: By how much ``value`` is better than that of trial 0 (the defaults); negative if it is worse.
+        gain: By how much ``value`` is better than that of the defaults (trial 0; in a final, their run on the same
+            seed); negative if it is worse.
         metrics: All metrics of that evaluation.
         test: Metrics on the test split, where it was opened for this trial.
         curve: Its evaluations, by step.
@@ -90,6 +93,8 @@ class TrialView:
     """
 
     number: int
+    name: str
+    is_baseline: bool
     state: str
     hyperparameters: Mapping[str, HyperparameterValue]
     value: float | None
@@ -190,13 +195,15 @@ class StudyFacts:
         direction: ``minimize`` or ``maximize``.
         source: ``best`` or ``last``: which evaluation stands for a trial.
         trials: Finished trials wanted.
-        hours: Wall hours of one session, or None.
+        hours: Wall hours over all its sessions, or None.
         finished: Finished trials.
         counts: Trials by state.
         best: Number of the leading complete trial.
         best_value: Its objective value.
-        baseline_value: Objective value of trial 0 so far (the defaults).
-        gain: By how much the best is better than trial 0.
+        baseline: Number of the trial with the defaults that the best is measured against: 0; in a final, their run on
+            the same seed.
+        baseline_value: Its objective value so far.
+        gain: By how much the best is better than that.
         fidelity_unit: ``epochs`` or ``steps``.
         full_run: The longest run, in that unit.
         began_at: Unix seconds of the first trial's start.
@@ -227,6 +234,7 @@ class StudyFacts:
     counts: Mapping[str, int]
     best: int | None
     best_value: float | None
+    baseline: int | None
     baseline_value: float | None
     gain: float | None
     fidelity_unit: str
@@ -252,7 +260,7 @@ class StudyView:
         trials: By number.
         ranking: Numbers of complete trials, best first.
         rungs: Levels at which trials are compared, ascending; empty without successive halving.
-        eta_seconds: Estimate of the time until the budget is spent; None where there is nothing to go by.
+        eta_seconds: Estimate of the time until all is done, its final as well; None where there is nothing to go by.
         data: What is known of the data: rows by split, labels, hash, warnings.
         environment: Versions and machine of the newest session.
         spec: The resolved spec, as it is stored.

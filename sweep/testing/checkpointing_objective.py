@@ -150,6 +150,14 @@ class QuickObjective:
         """Accuracy and loss of any choice of rows."""
         return {"accuracy": float(np.mean(rows["score"])), "loss": float(np.mean(rows["loss"]))}
 
+    def one_by_one(
+        self, model: Path, prepared: Path, settings: Mapping[str, Any]
+    ) -> tuple[Callable[[int], object], int]:
+        """One point after another; see :class:`sweep.ports.TimedObjective`."""
+        weights = _load(model / _WEIGHTS)["weights"]
+        rows, _ = _split(prepared, "validation")
+        return lambda row: _chances(weights, rows[[row]]), len(rows)
+
 
 def _clouds(seed: int) -> dict[str, Array]:
     generator = np.random.default_rng(seed)

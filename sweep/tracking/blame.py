@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from sweep.errors import is_disk_full
-from sweep.ports import Record
 from sweep.tracking.failures import FAILURES, reason
 from sweep.tracking.tracker import Tracker
 
@@ -19,17 +18,17 @@ _log = logging.getLogger(__name__)
 
 
 class Blame:
-    """Counts how often the same record failed in a row."""
+    """Counts how often the same record, or run, failed in a row."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._record: Record | None = None
+        self._key: object = None
         self._error: Exception | None = None
         self._count = 0
         self._is_suspected = False
 
-    def is_on(self, record: Record | None, error: Exception) -> bool:
-        """Whether the record is at fault for an error that might pass: no repetition will help then.
+    def is_on(self, key: object, error: Exception) -> bool:
+        """Whether a record, or a run by its id, is at fault for an error that might pass: no repetition will help then.
 
         A tracker that is down, only reads, or fails by chance is at fault itself. So is one that recovers between the
         last failure and the probe: a suspected record must fail once more, between two probes that succeed.
@@ -38,8 +37,8 @@ class Blame:
             # It was judged where it came up, in a part of the record; or a full disk takes small things still.
             return False
         self._error = error
-        if record is not self._record:
-            self._record, self._count, self._is_suspected = record, 0, False
+        if key is not self._key and key != self._key:
+            self._key, self._count, self._is_suspected = key, 0, False
         self._count += 1
         was_suspected = self._is_suspected
         self._is_suspected = self._count >= FAILURES_IN_A_ROW and self._takes_others()

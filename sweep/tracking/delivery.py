@@ -79,6 +79,7 @@ class Delivery:
         self._rejected = Rejected(folder)
         self._ranks = Ranks(tracker, memory)
         self._blame = Blame(tracker)
+        self._hopeless: set[str] = set()
         self._waiting: dict[int, list[Item]] = {}
 
     def deliver(self, items: Sequence[Item]) -> None:
@@ -126,7 +127,7 @@ class Delivery:
         """
         self.memory.driver_ended()
         if self._acked.parent_run_id is not None:
-            reconcile(self._tracker, self.memory)
+            reconcile(self._tracker, self.memory, self._blame, self._hopeless)
         self._acked.settled = True
         self._acked.save(self._folder)
 
@@ -243,7 +244,7 @@ class Delivery:
             self._attempt(record, lambda: self._tracker.client.log_inputs(self._tracker.parent(), datasets=inputs))
         self._attempt(record, lambda: log_study_files(self._tracker, record))
         if self._acked.runs:
-            reconcile(self._tracker, self.memory)
+            reconcile(self._tracker, self.memory, self._blame, self._hopeless)
 
     def _attempt_begun(self, record: AttemptBegun) -> None:
         run_id, is_new = self._tracker.child(record.trial_number, record.at)

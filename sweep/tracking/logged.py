@@ -28,10 +28,10 @@ def store_package(
     """See that a READY LoggedModel holds a package, byte for byte; returns its id."""
     experiment = _experiment(client, origin.study, artifacts)
     for model in _candidates(client, experiment, content, content_tag, origin):
-        if _has_the_weights(model, package):
+        if _has_the_weights(client, model, package):
             # What makes them servable is small, and the card may say more by now.
             _add_small_files(client, model, package)
-            if _is_whole(model, package):
+            if _is_whole(client, model, package):
                 client.set_logged_model_tags(model.model_id, {content_tag: content})
                 return str(model.model_id)
     model = client.create_logged_model(
@@ -42,7 +42,7 @@ def store_package(
         model_type="checkpoint",
     )
     place(client, package, model.model_id, str(model.artifact_location), is_local=artifacts is not None)
-    if not _is_whole(model, package):
+    if not _is_whole(client, model, package):
         raise RecordingError(f"{model.artifact_location}: MLflow gives out other files than it was given. Try again.")
     client.finalize_logged_model(model.model_id, "READY")
     return str(model.model_id)
@@ -68,10 +68,10 @@ def _candidates(client: Any, experiment: str, content: str, content_tag: str, or
     return [model for model in found.values() if str(model.status) == "READY"]
 
 
-def _has_the_weights(model: Any, package: Path) -> bool:
+def _has_the_weights(client: Any, model: Any, package: Path) -> bool:
     """Whether a LoggedModel was made of the same files, as it says itself."""
     wanted = json.loads((package / _LINEAGE).read_text(encoding="utf-8"))["files"]
-    with _downloaded(f"{model.artifact_location}/{_LINEAGE}") as path:
+    with _downloaded(client, f"{model.artifact_location}/{_LINEAGE}") as path:
         try:
             own = {} if path is None else json.loads(path.read_text(encoding="utf-8"))["files"]
         except (ValueError, LookupError):
@@ -81,15 +81,16 @@ def _has_the_weights(model: Any, package: Path) -> bool:
     return bool(kept) and all((package / name).stat().st_size < _LARGE_BYTES for name in wanted.keys() - kept.keys())
 
 
-def _is_whole(model: Any, package: Path) -> bool:
+def _is_whole(client: Any, model: Any, package: Path) -> bool:
     """Whether MLflow gives out what the package holds."""
-    with _downloaded(str(model.artifact_location)) as folder:
+    with _downloaded(client, str(model.artifact_location)) as folder:
         files = [path for path in package.rglob("*") if path.is_file()]
         return folder is not None and all(_same(path, folder / path.relative_to(package)) for path in files)
 
 
 @contextmanager
-def _downloaded(address: str) -> Iterator[Path | None]:
+def _downloaded(client: Any, address: str) -> Iterator[Path | None]:
+    """A copy of what lies at an address, for as long as the block runs; None if nothing does."""
     import mlflow.artifacts
     from mlflow.exceptions import MlflowException
 
@@ -97,6 +98,8 @@ def _downloaded(address: str) -> Iterator[Path | None]:
         try:
             found: str | None = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=scratch)
         except (MlflowException, OSError):
+            # A server that does not answer says nothing about its files: asked anything, it fails again.
+            client.search_registered_models(max_results=1)
             found = None
         yield None if found is None else Path(found)
 

@@ -7,6 +7,7 @@ import logging
 from mlflow.entities import Run
 
 from sweep.tracking import words
+from sweep.tracking.blame import Blame
 from sweep.tracking.failures import FAILURES, is_refusal, reason
 from sweep.tracking.memory import StudyMemory
 from sweep.tracking.tracker import Tracker
@@ -16,20 +17,31 @@ _log = logging.getLogger(__name__)
 _ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
-def reconcile(tracker: Tracker, memory: StudyMemory) -> None:
+def reconcile(tracker: Tracker, memory: StudyMemory, blame: Blame, hopeless: set[str]) -> None:
     """Compare every run with what the records told, and mend those that say something else.
+
+    Args:
+        tracker: The study's runs.
+        memory: What the records told.
+        blame: Finds out whether a run alone fails.
+        hopeless: Runs, by id, that fail for ever; they stay as they are. Those found are added.
 
     Raises:
         Exception: Of ``failures.FAILURES``, if the tracker cannot be reached.
     """
     for run in tracker.survey():
+        run_id = run.info.run_id
+        if run_id in hopeless:
+            continue
         try:
             _mend(tracker, memory, run)
         except FAILURES as err:
             if not is_refusal(err):
-                raise
-            # Somebody deleted it a moment ago.
-            _log.warning("run %s stays as it is: %s", run.info.run_id, reason(err))
+                if not blame.is_on(run_id, err):
+                    raise
+                hopeless.add(run_id)
+            # Or somebody deleted it a moment ago.
+            _log.warning("run %s stays as it is: %s", run_id, reason(err))
 
 
 def _mend(tracker: Tracker, memory: StudyMemory, run: Run) -> None:

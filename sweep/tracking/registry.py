@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import RecordingError, UserError
+from sweep.errors import PromotionRefusedError, RecordingError, UserError
 from sweep.redaction import redacted
 from sweep.tracking.settings import quiet_mlflow
 from sweep.tracking.store import sqlite_path
@@ -134,11 +134,47 @@ class Registry:
             ) from err
         return entries
 
-    def move_alias(self, name: str, alias: str, number: int, history: list[dict[str, Any]]) -> None:
-        """Write the alias's history, then move it: a crash in between leaves a move that is known to be unfinished."""
+    def move_alias(
+        self, name: str, alias: str, number: int, history: list[dict[str, Any]], *, before: int | None
+    ) -> None:
+        """Write the alias's history, then move it: a crash in between leaves a move that is known to be unfinished.
+
+        MLflow moves an alias unconditionally. So whoever moves one says so in the history first, and looks whether
+        alias and history are as they should be, before and after: of several at the same moment, one is told that it
+        worked at most.
+
+        Args:
+            name: The registered model.
+            alias: Of it.
+            number: The version it is to name.
+            history: With this move as the last.
+            before: The version that it names now, or None.
+
+        Raises:
+            PromotionRefusedError: If somebody else moves it at the same moment.
+        """
+        told = json.dumps(history)
         with self._asking(f"moving the alias {alias!r} of {name!r}"):
-            self._client.set_registered_model_tag(name, _HISTORY + alias, json.dumps(history))
-            self._client.set_registered_model_alias(name, alias, str(number))
+            self._client.set_registered_model_tag(name, _HISTORY + alias, told)
+            now, said = self._alias(name, alias)
+            if now != before and said == told:
+                # It was moved by hand, or in one go: this move never was.
+                self._client.set_registered_model_tag(name, _HISTORY + alias, json.dumps(history[:-1]))
+            if (now, said) == (before, told):
+                self._client.set_registered_model_alias(name, alias, str(number))
+                now, said = self._alias(name, alias)
+                if (now, said) == (number, told):
+                    return
+        raise PromotionRefusedError(
+            f"{name}@{alias}: somebody else moved it at the same moment; it is {_named(now)} now. "
+            "Run the same command again."
+        )
+
+    def _alias(self, name: str, alias: str) -> tuple[int | None, str | None]:
+        """The version that an alias names, and its history as stored."""
+        model = self._client.get_registered_model(name)
+        number = model.aliases.get(alias)
+        return None if number is None else int(number), model.tags.get(_HISTORY + alias)
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -263,6 +299,10 @@ class Registry:
                 f"MLflow at {redacted(self._uri)}: {what}: {_line(err, self._uri)}. "
                 "Once it answers, run the same command again: what was done is found, not done twice."
             ) from err
+
+
+def _named(number: int | None) -> str:
+    return "nobody's" if number is None else f"version {number}"
 
 
 def _version(found: Any) -> Version:

@@ -52,6 +52,15 @@ def noise(finals: int) -> None:
     _table(("finalists", "seeds", "correlation", "noise", "false winners", "with racing"), rows)
 
 
+def soups(finals: int) -> None:
+    print("Likewise, with a greedy soup of all finalists in the final (%, level 5 %):\n")
+    rows = []
+    for k, n in ((2, 5), (3, 3), (3, 5), (3, 10), (5, 5)):
+        found = tally(np.random.default_rng((SEED, 300 + len(rows))), finals, [0.0] * k, n, soup=True)
+        rows.append([str(k), str(n), _rate(found.claimed, finals)])
+    _table(("finalists", "seeds", "false winners"), rows)
+
+
 def planted(finals: int) -> None:
     print("One finalist of three is better by a gain in sd between seeds; the others equal the baseline (%):\n")
     rows = []
@@ -85,6 +94,7 @@ def main() -> None:
     arguments.add_argument("--finals", type=int, default=10_000)
     finals = arguments.parse_args().finals
     noise(finals)
+    soups(finals)
     planted(finals)
     racing(finals)
 

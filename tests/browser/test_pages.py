@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweep.domain import Planned, TrialState
+from sweep.search import OptunaStore
+from sweep.spec import spec_text
 from sweep.spec.configuration import value_text
+from sweep.testing.study_store import evaluation
 from tests.browser.conftest import Page
 from tests.browser.studies import until
+from tests.written_history import spec_in
 
 STUDY = "/sweep/quick"
 RATIO = """
@@ -211,6 +218,36 @@ def test_on_a_phone_nothing_sticks_out_and_a_trial_opens(page: Page, address: st
     page.click('#grid tr[data-trial="2"]')
     assert page.text("#detail h3") == "Trial 2"
     assert page.js("return document.getElementById('detail').getBoundingClientRect().right") <= 390
+    assert page.errors() == []
+
+
+def test_a_finals_page_calls_its_runs_by_what_they_train_anew_and_holds_each_against_its_own_seed(
+    page: Page, address: str, folder: Path
+) -> None:
+    spec = spec_in(folder / "mlruns").model_copy(update={"study": "small.confirm"})
+    spec.layout.folder.mkdir(parents=True)
+    spec.layout.spec.write_text(spec_text(spec.resolved()), encoding="utf-8")
+    with closing(OptunaStore.create(spec)) as store:
+        for number, (confirms, seed_index, value) in enumerate([(0, 0, 0.6), (3, 0, 0.65), (0, 1, 0.7), (3, 1, 0.72)]):
+            store.ask(Planned(confirms=confirms, seed_index=seed_index, hyperparameters=spec.defaults()))
+            store.begin_attempt(number)
+            report = evaluation(number, 4, value)
+            store.report(report, value)
+            store.tell(number, TrialState.COMPLETE, report)
+    page.open(f"{address}/sweep/small.confirm")
+    page.ready()
+    assert page.text("#headline") == (
+        "Trial 3 leads with accuracy 0.7200 (trial 3 on seed 2), +0.0200 over the defaults (0.7000)."
+    )
+    page.click('#grid th[data-key="number"] button')
+    assert [text.replace("\n", " ").split(" ★")[0] for text in page.column("number")] == [
+        "0 trial 0 on seed 1defaults",  # the tag keeps its distance by a margin
+        "1 trial 3 on seed 1",
+        "2 trial 0 on seed 2defaults",
+        "3 trial 3 on seed 2",
+    ]
+    assert page.column("gain") == ["", "+0.0500", "", "+0.0200"]
+    page.drawn()
     assert page.errors() == []
 
 

@@ -49,6 +49,7 @@ def layout_of(folder: Path) -> StudyLayout:
 def verdict_of(folder: Path) -> dict[str, Any]:
     """The verdict without what differs from run to run: times and folders."""
     verdict: dict[str, Any] = json.loads(layout_of(folder).verdict.read_text())
+    assert all(finalist.pop("latency_ms") > 0 for finalist in verdict["finalists"])
     del verdict["deploy"]["model"]
     del verdict["test"]["opened_at"]
     return verdict
@@ -110,6 +111,18 @@ def test_the_model_to_deploy_is_the_winners_best_run_and_gc_keeps_it(finished: L
         verdict.deploy["run"],
         verdict.deploy["model"],
     )
+
+
+def test_compare_takes_the_model_that_the_final_would_deploy_with_its_own_score_and_curve(finished: LocalShell) -> None:
+    verdict = read_verdict(layout_of(finished.folder))
+    assert verdict is not None
+    assert verdict.deploy is not None
+    side, searched = finished.json("compare", "quick", "quick:0")["sides"]
+    assert side["model"] == verdict.deploy["model"]
+    assert side["recorded"]["accuracy"] == verdict.deploy["score"] == max(point["value"] for point in side["curve"])
+    number, seed = (verdict.winner or "").removeprefix("trial "), verdict.deploy["seed_index"] + 1
+    assert side["label"] == f"quick:{number} on seed {seed}"
+    assert searched["label"] == "quick:0"
 
 
 def test_the_test_split_is_opened_once_for_the_winner_and_the_defaults_and_again_only_with_a_word(
@@ -226,3 +239,27 @@ def test_a_moved_study_has_its_verdict_and_model_where_it_lies_now(finished: Loc
     assert json.loads(layout.verdict.read_text())["deploy"]["run"] == before["deploy"]["run"]
     with pytest.raises(UserError, match=r"its model is not there any more .*--seeds 5"):
         winner(spec, read_trials(spec), model_folder)
+
+
+def test_runs_that_failed_are_trained_again_once_their_cause_is_mended_and_then_make_a_soup(tmp_path: Path) -> None:
+    illness = tmp_path / "illness"
+    shell = shell_with(tmp_path, task="tests.fault.sickly:Sickly")
+    text = (tmp_path / "study.yaml").read_text()
+    text = text.replace("sleep_seconds: 0.0", f"illness: {illness}").replace("seeds: 4", "seeds: 2, splits: fresh")
+    (tmp_path / "study.yaml").write_text(f"{text}on: {{failed: {{retries: 0, stop_after: 9}}}}\n")
+    illness.write_text(str(confirmation_seed(5, 1)))
+    told = shell("run", "study.yaml", "--set", "confirm.soup=uniform").stderr
+    assert "no soup: fewer than two finalists have a model on each of the 2 seeds" in told
+    verdict = read_verdict(layout_of(tmp_path))
+    assert verdict is not None
+    assert [set(one.scores) for one in verdict.finalists] == [{0}] * 3
+    illness.unlink()
+    assert "trying again what failed before: 3 runs" in shell("resume", "quick").stderr
+    verdict = read_verdict(layout_of(tmp_path))
+    assert verdict is not None
+    assert sorted(one.kind for one in verdict.finalists) == ["baseline", "finalist", "finalist", "soup"]
+    assert all(set(one.scores) == {0, 1} for one in verdict.finalists)
+    runs = read_trials(read_spec(layout_of(tmp_path).confirmation))
+    assert [run.state.value for run in runs] == ["COMPLETE"] * 3 + ["FAILED"] * 3 + ["COMPLETE"] * 3
+    assert shell.json("status", "quick")["state"] == "COMPLETE"
+    assert "soup" in shell("best", "quick").stdout

@@ -16,9 +16,11 @@ from objectives.finetune import session
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import STATE_PREFIX, intact, model_folder, read_manifest
+from sweep.checkpoints.averaging import average_models, why_not_averaged
 from sweep.domain import Assignment, MetricRule, Report, TrainRequest
 from sweep.errors import CheckpointError, ModelError, UserError
 from sweep.ports import DivergedError, PredictingObjective
+from sweep.selection.latency import latencies
 from sweep.selection.predictions import check_columns, numbers
 
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
@@ -362,3 +364,32 @@ def test_bundled_model_learns_the_bundled_tweets(tmp_path: Path) -> None:
     report = list(objective.train(request))[-1]
     # The larger class is 0.684 of the rows; eight seeds gave 0.859 to 0.888.
     assert report.metrics["accuracy"] > 0.82
+
+
+def test_the_average_of_two_trials_loads_and_answers_one_by_one_as_it_does_in_batches(
+    request_: TrainRequest, tmp_path: Path
+) -> None:
+    requests = _with(request_, "-a"), _starting(_with(request_, "-b", dropout=0.1), seed=8)
+    folders = [model_folder(Path(_train(one)[-1].checkpoint or "")) for one in requests]
+    assert why_not_averaged(folders) is None
+    average_models(folders, tmp_path / "soup")
+    tensors = [load_file(folder / "model.safetensors") for folder in (*folders, tmp_path / "soup")]
+    for name, value in tensors[2].items():
+        assert torch.allclose(value, (tensors[0][name] + tensors[1][name]) / 2, atol=1e-6)
+    objective, prepared = TextClassification(), Path(request_.prepared)
+    answers = objective.predict(tmp_path / "soup", prepared, "validation", request_.settings)
+    answer, rows = objective.one_by_one(tmp_path / "soup", prepared, request_.settings)
+    assert rows == len(answers["row"])
+    singles = [answer(row) for row in range(rows)]
+    assert [int(one.argmax()) for one in singles if isinstance(one, torch.Tensor)] == answers["prediction_id"]
+    timed = {"model": str(tmp_path / "soup"), "prepared": request_.prepared, "settings": request_.settings}
+    (milliseconds,) = latencies(objective, [timed])["milliseconds"]
+    assert milliseconds > 0.0
+
+
+def test_models_that_keep_other_numbers_of_layers_are_not_averaged(request_: TrainRequest) -> None:
+    two, three = (
+        model_folder(Path(_train(_with(request_, f"-{len(kept)}", keep_layers=kept))[-1].checkpoint or ""))
+        for kept in ((0, 2), (0, 1, 2))
+    )
+    assert "missing" in (why_not_averaged([two, three]) or "")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.domain import AttemptEnd, Report, Setback, TrialState
+from sweep.cli.status import status_of
+from sweep.domain import AttemptEnd, Planned, Report, Setback, Spent, TrialState
 from sweep.engine.lock import driver_lock
 from sweep.search import OptunaStore
 from sweep.spec import spec_text
@@ -20,15 +21,15 @@ from tests.written_history import BEGAN_AT, Clock, spec_in, write_study
 class Written:
     """A study that a test writes step by step, a minute later each time."""
 
-    def __init__(self, folder: Path, *overrides: str) -> None:
-        self.spec = spec_in(folder, *overrides)
+    def __init__(self, folder: Path, *overrides: str, study: str = "written") -> None:
+        self.spec = spec_in(folder, *overrides).model_copy(update={"study": study})
         self.clock = Clock()
         self.spec.layout.folder.mkdir(parents=True)
         self.spec.layout.spec.write_text(spec_text(self.spec.resolved()))
         self.store = OptunaStore.create(self.spec, now=self.clock)
 
-    def begin(self, worker: str | None = "host/0") -> int:
-        number = self.store.ask().number
+    def begin(self, worker: str | None = "host/0", plan: Planned | None = None) -> int:
+        number = self.store.ask(plan).number
         self.begin_again(number, worker)
         return number
 
@@ -75,6 +76,24 @@ def test_the_gain_of_a_trial_is_over_the_defaults_and_better_is_positive_in_both
         assert view.trials[0].gain == 0
         assert view.trials[1].gain == view.facts.gain == pytest.approx(0.2)
         assert view.ranking == (1, 0)
+
+
+def test_in_a_final_each_run_is_held_against_the_defaults_on_its_own_seed(tmp_path: Path) -> None:
+    final = Written(tmp_path, study="written.confirm")
+    for index, (defaults, other) in enumerate([(0.6, 0.65), (0.7, 0.72)]):
+        for confirms, value in ((0, defaults), (3, other)):
+            plan = Planned(confirms=confirms, seed_index=index, hyperparameters=final.spec.defaults())
+            number = final.begin(plan=plan)
+            final.store.tell(number, TrialState.COMPLETE, final.report(number, 4, value, seconds=10))
+    view = final.view()
+    assert [round(trial.gain or 0.0, 9) for trial in view.trials] == [0, 0.05, 0, 0.02]
+    assert [trial.is_baseline for trial in view.trials] == [True, False, True, False]
+    assert [trial.name for trial in view.trials][1:3] == ["trial 3 on seed 1", "trial 0 on seed 2"]
+    facts = view.facts
+    assert (facts.best, facts.baseline, facts.baseline_value, facts.gain) == (3, 2, 0.7, pytest.approx(0.02))
+    status = status_of(final.spec)
+    assert (status["best"]["trial_number"], status["baseline"]["trial_number"]) == (3, 2)
+    assert status["gain"] == pytest.approx(0.02)
 
 
 def test_what_pruning_saved_is_the_rest_of_the_run_at_the_trials_own_pace(written: Written) -> None:
@@ -211,6 +230,31 @@ def test_the_time_left_counts_what_is_done_of_the_running_trials(written: Writte
     # 18 trials are left for two workers, each of which has been at one for 30 s.
     each = (60 + 120) / 2
     assert eta == pytest.approx((18 * each - 2 * 30) / 2)
+
+
+def test_the_time_left_counts_the_final_and_what_the_sessions_before_have_spent(tmp_path: Path) -> None:
+    def eta(folder: Path, *overrides: str) -> float:
+        written = Written(folder, *overrides)
+        written.begin()
+        written.store.tell(0, TrialState.COMPLETE, written.report(0, 4, 0.5, seconds=60))
+        written.begin()
+        written.store.tell(1, TrialState.PRUNED, written.report(1, 1, 0.4, seconds=80))
+        written.begin()
+        written.store.spend(Spent(seconds=3000.0))
+        with (
+            driver_lock(written.spec.layout.lock, study="written", now=BEGAN_AT),
+            StudyWatch(written.spec, now=lambda: BEGAN_AT + 80) as watch,
+        ):
+            found = watch.read().eta_seconds
+        written.store.close()
+        assert found is not None
+        return found
+
+    search = eta(tmp_path / "search")
+    # Full runs, as trial 0 was: two finalists and the defaults on five seeds.
+    final = eta(tmp_path / "final", "confirm={finalists: 2, seeds: 5}")
+    assert final == pytest.approx(search + 15 * 60)
+    assert eta(tmp_path / "hours", "budget.hours=1") == pytest.approx(3600 - 3000)
 
 
 def test_errors_are_one_telling_line_without_secrets(written: Written) -> None:

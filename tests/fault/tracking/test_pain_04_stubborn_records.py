@@ -66,6 +66,29 @@ def test_pain_04_a_server_that_reads_and_does_not_write_sets_nothing_aside_and_g
     assert set(store.statuses().values()) == {("FINISHED", "COMPLETE")}
 
 
+def test_pain_04_a_run_that_can_never_be_mended_keeps_no_other_from_being_mended_and_no_record_from_arriving(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    layout = StudyLayout(tmp_path, "pain-04-run")
+    with fault_proxy(server.port, Faults()) as proxy:
+        recorder = SpoolRecorder(layout, proxy.address)
+        recorder.record_all([begun(), *whole_trial(0), *whole_trial(1)])
+        assert recorder.close(60) == 0
+        store = Store(server.database, "pain-04-run")
+        stubborn = store.run(0)
+        for number in (0, 1):
+            server.ask("/api/2.0/mlflow/runs/update", {"run_id": store.run(number), "status": "RUNNING"})
+        proxy.faults = Faults(hated=f'"run_id": "{stubborn}"'.encode())
+        recorder = SpoolRecorder(layout, proxy.address)
+        recorder.record_all([begun(), *whole_trial(2)])
+        until(lambda: undelivered(layout) == 0, 120, "what comes after the stubborn run arrives")
+        assert recorder.close(30) == 0
+        assert proxy.counts["hated"] > 0
+    assert set_aside(layout)[0] == 0
+    mended = {name: status for name, (status, _) in store.statuses().items()}
+    assert (mended["0"], mended["1"], mended["2"]) == ("RUNNING", "FINISHED", "FINISHED")
+
+
 def test_pain_04_a_number_that_no_database_has_room_for_is_set_aside(writers: Writers, tmp_path: Path) -> None:
     layout = StudyLayout(tmp_path, "demo")
     with Spool.open(layout.spool) as spool:

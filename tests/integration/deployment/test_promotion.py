@@ -67,7 +67,11 @@ def test_a_worse_model_is_refused_a_better_one_passes_and_rollback_brings_the_ol
     strong = promoted(good, "ladder")
     compared = strong.decision.comparison
     assert compared is not None
+    assert compared.rows == 45, "the test split, and no other"
     assert compared.challenger > compared.champion
+    recorded = {check.split: check.now for check in strong.checks}
+    assert compared.challenger == pytest.approx(recorded["test"])
+    assert compared.champion == pytest.approx({check.split: check.now for check in weak.checks}["test"])
     assert compared.interval is not None
     assert compared.interval[0] > 0
     assert compared.p_value is not None
@@ -114,6 +118,20 @@ def test_a_model_with_other_labels_or_without_test_rows_is_not_compared(
     run(untested)
     assert "no test split" in promoted(untested, "labels").decision.reason
     assert registry.history("labels", "champion")[-1]["version"] == 1
+
+
+def test_a_champion_that_was_trained_on_another_split_of_the_same_rows_is_not_compared(
+    folder: Path, good: StudySpec, promoted: Promote
+) -> None:
+    promoted(good, "split")
+    opened = len(openings(good.layout))
+    other = tiny_spec(folder, "resplit", "objective.data.split_seed=7", trials=1)
+    run(other)
+    refused = promoted(other, "split", if_better=True)
+    assert (refused.decision.kind, refused.decision.passes, refused.opened_test) == ("incomparable", False, False)
+    assert "trained on another split of the same data" in refused.decision.reason
+    assert "split_seed: 0" in refused.decision.reason
+    assert len(openings(good.layout)) == opened
 
 
 def test_a_tampered_checkpoint_is_not_promoted(folder: Path, promoted: Promote, registry: Registry) -> None:

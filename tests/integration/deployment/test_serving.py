@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ def test_a_served_champion_gives_the_checkpoints_predictions_for_one_text_and_fo
         table = {"columns": ["text"], "data": [[text] for text in TEXTS]}
         check_answers(ask({"dataframe_split": table}), wanted)
         check_answers(ask({"dataframe_records": [{"text": TEXTS[1]}]}), wanted[1:2])
+        for nothing in ({"inputs": ["rain", None]}, {"dataframe_records": [{"text": "rain"}, {"text": None}]}):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                ask(nothing)
+            with refused.value as answer:
+                assert (answer.code, "row 1: null is no text" in answer.read().decode()) == (400, True)
 
 
 # Of MLflow's own types, at the first import.

@@ -44,6 +44,7 @@ class Shell:
     """Runs ``sweep`` in a folder, as a user would."""
 
     folder: Path
+    patience_seconds: float = PATIENCE_SECONDS
 
     def write_spec(self, *, trials: int, rows: int = 160, name: str = "study.yaml") -> Path:
         path = self.folder / name
@@ -59,7 +60,7 @@ class Shell:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=self.patience_seconds,
         )
         assert result.returncode == expect, f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stderr

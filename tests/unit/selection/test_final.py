@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from sweep.domain import (
     Assignment,
+    AttemptEnd,
     HyperparameterValue,
     Spent,
     TrainRequest,
@@ -23,11 +24,11 @@ from sweep.domain import (
 from sweep.engine.control import StopRequest
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.errors import InvalidSpecError
-from sweep.execution.simulated import SimulatedExecutor, VirtualClock
+from sweep.execution.simulated import Fate, SimulatedExecutor, VirtualClock
 from sweep.finale import lineage_of
 from sweep.redaction import Redactor
 from sweep.search import OptunaStore
-from sweep.selection.final import Final, entrants_of, runs_of
+from sweep.selection.final import Final, entrants_of, runs_of, to_be_tried_again
 from sweep.spec.model import ConfirmSpec
 from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.testing.doubles import MemoryKeeper, MemoryRecorder, SilentObserver
@@ -65,6 +66,7 @@ class Finals:
         self.store: OptunaStore | None = None
         self.trials: list[Trial] = []
         self.seeds: dict[int, int] = {}
+        self.fate: Fate = lambda number, attempt, step: None
 
     def curve(
         self, hyperparameters: Mapping[str, HyperparameterValue], seed: int, fidelity: float
@@ -77,7 +79,7 @@ class Finals:
     def run(self, *, stop_after: int | None = None, spent_before: Spent = _NOTHING) -> LoopResult:
         self.store = OptunaStore.open(self.spec) if self.store else OptunaStore.create(self.spec)
         clock, observer = VirtualClock(), SilentObserver()
-        executor = SimulatedExecutor(clock=clock, curve=self.curve, max_fidelity=4.0, slots=self.slots)
+        executor = SimulatedExecutor(clock=clock, curve=self.curve, max_fidelity=4.0, slots=self.slots, fate=self.fate)
         loop = StudyLoop(
             spec=self.spec,
             store=self.store,
@@ -156,6 +158,39 @@ def test_more_seeds_and_more_finalists_train_only_what_is_new(tmp_path: Path) ->
     after = {pair: run.value for pair, run in runs_of(final.trials).items()}
     assert len(final.trials) == 9
     assert before.items() <= after.items()
+
+
+def test_a_run_that_failed_is_trained_again_in_the_next_session_and_its_record_stays(tmp_path: Path) -> None:
+    whole = Finals(tmp_path / "whole", ConfirmSpec(finalists=2, seeds=3))
+    whole.run()
+    final = Finals(tmp_path / "mended", ConfirmSpec(finalists=2, seeds=3))
+    final.fate = lambda number, attempt, step: AttemptEnd.FAILED if number in (1, 5) else None
+    assert final.run().state == "COMPLETE"
+    assert [trial.number for trial in final.trials if trial.state is TrialState.FAILED] == [1, 5]
+    assert to_be_tried_again(final.trials) == {1, 5}
+    final.fate = lambda number, attempt, step: None
+    final.final = replace(final.final, again=to_be_tried_again(final.trials))
+    assert final.run().state == "COMPLETE"
+    assert [(trial.confirms, trial.seed_index) for trial in final.trials[9:]] == [(1, 0), (2, 1)]
+    assert [trial.state for trial in final.trials if trial.number in (1, 5)] == [TrialState.FAILED] * 2
+    assert to_be_tried_again(final.trials) == set()
+    assert final.final.standings(final.trials) == whole.final.standings(whole.trials)
+    final.final = replace(final.final, again=to_be_tried_again(final.trials))
+    assert final.run().state == "COMPLETE"
+    assert len(final.trials) == 11
+
+
+def test_who_diverged_is_not_tried_again() -> None:
+    ends = {
+        TrialState.FAILED: True,
+        TrialState.OOM: True,
+        TrialState.TIMEOUT: True,
+        TrialState.DIVERGED: False,
+        TrialState.COMPLETE: False,
+        TrialState.PAUSED: False,
+    }
+    runs = [Trial(number=i, state=state, hyperparameters={}, confirms=i, seed_index=0) for i, state in enumerate(ends)]
+    assert to_be_tried_again(runs) == {i for i, is_wanted in enumerate(ends.values()) if is_wanted}
 
 
 def test_a_final_counts_the_hours_that_the_search_has_spent(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def test_pure_noise_has_a_winner_no_more_often_than_the_level_says(
     assert found.claimed <= most(0.05)
 
 
+@pytest.mark.parametrize(("finalists", "seeds"), [(3, 3), (3, 8)])
+def test_a_greedy_soup_wins_on_pure_noise_no_more_often_than_the_level_says(finalists: int, seeds: int) -> None:
+    found = tally(np.random.default_rng(6), FINALS, [0.0] * finalists, seeds, soup=True)
+    assert found.claimed <= most(0.05)
+
+
 def test_a_planted_gain_is_found_and_the_claimed_winner_is_the_best() -> None:
     found = tally(np.random.default_rng(2), FINALS, [3.0, 0.0, 0.0], 5)
     assert found.claimed >= least(0.80)

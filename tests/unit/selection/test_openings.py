@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
     layout.test_openings.write_bytes(whole + whole[:20])
     record_opening(layout, SECOND)
     assert openings(layout) == [FIRST, SECOND]
+
+
+def test_two_who_look_at_once_know_of_each_other(tmp_path: Path) -> None:
+    layout = StudyLayout(tmp_path, "intents")
+    with ThreadPoolExecutor(8) as pool:
+        counts = list(pool.map(lambda _: record_opening(layout, FIRST), range(40)))
+    assert sorted(counts) == list(range(1, 41))
 
 
 def test_an_opening_that_cannot_be_recorded_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_a_clear_gain_is_called_significant_and_the_numbers_are_those_of_the_t_d
     assert verdict.sentence.startswith("trial 3 wins: accuracy 0.9420 over 5 fresh seeds, gain over the defaults")
 
 
+def test_no_p_value_below_the_level_stands_beside_an_interval_that_holds_0() -> None:
+    base, better = [0.9203, 0.9227], [0.9517, 0.9469]
+    assert ttest_rel(better, base, alternative="greater").pvalue < 0.05, "one-sided it would look like a win"
+    gain = judge([finalist(0, base), finalist(1, better)], MAXIMIZE).finalist("trial 1").gain
+    assert gain is not None
+    assert gain.interval is not None
+    assert gain.interval[0] < 0
+    assert gain.p_value == pytest.approx(ttest_rel(better, base).pvalue)
+
+
 def test_the_winner_is_by_the_mean_over_fresh_seeds_never_by_the_search_score() -> None:
     lucky = finalist(1, [0.90, 0.91, 0.90], search_score=0.99)
     solid = finalist(2, [0.93, 0.94, 0.93], search_score=0.95)
