@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from objectives.data.augmentation import SETTINGS
@@ -152,9 +151,9 @@ class FineTuning:
     ) -> tuple[Callable[[int], object], int]:
         """One encoded row after another; see :class:`sweep.ports.TimedObjective`."""
         frame = self._frame(prepared, settings, choose_device(1, 0.0))
-        own = self._own_model(model, frame)
+        own = self._own_model(model, frame).eval()
         rows = self._task.examples(frame.data.rows("validation"), frame)
-        return lambda row: self._task.examine(own, rows.take(np.array([row])), frame), len(rows)
+        return lambda row: self._task.answer(own, rows, row, frame), len(rows)
 
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """The task's metrics of any choice of rows."""

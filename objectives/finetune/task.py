@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -131,6 +132,10 @@ class Task(DataTask, Protocol):
             alive: Called after each batch.
         """
         ...
+
+    def answer(self, model: Any, rows: TokenRows, row: int, frame: Frame) -> object:
+        """The answer to one row alone; how long it takes is the model's latency."""
+        return self.examine(model, rows.take(np.array([row])), frame)
 
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """The metrics for any choice of rows; see :meth:`sweep.ports.PredictingObjective.metrics`."""

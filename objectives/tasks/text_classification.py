@@ -87,6 +87,11 @@ class Classification(Task):
         """Classes and their probabilities."""
         return examine(model, rows, frame, alive)
 
+    def answer(self, model: Any, rows: TokenRows, row: int, frame: Frame) -> torch.Tensor:
+        """Logits of one row."""
+        with torch.inference_mode():
+            return logits_of(model, rows, np.array([row]), frame.max_length, frame.data.pad_id, frame.device)
+
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """Accuracy, macro F1, MCC and loss of any choice of rows."""
         truth, predicted = np.asarray(rows["label_id"]), np.asarray(rows["prediction_id"])

@@ -58,6 +58,10 @@ def silent(hyperparameters, report):
     pass
 def broken(hyperparameters, report):
     raise RuntimeError("mine")
+def anew(hyperparameters, report, checkpoint):
+    (checkpoint / "state.json").write_text("{}")
+    for step in range(1, 5):
+        report(step, {"loss": 1 / step})
 def stubborn(hyperparameters, report):
     for step in range(1, 100):
         try:
@@ -82,6 +86,16 @@ def test_a_function_without_checkpoints_says_that_it_begins_anew(folder: Path) -
     assert [report.checkpoint for report in tested.create().train(tested.request())] == [None] * 4
     for check in CHECKS:
         check(tested)
+
+
+def test_steps_that_a_function_reports_again_after_it_began_anew_are_told_once(folder: Path) -> None:
+    tested = under_test(folder, "anew")
+    training = tested.create().train(tested.request())
+    before = [next(training) for _ in range(2)]
+    training.close()  # type: ignore[attr-defined]
+    after = list(tested.create().train(tested.request(attempt=2, start_from=before[-1].checkpoint)))
+    assert [report.step for report in after] == [2, 3, 4]
+    assert after[0].reported_at == before[-1].reported_at
 
 
 def test_a_function_ends_where_the_trial_ends(folder: Path) -> None:
