@@ -108,12 +108,15 @@ class Deployable(Protocol):
         """How MLflow serves a trained model without this package.
 
         Args:
-            settings: The trial's training settings.
+            settings: The trial's training settings, and ``data`` as ``prepare`` got it.
 
         Returns:
             JSON-able: ``code`` (path of one Python file with ``_load_pyfunc(path, config)``, which returns an object
             with ``predict``), ``config`` (given to it), ``requirements`` (for pip), ``inputs`` and ``outputs`` (columns
             of an MLflow schema), ``example`` (``{columns, data}``).
+
+        Raises:
+            UserError: If it is not known how.
         """
         ...
 

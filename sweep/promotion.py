@@ -128,7 +128,8 @@ def promote(
         if champion is not None and decision.kind == "already":
             return replace(result, version=champion)
         note("registering it")
-        offer = run_job(parent, lineage.task, "serving", {"settings": examiner.settings(lineage)})
+        settings = {**examiner.settings(lineage), "data": lineage.objective["data"]}
+        offer = run_job(parent, lineage.task, "serving", {"settings": settings})
         version = register(registry, spec.layout.storage, chosen, lineage, offer, name=name, content=content)
         move(registry, version, alias, champion, why=f"study {spec.study}: {decision.reason}")
         return replace(result, version=version)

@@ -67,7 +67,9 @@ class FineTuning:
         if max_length <= tokenizer.num_special_tokens_to_add():
             raise UserError(f"max_length: {max_length} leaves no room for a token of text. Raise it to 16 or more.")
         for name in SETTINGS:
-            if not self._task.augments and _largest(name, training, space):
+            # What a row says of each of its tokens, such as which of two texts it is of, does not follow them.
+            alters = self._task.augments and not settings["data"].get("text_pair")
+            if not alters and _largest(name, training, space):
                 raise UserError(f"{name}: the rows of this task cannot be altered without their answers. Leave it 0.")
         # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
         guess = {"labels": ["0", "1"], "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}

@@ -25,6 +25,7 @@ from objectives.finetune.scores import confusion_matrix, scores
 from objectives.finetune.task import Frame, Task
 from objectives.serving.offer import text_classifier_offer
 from objectives.serving.onnx_file import write_onnx
+from sweep.errors import UserError
 
 METRICS = {"accuracy": "maximize", "macro_f1": "maximize", "mcc": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
@@ -99,7 +100,9 @@ class Classification(Task):
         return scores(confusion_matrix(truth, predicted, classes)) | {"loss": float(np.mean(rows["loss"]))}
 
     def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """By a file that needs transformers alone."""
+        """By a file that needs transformers alone; pairs of texts are refused."""
+        if settings.get("data", {}).get("text_pair"):
+            raise UserError("task: models of two texts cannot be served by a registry yet. Export the winner.")
         return text_classifier_offer(settings)
 
     def to_onnx(self, model: Any, rows: TokenRows, file: Path, frame: Frame) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from objectives.finetune.models import load_tokenizer
 from objectives.tasks.multi_label_classification import MultiLabel
 from objectives.tasks.text_classification import Classification
 from objectives.testing import tiny_model
-from sweep.errors import InvalidDataError
+from sweep.errors import InvalidDataError, UserError
 from sweep.spec.tasks import sheet_of
 from tests.task_studies import ROWS, TEXTS, pair_rows, rare_rows, small_study, topic_rows, trained, under_test
 
@@ -28,6 +28,15 @@ def test_the_second_of_two_sentences_is_read(tmp_path: Path) -> None:
     assert trained(pairs)["accuracy"] > 0.9
     first = small_study(tmp_path / "first", "text-classification", rows)
     assert trained(first)["accuracy"] < 0.75
+
+
+def test_pairs_are_neither_altered_nor_served_as_if_they_were_one_text(tmp_path: Path) -> None:
+    study = small_study(tmp_path, "text-classification", pair_rows(20), data="text_pair: text_pair", augment_swap=0.1)
+    with pytest.raises(UserError, match=r"augment_swap: .*Leave it 0"):
+        under_test(study).request()
+    settings = {**study.settings({}), "data": study.objective_settings()["data"]}
+    with pytest.raises(UserError, match="models of two texts cannot be served"):
+        Classification().serving(settings)
 
 
 @pytest.mark.parametrize("max_length", [6, 9, 12, 40])
