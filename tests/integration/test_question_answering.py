@@ -20,7 +20,7 @@ from objectives.tasks.question_answering import ExtractiveQuestionAnswering, Que
 from sweep.errors import InvalidDataError
 from tests.task_studies import question_rows, small_study, trained, under_test
 
-XQUAD = Path("/work/shared/data/xquad/xquad.en.json")
+XQUAD = Path(__file__).parents[3] / "shared/data/xquad/xquad.en.json"
 NAMES = {part: part for part in ("question", "context", "answers")}
 
 
