@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,13 +155,13 @@ class Registry:
         """
         told = json.dumps(history)
         with self._asking(f"moving the alias {alias!r} of {name!r}"):
-            self._client.set_registered_model_tag(name, _HISTORY + alias, told)
+            _insisting(lambda: self._client.set_registered_model_tag(name, _HISTORY + alias, told))
             now, said = self._alias(name, alias)
             if now != before and said == told:
                 # It was moved by hand, or in one go: this move never was.
                 self._client.set_registered_model_tag(name, _HISTORY + alias, json.dumps(history[:-1]))
             if (now, said) == (before, told):
-                self._client.set_registered_model_alias(name, alias, str(number))
+                _insisting(lambda: self._client.set_registered_model_alias(name, alias, str(number)))
                 now, said = self._alias(name, alias)
                 if (now, said) == (number, told):
                     return
@@ -299,6 +299,18 @@ class Registry:
                 f"MLflow at {redacted(self._uri)}: {what}: {_line(err, self._uri)}. "
                 "Once it answers, run the same command again: what was done is found, not done twice."
             ) from err
+
+
+def _insisting(write: Callable[[], object]) -> None:
+    """Write, and once more where somebody else has written the same for the first time at the same moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        write()
+    except MlflowException as err:
+        if "IntegrityError" not in str(err):
+            raise
+        write()
 
 
 def _named(number: int | None) -> str:

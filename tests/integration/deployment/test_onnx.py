@@ -28,7 +28,7 @@ from sweep.verification import exported
 
 def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length(good: StudySpec, tmp_path: Path) -> None:
     chosen, lineage = deployable(good)
-    export_with_onnx(chosen.model, lineage, tmp_path / "out", trust_remote_code=False)
+    export_with_onnx(chosen.model, lineage, tmp_path / "out", trust_remote_code=False, folders={})
     exported(tmp_path / "out")
     told = read_lineage(tmp_path / "out")
     assert told.onnx is not None
@@ -94,7 +94,7 @@ def test_an_onnx_file_that_disagrees_leaves_no_folder_behind(good: StudySpec, tm
     weights["classifier.bias"][0] = float("nan")
     save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
     with pytest.raises(VerificationError, match=r"logits differ by up to inf.*Nothing was written"):
-        export_with_onnx(tmp_path / "model", lineage, tmp_path / "out", trust_remote_code=False)
+        export_with_onnx(tmp_path / "model", lineage, tmp_path / "out", trust_remote_code=False, folders={})
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
