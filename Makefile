@@ -10,9 +10,9 @@ READY  := $(VENV)/.ready
 sweep: $(READY)
 	@$(BIN)/sweep run $(ARGS)
 
-# Three test processes for two cores: much of the time goes by waiting. Files in their order: the long ones come first.
+# Three test processes for two cores: much of the time goes by waiting for processes and servers.
 test: $(READY) lint
-	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600

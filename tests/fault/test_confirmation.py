@@ -208,6 +208,7 @@ def test_a_study_whose_final_would_have_too_long_a_name_does_not_begin(tmp_path:
     assert "too long for a study with a final" in told.stderr
 
 
+@pytest.mark.slow
 def test_the_final_that_a_removed_study_left_is_none_of_a_new_one(finished: LocalShell, tmp_path: Path) -> None:
     left, final = (layout_of(folder).confirmation.folder for folder in (finished.folder, tmp_path))
     shutil.copytree(left, final)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from sweep.ports import ModelKept, StudyOver
 from sweep.tracking.spool import Entry, read_entries
 from tests.integration.journey.conftest import LocalShell, Shell, end, wait_for
@@ -79,6 +81,7 @@ def test_a_study_ends_though_its_winner_cannot_be_evaluated_and_a_resume_tries_a
     assert any(kept.test is not None for kept in study.kept())
 
 
+@pytest.mark.slow
 def test_a_stop_during_the_evaluation_of_the_winner_ends_it_at_once_and_the_study_goes_on_later(
     tmp_path: Path,
 ) -> None:

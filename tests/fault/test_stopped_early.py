@@ -13,7 +13,7 @@ import pytest
 from tests.integration.journey.conftest import Shell, descendants, end, wait_for
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_study_stopped_while_it_starts_ends_cleanly_and_can_be_started(tmp_path: Path, number: int) -> None:
     shell = Shell(tmp_path)
     spec = tmp_path / "study.yaml"
