@@ -31,6 +31,19 @@ def generated(model: Any, settings: Mapping[str, Any], losses: npt.NDArray[np.fl
     )
 
 
+def token_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Mean cross-entropy of the labels, a scalar with gradient.
+
+    Args:
+        logits: ``[rows, longest, vocabulary]``.
+        labels: ``[rows, longest]``, :data:`~objectives.data.masking.IGNORED` where there is nothing to predict.
+        smoothing: Label smoothing, in [0, 1).
+    """
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )
+
+
 def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Negative log-likelihood of each row's labels, in nats, and how many there are, each ``[rows]``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +10,15 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from objectives.data.batching import Indices, TokenRows, sorted_batches, stacked
-from objectives.data.corpus import paragraphs
-from objectives.data.files import Columns
+from objectives.data.batching import Indices, TokenRows, stacked
 from objectives.data.masking import IGNORED
-from objectives.data.rows import Rows, clean_rows, text_cell
+from objectives.data.rows import Rows
 from objectives.data.streams import Documents, block_offsets, stream_parts
 from objectives.data.task import Encoded
-from objectives.finetune.likelihood import Likelihood, likelihood_metrics
+from objectives.finetune.language import Answers, LanguageModeling
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
-from objectives.finetune.task import Frame, Task
+from objectives.finetune.task import Frame
 from sweep.errors import ModelError
 
 METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
@@ -29,16 +27,10 @@ SETTINGS = {"packing": True}
 EXTENSIONS = [".txt"]
 
 
-class CausalLanguageModeling(Task):
+class CausalLanguageModeling(LanguageModeling):
     """Documents, each followed by the end token; a row is a block of ``max_length`` tokens to predict."""
 
     columns = COLUMNS
-    answer_columns = ()
-    formats = {".txt": paragraphs}  # noqa: RUF012
-
-    def clean(self, columns: Columns, origin: str) -> Rows:
-        """Texts."""
-        return clean_rows(columns, origin, {"text": text_cell})
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """The tokens of all documents; where they are cut, each trial says.
@@ -70,7 +62,8 @@ class CausalLanguageModeling(Task):
 
     def weight(self, rows: TokenRows, batch: Indices, frame: Frame) -> float:
         """Predicted tokens."""
-        return float(rows.lengths(frame.max_length)[batch].sum())
+        # Of these blocks alone: a corpus has millions of them, and each step asks.
+        return float(np.minimum(rows.offsets[batch + 1] - rows.offsets[batch], frame.max_length).sum())
 
     def loss(self, model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> torch.Tensor:
         """Cross-entropy of the tokens, with label smoothing."""
@@ -80,24 +73,11 @@ class CausalLanguageModeling(Task):
             logits[targets != IGNORED].float(), targets[targets != IGNORED], label_smoothing=smoothing
         )
 
-    def examine(self, model: Any, rows: TokenRows, frame: Frame, alive: Callable[[], None] | None = None) -> Likelihood:
-        """Likelihood of each token of the split, once."""
-        model.eval()
-        documents = Documents.beside(rows)
-        lengths = rows.lengths(frame.max_length)
-        found = Likelihood.of(documents.count(lengths))
-        with torch.inference_mode():
-            for batch in sorted_batches(lengths, frame.batch_size):
-                for block, logits, targets in zip(batch, *_predicted(model, rows, batch, frame), strict=True):
-                    length = int((targets != IGNORED).sum())
-                    found.add(documents.at(block, np.arange(length)), logits[:length], targets[:length])
-                if alive is not None:
-                    alive()
-        return found
-
-    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
-        """Loss, perplexity and accuracy of any choice of documents."""
-        return likelihood_metrics(rows)
+    def answers(self, model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> Iterator[Answers]:
+        """Each token of the split, once."""
+        for logits, targets in zip(*_predicted(model, rows, batch, frame), strict=True):
+            length = int((targets != IGNORED).sum())
+            yield np.arange(length), logits[:length], targets[:length]
 
 
 def _predicted(model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,16 @@ import numpy.typing as npt
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from objectives.data.batching import Indices, Ragged, TokenRows, sorted_batches, stacked
-from objectives.data.corpus import paragraphs
-from objectives.data.files import Columns
+from objectives.data.batching import Indices, Ragged, TokenRows, stacked
 from objectives.data.masking import IGNORED, Masker
-from objectives.data.rows import Rows, clean_rows, text_cell
+from objectives.data.rows import Rows
 from objectives.data.streams import Documents, block_offsets, stream_parts
 from objectives.data.task import Encoded
 from objectives.data.tokenizer_training import begins_of
-from objectives.finetune.likelihood import Likelihood, likelihood_metrics
+from objectives.finetune.language import Answers, LanguageModeling
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
-from objectives.finetune.task import Frame, Task
+from objectives.finetune.task import Frame
 from sweep.errors import ModelError
 
 METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
@@ -36,16 +34,10 @@ _EVALUATION = (0x6D61736B,)
 """Seed of the masks in evaluation: the same for all trials."""
 
 
-class MaskedLanguageModeling(Task):
+class MaskedLanguageModeling(LanguageModeling):
     """Documents cut into blocks; in training their masks change from epoch to epoch, in evaluation never."""
 
     columns = COLUMNS
-    answer_columns = ()
-    formats = {".txt": paragraphs}  # noqa: RUF012
-
-    def clean(self, columns: Columns, origin: str) -> Rows:
-        """Texts."""
-        return clean_rows(columns, origin, {"text": text_cell})
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """The tokens of all documents; where they are cut and masked, each trial says.
@@ -92,27 +84,12 @@ class MaskedLanguageModeling(Task):
         smoothing = float(frame.settings["label_smoothing"])
         return torch.nn.functional.cross_entropy(logits[chosen].float(), labels[chosen], label_smoothing=smoothing)
 
-    def examine(self, model: Any, rows: TokenRows, frame: Frame, alive: Callable[[], None] | None = None) -> Likelihood:
-        """Likelihood of the tokens that the fixed masks hide."""
-        model.eval()
-        documents = Documents.beside(rows)
-        lengths = rows.lengths(frame.max_length)
-        found = Likelihood.of(documents.count(lengths))
-        with torch.inference_mode():
-            for batch in sorted_batches(lengths, frame.batch_size):
-                for block, logits, labels in zip(
-                    batch, *_predicted(model, rows, batch, frame, _EVALUATION), strict=True
-                ):
-                    chosen = torch.nonzero(labels != IGNORED)[:, 0]
-                    # One token stands before the block.
-                    found.add(documents.at(block, chosen.cpu().numpy() - 1), logits[chosen], labels[chosen])
-                if alive is not None:
-                    alive()
-        return found
-
-    def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
-        """Loss, perplexity and accuracy of any choice of documents."""
-        return likelihood_metrics(rows)
+    def answers(self, model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> Iterator[Answers]:
+        """The tokens that the fixed masks hide."""
+        for logits, labels in zip(*_predicted(model, rows, batch, frame, _EVALUATION), strict=True):
+            chosen = torch.nonzero(labels != IGNORED)[:, 0]
+            # One token stands before the block.
+            yield chosen.cpu().numpy() - 1, logits[chosen], labels[chosen]
 
 
 def _training(frame: Frame) -> tuple[int, ...]:

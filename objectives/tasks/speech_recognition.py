@@ -18,7 +18,7 @@ from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, is_empty, shown, text_cell
 from objectives.data.speech import SpeechReader, SpeechRecipe
 from objectives.data.task import Encoded
-from objectives.finetune.generation import generated, row_losses
+from objectives.finetune.generation import generated, row_losses, token_loss
 from objectives.finetune.models import Head, load_tokenizer, locate_model
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.scratch import is_random, recipe
@@ -118,13 +118,7 @@ class SpeechRecognition(Task):
         if not model.config.is_encoder_decoder:
             losses = _ctc_losses(*_heard(model, rows, batch, frame), rows, batch, frame)
             return losses.sum() / max(1.0, self.weight(rows, batch, frame))
-        logits, labels = _predicted(model, rows, batch, frame)
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=float(frame.settings["label_smoothing"]),
-        )
+        return token_loss(*_predicted(model, rows, batch, frame), float(frame.settings["label_smoothing"]))
 
     def examine(self, model: Any, rows: TokenRows, frame: Frame, alive: Callable[[], None] | None = None) -> Written:
         """Write down each recording: by CTC the likeliest token of each frame, by a decoder greedily or by beams."""

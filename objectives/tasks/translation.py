@@ -16,7 +16,7 @@ from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.task import Encoded
 from objectives.data.tokens import token_ids
-from objectives.finetune.generation import generated, row_losses
+from objectives.finetune.generation import generated, row_losses, token_loss
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.task import Frame, Task
@@ -63,13 +63,7 @@ class Translation(Task):
 
     def loss(self, model: Any, rows: TokenRows, batch: Indices, frame: Frame) -> torch.Tensor:
         """Cross-entropy of each token of the target after those before it (teacher forcing), with label smoothing."""
-        logits, labels = _predicted(model, rows, batch, frame)
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=float(frame.settings["label_smoothing"]),
-        )
+        return token_loss(*_predicted(model, rows, batch, frame), float(frame.settings["label_smoothing"]))
 
     def examine(self, model: Any, rows: TokenRows, frame: Frame, alive: Callable[[], None] | None = None) -> Written:
         """Write each row's text, greedily or by beam search, and take the likelihood of the right one."""
