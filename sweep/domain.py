@@ -156,10 +156,13 @@ class TrainRequest:
         fidelity_unit: Unit of ``evaluate_at`` and of ``Report.fidelity``.
         checkpoints: The trial's folder for checkpoints (one sub-folder per step).
         artifacts: The trial's folder for files to show (confusion matrix …).
-        cpus: Compute threads; at least 1.
-        gpus: Share of GPUs; 0 means the CPU.
+        cpus: Compute threads of each process; at least 1.
+        gpus: Share of GPUs of each process; 0 means the CPU.
         micro_batch_split: Parts into which each micro-batch is cut, so that it fits into memory; the rows of an
             optimizer step stay the same. A power of two, at least 1.
+        devices: Processes that train together, each on a device of its own; at least 1.
+        strategy: How they do: with ``ddp`` each has the whole model, with ``fsdp`` a share of it.
+        patience_seconds: Longest wait of one of them for another.
     """
 
     assignment: Assignment
@@ -174,6 +177,9 @@ class TrainRequest:
     cpus: int = 1
     gpus: float = 0.0
     micro_batch_split: int = 1
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    patience_seconds: float = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

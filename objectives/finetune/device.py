@@ -19,12 +19,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES = 1 << 30
 
 
-def choose_device(cpus: int, gpus: float) -> torch.device:
-    """The device of a trial; sets torch's compute threads for the process.
+def choose_device(cpus: int, gpus: float, rank: int | None = None) -> torch.device:
+    """The device of a process of a trial; sets torch's compute threads for the process.
 
     Args:
         cpus: Compute threads; at least 1.
         gpus: Share of GPUs; 0 means the CPU.
+        rank: Which of the visible GPUs is its own, if the trial has several.
 
     Raises:
         UserError: If it has a GPU that torch cannot use: on the CPU it would take days.
@@ -41,7 +42,10 @@ def choose_device(cpus: int, gpus: float) -> torch.device:
             )
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        return torch.device("cuda")
+        if rank is None:
+            return torch.device("cuda")
+        torch.cuda.set_device(rank)
+        return torch.device("cuda", rank)
     _keep_freed_memory()
     return torch.device("cpu")
 
@@ -52,11 +56,13 @@ def has_gpu() -> bool:
 
 
 def system_metrics(device: torch.device) -> dict[str, float]:
-    """CPU seconds of this process, its memory, and memory of the GPU if one is used."""
-    found = {
-        "system/cpu_seconds": time.process_time(),
-        "system/rss_megabytes": psutil.Process().memory_info().rss / _MEGABYTE,
-    }
+    """CPU seconds of this process and its children, their memory, and this one's memory of the GPU if one is used."""
+    cpu_seconds, rss = time.process_time(), psutil.Process().memory_info().rss
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # gone meanwhile
+            cpu_seconds += sum(child.cpu_times()[:2])
+            rss += child.memory_info().rss
+    found = {"system/cpu_seconds": cpu_seconds, "system/rss_megabytes": rss / _MEGABYTE}
     if device.type == "cuda":
         found["system/gpu_memory_megabytes"] = torch.cuda.max_memory_allocated(device) / _MEGABYTE
     return found

@@ -11,6 +11,7 @@ import torch
 
 from objectives.data.batching import Indices, cut
 from objectives.finetune.optimizers import build_optimizer
+from objectives.finetune.peers import Alone, Order, Peers
 from objectives.finetune.precision import Precision
 from objectives.finetune.regularisation import decay_groups
 from objectives.finetune.schedule import Plan, learning_rate_factor
@@ -54,6 +55,7 @@ class Loop:
         leaving: Asked between steps whether to end.
         split: Parts into which each micro-batch is cut, so that it fits into memory; a step takes the same rows.
         rate: Learning rate of a 0-based step, in the place of the settings' schedule.
+        peers: The processes that train together.
 
     Attributes:
         step: Optimizer steps done.
@@ -75,6 +77,7 @@ class Loop:
         leaving: Callable[[], bool] | None = None,
         split: int = 1,
         rate: Callable[[int], float] | None = None,
+        peers: Alone | Peers | None = None,
     ) -> None:
         self._lesson = lesson
         self._plan = plan
@@ -92,6 +95,7 @@ class Loop:
         self._trainable = [p for p in lesson.model.parameters() if p.requires_grad]
         self._epoch: tuple[int, Sequence[Sequence[Indices]]] = (-1, ())
         self._told_at = 0.0
+        self.peers = peers or Alone()
         self._newest_loss: torch.Tensor | None = None
         groups = decay_groups(lesson.model, float(settings["weight_decay"]), float(settings["layer_decay"]))
         self.optimizer = build_optimizer(str(settings["optimizer"]), groups, self._peak)
@@ -118,14 +122,26 @@ class Loop:
         Raises:
             DivergedError: If the loss becomes NaN or infinite.
             LeftEarly: If it is told to leave; all steps taken are whole.
+            PeerLostError: If another process is gone or does not answer.
         """
         self._lesson.model.train()
         while self.step < until_step:
             self._heed_leaving()
             begun = time.perf_counter()
+            self.peers.order(Order.STEP)
             self._take_step(self._micro_batches())
             self.seconds += time.perf_counter() - begun
         self.check_finite()
+
+    def follow(self, peers: Peers) -> None:
+        """Take the steps that rank 0 orders, until it orders the end.
+
+        Raises:
+            PeerLostError: If another process is gone or does not answer.
+        """
+        self._lesson.model.train()
+        for _ in peers.orders():
+            self._take_step(self._micro_batches())
 
     def keep_alive(self) -> None:
         """Between the batches of an evaluation: tell of progress, and leave when told to.
@@ -190,33 +206,41 @@ class Loop:
         return self._epoch[1][index]
 
     def _take_step(self, micro_batches: Sequence[Indices]) -> None:
-        rows = sum(map(len, micro_batches))
-        total = torch.zeros((), dtype=torch.float64)
-        parts = [part for whole in micro_batches for part in cut(whole, self._split)]
-        weights = [self._lesson.weight(part) for part in parts]
-        # A step may have no target at all; its losses are 0 then.
-        weight_of_step = sum(weights) or 1.0
-        for batch, weight in zip(parts, weights, strict=True):
-            with self._precision.autocast():
-                loss = self._lesson.loss(batch) * (weight / weight_of_step)
-            torch.autograd.backward(self.scaler.scale(loss))
-            total = total.to(loss.device) + loss.detach()
-        rate = self._rate(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        if self._clipping is not None:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self._trainable, self._clipping)
-        self.scaler.step(self.optimizer)
+        with self.peers.expecting():
+            total = self._summed_gradients(micro_batches)
+            rate = self._rate(self.step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            if self._clipping is not None:
+                self.scaler.unscale_(self.optimizer)
+                torch.nn.utils.clip_grad_norm_(self._trainable, self._clipping)
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.rows += rows
+        self.rows += sum(map(len, micro_batches))
         self.loss_steps += 1
         self.loss_sum = self.loss_sum.to(total.device) + total
         # Reading a loss waits for a GPU, so there it is read now and then.
         is_first = self._newest_loss is None
         if total.device.type == "cpu" or is_first or self.step % _DEVICE_CHECK_STEPS == 0:
-            self.check_finite()
+            if self.peers.rank == 0:
+                self.check_finite()
             self._newest_loss = total
         self._sign_of_life()
+
+    def _summed_gradients(self, micro_batches: Sequence[Indices]) -> torch.Tensor:
+        """Leave a step's gradients in the parameters; returns its loss, the same in all processes."""
+        parts = [part for whole in micro_batches for part in cut(whole, self._split * self.peers.size)]
+        own = self.peers.own(parts)
+        weights = [self._lesson.weight(part) for part in own]
+        # A step may have no target at all; its losses are 0 then.
+        weight_of_step = float(self.peers.summed(torch.tensor(sum(weights), dtype=torch.float64))) or 1.0
+        total = torch.zeros((), dtype=torch.float64, device=self._precision.device)
+        for batch, weight in zip(own, weights, strict=True):
+            with self._precision.autocast():
+                loss = self._lesson.loss(batch) * (weight / weight_of_step)
+            torch.autograd.backward(self.scaler.scale(loss))
+            total += loss.detach()
+        self.peers.sum_gradients(self._trainable)
+        return self.peers.summed(total)

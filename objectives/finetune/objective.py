@@ -20,18 +20,19 @@ from objectives.finetune.dropout import KINDS
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.memory import checkpoint_gradients
 from objectives.finetune.models import Head, configured, load_config, load_model, longest_input, outline
+from objectives.finetune.peers import Order, Peers, peers_of
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.schedule import Plan, plan_run
 from objectives.finetune.scratch import fit_vocabulary, is_random
 from objectives.finetune.session import Session, check_metric
-from objectives.finetune.state import checkpoint_bytes
+from objectives.finetune.state import checkpoint_bytes, restore_state
 from objectives.finetune.task import Examined, Frame, Task
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
-from sweep.ports import Columns, DivergedError
+from sweep.ports import Columns, DivergedError, Team
 
 
 class FineTuning:
@@ -43,11 +44,13 @@ class FineTuning:
     Attributes:
         progress: Told of progress while training, at most twice a second.
         leaving: Asked between steps, and between the batches of an evaluation, whether to end.
+        team: Which process of a trial on several devices this is; see :class:`sweep.ports.TeamObjective`.
     """
 
     def __init__(self, task: Task) -> None:
         self.progress: Progress | None = None
         self.leaving: Callable[[], bool] | None = None
+        self.team: Team | None = None
         self._task = task
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -137,7 +140,18 @@ class FineTuning:
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation."""
         course, loop, plan, device = self._begin(request)
-        yield from Session(request, course, loop, plan, device).reports()
+        try:
+            yield from Session(request, course, loop, plan, device).reports()
+        finally:
+            loop.peers.order(Order.END)
+
+    def follow(self, request: TrainRequest) -> None:
+        """Train as another rank than 0; see :class:`sweep.ports.TeamObjective`."""
+        course, loop, _, _ = self._begin(request)
+        if request.assignment.start_from is not None:
+            restore_state(Path(request.assignment.start_from), loop, course.model)
+        if isinstance(loop.peers, Peers):
+            loop.follow(loop.peers)
 
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model on a split, in fp32 on the CPU."""
@@ -224,7 +238,7 @@ class FineTuning:
         self, request: TrainRequest, rate: Callable[[int], float] | None = None
     ) -> tuple[TaskCourse, Loop, Plan, torch.device]:
         settings, seed = request.settings, request.assignment.seed
-        device = choose_device(request.cpus, request.gpus)
+        device = choose_device(request.cpus, request.gpus, None if self.team is None else self.team.rank)
         precision = choose_precision(str(settings["precision"]), device)
         frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split, seed)
         head = self._task.head(frame.data.meta)
@@ -242,7 +256,9 @@ class FineTuning:
             load_adapter(Path(begins), model)
         if settings["gradient_checkpointing"]:
             checkpoint_gradients(model)
-        course = TaskCourse(self._task, model.to(device), frame, seed)
+        peers = peers_of(self.team, device)
+        peers.share(model.to(device))
+        course = TaskCourse(self._task, model, frame, seed)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,
             accumulation=int(settings["accumulation"]),
@@ -252,7 +268,7 @@ class FineTuning:
             evaluate_at=request.evaluate_at,
         )
         split = request.micro_batch_split
-        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split, rate)
+        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split, rate, peers)
         return course, loop, plan, device
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from objectives.finetune.adapters import plain_state
 from objectives.finetune.loop import Loop
 from objectives.finetune.optimizers import state_bytes
+from objectives.finetune.peers import set_random_state
 from sweep.checkpoints import STATE_PREFIX
 from sweep.errors import CheckpointError
 
@@ -51,10 +52,7 @@ def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     }
     tensors = {name: value for name, value in kept.items() if isinstance(value, torch.Tensor)}
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _OPTIMIZER)
-    random = {"cpu": torch.get_rng_state()}
-    if next(model.parameters()).device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state()
-    save_file(random, folder / _RANDOM)
+    save_file(loop.peers.random_states(next(model.parameters()).device), folder / _RANDOM)
     position = {
         "optimizer": {name: value for name, value in kept.items() if name not in tensors},
         "step": loop.step,
@@ -87,9 +85,7 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
         loop.seconds = float(position.get("seconds", 0.0))
         if position["scaler"]:
             loop.scaler.load_state_dict(position["scaler"])
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random["cuda"])
+        set_random_state(random, next(model.parameters()).device, loop.peers.rank)
     except (OSError, KeyError, ValueError, SafetensorError) as err:
         raise CheckpointError(
             f"{folder}: cannot go on from this state ({err!r}). Use a checkpoint that kept its {STATE_PREFIX}."

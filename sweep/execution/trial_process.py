@@ -1,5 +1,6 @@
 """What runs inside a process forked by the warm parent: one attempt of a trial, or one job.
 
+An attempt on several devices has a process for each (see :mod:`sweep.execution.ranks`); only the first one speaks.
 Messages of ``train`` to the supervisor: ``{"stacks": descriptor}`` (see :mod:`sweep.execution.stacks`),
 ``{"progress": …}``, ``{"report": …}`` (answered by ``{"decision": …}``) and, last, ``{"end": AttemptEnd, "detail": text
 or null}``. Messages of ``call``: ``{"progress": …}`` and, last, ``{"result": …}`` or ``{"error": …}``.
@@ -23,8 +24,9 @@ from sweep.errors import ExecutionError, InvalidSpecError, SweepError, UserError
 from sweep.execution.channel import MessageChannel
 from sweep.execution.finite import finite_report
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
+from sweep.execution.ranks import Ending, Ranks
 from sweep.execution.stacks import offer_stacks
-from sweep.ports import DivergedError, LeftEarly, Objective
+from sweep.ports import DivergedError, LeftEarly, Objective, PeerLostError, Team, TeamObjective
 from sweep.redaction import Redactor, secrets_in
 
 _TRACEBACK_LINES = 30
@@ -47,10 +49,14 @@ def train(connection: socket.socket) -> int:
     if order is None:
         return _DRIVER_GONE
     log = _log_of_attempt(order["train_request"]["assignment"])
-    end, detail = _guarded_attempt(channel, order, log)
-    detail = None if detail is None else _redactor_for(order).text(detail)
-    log.info("ended: %s%s", end, f"\n{detail}" if detail else "")
-    _say(channel, {"end": end, "detail": detail})
+
+    def end(ending: Ending) -> None:
+        end, detail = ending
+        detail = None if detail is None else _redactor_for(order).text(detail)
+        log.info("ended: %s%s", end, f"\n{detail}" if detail else "")
+        _say(channel, {"end": end, "detail": detail})
+
+    end(_ended_attempt(channel, order, log, end))
     return 0
 
 
@@ -67,7 +73,10 @@ def call(connection: socket.socket) -> int:
     try:
         objective = _load(channel, order["loader"], order["objective"])
         method = _method(objective, order["objective"], order["method"])
-        result = method(**{name: argument_from_json(value) for name, value in order["arguments"].items()})
+        arguments = {name: argument_from_json(value) for name, value in order["arguments"].items()}
+        if any(isinstance(value, TrainRequest) and value.devices > 1 for value in arguments.values()):
+            _as_team(objective, order["objective"])
+        result = method(**arguments)
         _say(channel, {"result": dict(result) if isinstance(result, Mapping) else result})
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever the objective raises travels to the driver
         _say(channel, {"error": _redactor_for(order).values(_described(error))})
@@ -126,16 +135,51 @@ def _log_of_attempt(assignment: Mapping[str, Any]) -> logging.Logger:
     return log
 
 
-def _guarded_attempt(
-    channel: MessageChannel, order: Mapping[str, Any], log: logging.Logger
-) -> tuple[AttemptEnd, str | None]:
-    try:
+def _ended_attempt(
+    channel: MessageChannel, order: Mapping[str, Any], log: logging.Logger, end: Callable[[Ending], None]
+) -> Ending:
+    """Run the attempt, with all its processes, and tell how it ends."""
+    request = request_from_json(order["train_request"])
+
+    def lead(team: Team | None) -> AttemptEnd:
         objective = _load(channel, order["loader"], order["objective"])
+        if team is not None:
+            _as_team(objective, order["objective"]).team = team
         if _is_leaving():  # before the long loading of data and model
-            return AttemptEnd.PREEMPTED, None
-        return _attempt(channel, objective, request_from_json(order["train_request"]), log), None
+            return AttemptEnd.PREEMPTED
+        return _attempt(channel, objective, request, log)
+
+    def follow(team: Team) -> Ending | None:
+        channel.close()
+
+        def run() -> AttemptEnd:
+            objective = _as_team(_loaded(order["loader"], order["objective"]), order["objective"])
+            objective.team = team
+            objective.follow(request)
+            return AttemptEnd.FINISHED
+
+        ending = _guarded(run)
+        return None if ending[0] is AttemptEnd.FINISHED else ending
+
+    if request.devices == 1:
+        return _guarded(lambda: lead(None))
+    try:
+        ranks = Ranks.fork(request.devices, request.patience_seconds, follow, end)
+    except UserError as error:
+        return AttemptEnd.FAILED, str(error)
+    except OSError as error:
+        return AttemptEnd.LOST, f"no process for each of {request.devices} devices: {error}"
+    return ranks.end(_guarded(lambda: lead(ranks.team)))
+
+
+def _guarded(run: Callable[[], AttemptEnd]) -> Ending:
+    """Run something, and name its end, whatever it raises."""
+    try:
+        return run(), None
     except LeftEarly as error:
         return AttemptEnd.PREEMPTED, str(error) or None
+    except PeerLostError as error:
+        return AttemptEnd.LOST, str(error)
     except DivergedError as error:
         return AttemptEnd.DIVERGED, str(error) or "loss or metric became NaN or infinite"
     except UserError as error:
@@ -165,10 +209,28 @@ def _attempt(channel: MessageChannel, objective: Objective, request: TrainReques
     return AttemptEnd.FINISHED
 
 
-def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
+def _loaded(loader: str, name: str) -> Objective:
     module, _, function = loader.partition(":")
     load: Callable[[str], Objective] = getattr(importlib.import_module(module), function)
-    objective = load(name)
+    return load(name)
+
+
+def _as_team(objective: Objective, name: str) -> TeamObjective:
+    """The objective as one that several processes can train.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not isinstance(objective, TeamObjective):
+        raise UserError(
+            f"resources.devices_per_trial: {name} trains on one device: it has no `follow` "
+            "(sweep.ports.TeamObjective). Set it to 1."
+        )
+    return objective
+
+
+def _load(channel: MessageChannel, loader: str, name: str) -> Objective:
+    objective = _loaded(loader, name)
 
     def progress(step: int, total_steps: int, loss: float | None = None) -> None:
         try:

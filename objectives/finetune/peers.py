@@ -1,0 +1,251 @@
+"""Several processes that train one model together, each on a device of its own, by ``torch.distributed``.
+
+Rank 0 leads: before each step it sends the others an order, so that no process enters a collective operation that
+another one will not enter. Whatever takes long or comes to nothing (an evaluation, a commit, a decision, leaving) is
+rank 0's alone: the others wait for their next order, however long, and the last one is to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+
+from objectives.data.batching import Indices
+from sweep.ports import PeerLostError, Team
+
+_BUCKET_BYTES = 25 * 2**20
+_LENGTH_BYTES = 8
+
+
+class Order(enum.Enum):
+    """What rank 0 has the others do."""
+
+    STEP = b"s"
+    TELL_RANDOM_STATE = b"r"
+    END = b"e"
+
+
+class Alone:
+    """A training in one process.
+
+    Attributes:
+        rank: Number of this process.
+        size: Processes in all.
+    """
+
+    rank = 0
+    size = 1
+
+    def expecting(self) -> contextlib.AbstractContextManager[None]:
+        """Context of what all processes take part in."""
+        return contextlib.nullcontext()
+
+    def order(self, order: Order) -> None:
+        """Have the others do something."""
+
+    def share(self, model: torch.nn.Module) -> None:
+        """Give all processes the same model, in place."""
+
+    def own(self, parts: Sequence[Indices]) -> Sequence[Indices]:
+        """Which parts of a step are this process's."""
+        return parts
+
+    def summed(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a scalar over all processes."""
+        return value
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Give each parameter the sum of its gradients over all processes."""
+
+    def random_states(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """torch's random states in all processes, by a name for each."""
+        return random_state(device, self.rank)
+
+
+class Peers(Alone):
+    """One of the processes of a team, each of which has the whole model (data-parallel training).
+
+    The gradients are summed once a step, after its last micro-batch, in buckets that never change: that keeps a
+    resumed training bit-identical, and a layer that only some processes have used needs no care.
+
+    Args:
+        team: Which one this is, and how the others are reached.
+        device: Its device.
+
+    Raises:
+        PeerLostError: If another one does not come.
+    """
+
+    def __init__(self, team: Team, device: torch.device) -> None:
+        self.rank = team.rank
+        self.size = team.size
+        self._team = team
+        self._device = device
+        for link in team.links if team.rank == 0 else ():
+            link.settimeout(team.patience_seconds)
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this host, and nobody else shall connect
+        with self.expecting():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=dist.FileStore(team.meeting, team.size),
+                rank=team.rank,
+                world_size=team.size,
+                timeout=timedelta(seconds=team.patience_seconds),
+            )
+
+    def order(self, order: Order) -> None:
+        """Have the others do something.
+
+        Raises:
+            PeerLostError: If one is gone, unless they are to end.
+        """
+        for rank, link in enumerate(self._team.links, 1):
+            try:
+                link.sendall(order.value)
+            except OSError as error:
+                if order is not Order.END:
+                    raise PeerLostError(f"rank {rank} of {self.size} takes no more orders: {error}") from error
+
+    def orders(self) -> Iterator[Order]:
+        """What rank 0 orders, up to the end or its own; only what the caller has to do is yielded."""
+        (link,) = self._team.links
+        while word := link.recv(1):
+            order = Order(word)
+            if order is Order.END:
+                return
+            if order is Order.TELL_RANDOM_STATE:
+                state = save(random_state(self._device, self.rank))
+                link.sendall(len(state).to_bytes(_LENGTH_BYTES, "big") + state)
+            else:
+                yield order
+
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Do something that all processes take part in.
+
+        Raises:
+            PeerLostError: If another one is gone, or does not come in time.
+        """
+        try:
+            yield
+        except (dist.DistError, RuntimeError) as error:
+            if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+                raise
+            said = " ".join(str(error).split())[:300]
+            raise PeerLostError(
+                f"rank {self.rank} of {self.size} waited for another in vain, at most {self._team.patience_seconds:g} s "
+                f"(half of limits.silence_minutes): {said}"
+            ) from error
+
+    def share(self, model: torch.nn.Module) -> None:
+        """Give all processes rank 0's weights, and each a stream of random numbers of its own."""
+        with torch.no_grad(), self.expecting():
+            for tensor in (*model.parameters(), *model.buffers()):
+                if tensor.is_floating_point():
+                    same = tensor.contiguous()
+                    dist.broadcast(same, src=0)
+                    tensor.copy_(same)
+        if self.rank > 0:
+            torch.manual_seed(torch.initial_seed() + self.rank)
+
+    def own(self, parts: Sequence[Indices]) -> Sequence[Indices]:
+        """Every ``size``-th part; a step may have none for some."""
+        return parts[self.rank :: self.size]
+
+    def summed(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a scalar over all processes, on its device."""
+        dist.all_reduce(value)
+        return value
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Give each parameter the sum of its gradients over all processes; one that none has used stays without."""
+        used = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        dist.all_reduce(used, op=dist.ReduceOp.MAX)
+        gradients = []
+        for parameter, is_used in zip(parameters, used.tolist(), strict=True):
+            if is_used:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            dist.all_reduce(flat)
+            for gradient, found in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+                gradient.copy_(found.view_as(gradient))
+
+    def random_states(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """Rank 0's random states and, on its order, those of the others.
+
+        Raises:
+            PeerLostError: If one does not tell in time.
+        """
+        states = random_state(device, self.rank)
+        self.order(Order.TELL_RANDOM_STATE)
+        for rank, link in enumerate(self._team.links, 1):
+            length = int.from_bytes(self._received(rank, link, _LENGTH_BYTES), "big")
+            states |= load(self._received(rank, link, length))
+        return states
+
+    def _received(self, rank: int, link: socket.socket, length: int) -> bytes:
+        found = b""
+        while len(found) < length:
+            try:
+                piece = link.recv(length - len(found))
+            except TimeoutError as error:
+                waited = f"{self._team.patience_seconds:g} s (half of limits.silence_minutes)"
+                raise PeerLostError(f"rank {rank} of {self.size} has not answered for {waited}") from error
+            if not piece:
+                raise PeerLostError(f"rank {rank} of {self.size} is gone")
+            found += piece
+        return found
+
+
+def peers_of(team: Team | None, device: torch.device) -> Alone | Peers:
+    """The processes of a training; waits for them.
+
+    Raises:
+        PeerLostError: If one does not come.
+    """
+    return Alone() if team is None else Peers(team, device)
+
+
+def random_state(device: torch.device, rank: int) -> dict[str, torch.Tensor]:
+    """torch's random states in this process, by names that no other rank has."""
+    mark = f".{rank}" if rank else ""
+    state = {f"cpu{mark}": torch.get_rng_state()}
+    if device.type == "cuda":
+        state[f"cuda{mark}"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(states: dict[str, torch.Tensor], device: torch.device, rank: int) -> None:
+    """Put torch where :func:`random_state` was told.
+
+    Raises:
+        KeyError: If there is no state of this rank.
+    """
+    mark = f".{rank}" if rank else ""
+    torch.set_rng_state(states[f"cpu{mark}"])
+    if device.type == "cuda" and f"cuda{mark}" in states:
+        torch.cuda.set_rng_state(states[f"cuda{mark}"], device)
+
+
+def _buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """The gradients in order, in groups of one number format and a bounded size."""
+    bucket: list[torch.Tensor] = []
+    for gradient in gradients:
+        size = sum(each.nbytes for each in bucket) + gradient.nbytes
+        if bucket and (size > _BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket

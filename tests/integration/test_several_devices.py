@@ -1,0 +1,153 @@
+"""A trial on several devices: two processes on the CPU, with gloo between them, as `sweep run` starts them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from objectives.tasks.text_classification import TextClassification
+from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
+from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
+from sweep.execution.local import LocalExecutor
+from sweep.execution.warm_client import WarmParent
+from sweep.ports import AttemptLimits, Event, Reported
+from sweep.testing.executor import run, the_end
+
+TASK = "text-classification"
+CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
+STATE = ("model/model.safetensors", "state/optimizer.safetensors", "state/state.safetensors")
+
+
+@pytest.fixture(scope="module")
+def parent() -> Iterator[WarmParent]:
+    parent = WarmParent()
+    parent.start()
+    yield parent
+    parent.close()
+
+
+@pytest.fixture(scope="module")
+def executor(parent: WarmParent) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(1, parent, TASK, limits=AttemptLimits(silence_seconds=60.0))
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return tiny_settings(tiny_model(folder / "model"), tiny_file(folder / "train.jsonl", tiny_rows(200)))
+
+
+@pytest.fixture(scope="module")
+def prepared(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(TextClassification().prepare(settings, tmp_path_factory.mktemp("prepared"))["folder"])
+
+
+@pytest.fixture
+def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRequest:
+    """A run of 16 steps by two processes, evaluated at steps 4, 8, 12 and 16."""
+    return TrainRequest(
+        assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
+        prepared=prepared,
+        model=settings["model"],
+        settings={**TRAINING, "dropout": 0.2, "accumulation": 2},
+        metric=MetricRule(name="accuracy", direction="maximize"),
+        evaluate_at=[0.5, 1.0, 1.5],
+        fidelity_unit="epochs",
+        checkpoints=str(tmp_path / "checkpoints"),
+        artifacts=str(tmp_path / "artifacts"),
+        devices=2,
+        patience_seconds=30.0,
+    )
+
+
+def with_settings(request: TrainRequest, folder: str = "", devices: int = 2, **settings: Any) -> TrainRequest:
+    return dataclasses.replace(
+        request,
+        checkpoints=request.checkpoints + folder,
+        devices=devices,
+        settings={**request.settings, **settings},
+    )
+
+
+def reports_in(events: list[Event]) -> list[Report]:
+    return [event.report for event in events if isinstance(event, Reported)]
+
+
+def train(executor: LocalExecutor, request: TrainRequest, log: Path) -> list[Report]:
+    events = run(executor, request, log)
+    assert the_end(events).end is AttemptEnd.FINISHED, f"{the_end(events).detail}\n{log.read_text()}"
+    return reports_in(events)
+
+
+def weights(report: Report) -> dict[str, torch.Tensor]:
+    return load_file(Path(str(report.checkpoint)) / STATE[0])
+
+
+def state(report: Report) -> dict[str, torch.Tensor]:
+    return {f"{name}/{key}": value for name in STATE for key, value in load_file(folder_of(report) / name).items()}
+
+
+def folder_of(report: Report) -> Path:
+    return Path(str(report.checkpoint))
+
+
+def steady(report: Report) -> dict[str, float]:
+    return {name: value for name, value in report.metrics.items() if name not in CLOCKED}
+
+
+def test_two_processes_learn_what_one_does(executor: LocalExecutor, request_: TrainRequest, tmp_path: Path) -> None:
+    # Plain descent: Adam would make a whole step of the noise in a gradient that is nothing else.
+    exact = {"dropout": 0.0, "attention_dropout": 0.0, "batch_size": 7, "optimizer": "sgd", "learning_rate": 0.1}
+    one = train(executor, with_settings(request_, "-one", devices=1, **exact), tmp_path / "log")
+    two = train(executor, with_settings(request_, "-two", **exact), tmp_path / "log")
+    assert [report.step for report in two] == [report.step for report in one]
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours.metrics["train_loss"] == pytest.approx(theirs.metrics["train_loss"], rel=1e-5)
+        for name, value in load_file(folder_of(theirs) / STATE[0]).items():
+            torch.testing.assert_close(load_file(folder_of(ours) / STATE[0])[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": "lora", "lora_dropout": 0.1, "gradient_checkpointing": True, "precision": "bf16"},
+        {"batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",), "gradient_clipping": None},
+    ],
+    ids=["full", "adapters", "a process without rows"],
+)
+def test_two_processes_go_on_bit_for_bit(
+    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole = train(executor, with_settings(request_, "-whole", **changes), tmp_path / "log")
+    request = with_settings(request_, "-paused", **changes)
+    paused = reports_in(run(executor, request, tmp_path / "log", Decision.PAUSE))
+    assert len(paused) == 1
+    assignment = dataclasses.replace(request.assignment, attempt=2, start_from=paused[0].checkpoint)
+    after = train(executor, dataclasses.replace(request, assignment=assignment), tmp_path / "log")
+    assert [steady(report) for report in after] == [steady(report) for report in whole]
+    there, here = state(whole[-1]), state(after[-1])
+    assert "state/state.safetensors/cpu.1" in here
+    assert not torch.equal(here["state/state.safetensors/cpu"], here["state/state.safetensors/cpu.1"])
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[name], there[name]) for name in here)
+
+
+def test_smaller_micro_batches_and_patience_are_heeded_by_all(
+    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path
+) -> None:
+    exact = with_settings(request_, dropout=0.0, attention_dropout=0.0, optimizer="sgd", learning_rate=0.1)
+    whole = train(executor, exact, tmp_path / "log")
+    halved = dataclasses.replace(exact, micro_batch_split=2, checkpoints=exact.checkpoints + "-halved")
+    for ours, theirs in zip(train(executor, halved, tmp_path / "log"), whole, strict=True):
+        assert ours.metrics["train_loss"] == pytest.approx(theirs.metrics["train_loss"], rel=1e-5)
+    stalled = with_settings(request_, "-stalled", patience=1, min_delta=10.0)
+    assert len(train(executor, stalled, tmp_path / "log")) == 2
