@@ -123,7 +123,9 @@ def prepare(
 
 def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignment], TrainRequest]:
     """How an assignment becomes what a worker needs."""
-    layout, evaluate_at = spec.layout, spec.evaluate_at
+    layout, evaluate_at, resources = spec.layout, spec.evaluate_at, spec.resources
+    silence = spec.limits.silence_minutes
+    patience = {} if silence is None else {"patience_seconds": 60 * silence / 2}
 
     def make(assignment: Assignment) -> TrainRequest:
         return TrainRequest(
@@ -136,8 +138,10 @@ def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignm
             fidelity_unit=spec.fidelity_unit,
             checkpoints=str(layout.checkpoints(assignment.trial_number)),
             artifacts=str(layout.artifacts(assignment.trial_number)),
-            cpus=max(1, int(spec.resources.cpus_per_trial)),
-            gpus=spec.resources.gpus_per_trial,
+            cpus=max(1, int(resources.cpus_per_trial / resources.devices_per_trial)),
+            gpus=resources.gpus_per_trial / resources.devices_per_trial,
+            devices=resources.devices_per_trial,
+            **patience,
         )
 
     return make

@@ -141,8 +141,7 @@ class Peers(Alone):
                 raise
             said = " ".join(str(error).split())[:300]
             raise PeerLostError(
-                f"rank {self.rank} of {self.size} waited for another in vain, at most {self._team.patience_seconds:g} s "
-                f"(half of limits.silence_minutes): {said}"
+                f"rank {self.rank} of {self.size} waited for another in vain, at most {self._patience}: {said}"
             ) from error
 
     def share(self, model: torch.nn.Module) -> None:
@@ -194,14 +193,17 @@ class Peers(Alone):
             states |= load(self._received(rank, link, length))
         return states
 
+    @property
+    def _patience(self) -> str:
+        return f"{self._team.patience_seconds:g} s (half of limits.silence_minutes)"
+
     def _received(self, rank: int, link: socket.socket, length: int) -> bytes:
         found = b""
         while len(found) < length:
             try:
                 piece = link.recv(length - len(found))
             except TimeoutError as error:
-                waited = f"{self._team.patience_seconds:g} s (half of limits.silence_minutes)"
-                raise PeerLostError(f"rank {rank} of {self.size} has not answered for {waited}") from error
+                raise PeerLostError(f"rank {rank} of {self.size} has not answered for {self._patience}") from error
             if not piece:
                 raise PeerLostError(f"rank {rank} of {self.size} is gone")
             found += piece

@@ -80,9 +80,26 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
 
 
 def _idle_limits(spec: StudySpec) -> list[str]:
-    if spec.budget.gpu_hours is not None and not spec.resources.gpus_per_trial:
-        return ["budget.gpu_hours is never spent: resources.gpus_per_trial is 0."]
-    return []
+    idle, resources = [], spec.resources
+    if spec.budget.gpu_hours is not None and not resources.gpus_per_trial:
+        idle.append("budget.gpu_hours is never spent: resources.gpus_per_trial is 0.")
+    if resources.gpus_per_trial > resources.devices_per_trial:
+        idle.append(
+            f"a trial trains on one of its {resources.gpus_per_trial:g} GPUs: resources.devices_per_trial is 1. "
+            f"Set it to {resources.gpus_per_trial:g}, or resources.gpus_per_trial to 1."
+        )
+    return idle
+
+
+def _devices(spec: StudySpec) -> list[str]:
+    """What a trial takes, if it takes several devices."""
+    resources = spec.resources
+    if resources.devices_per_trial == 1:
+        return []
+    shared = f"{resources.cpus_per_trial:g} CPUs" + (
+        f" and {resources.gpus_per_trial:g} GPUs" if resources.gpus_per_trial else ""
+    )
+    return [f"devices    {resources.devices_per_trial} a trial, on one node: {shared} in all; tried here with one"]
 
 
 def _budget(spec: StudySpec) -> str:
@@ -137,6 +154,7 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         f"reported   {', '.join(model['metrics'])}",
         f"defaults   {settings(result['defaults'])}",
         f"evaluated  at {points} {spec.fidelity_unit}",
+        *_devices(spec),
         f"speed      {duration(seconds) if seconds >= 1 else f'{seconds * 1000:.0f} ms'} per step",
         f"disk       about {size(disk['needed_bytes'])} needed, {size(disk['free_bytes'])} free in {disk['folder']}",
     ]

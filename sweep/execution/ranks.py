@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import logging
 import os
 import select
 import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sweep.domain import AttemptEnd
 from sweep.errors import UserError
@@ -29,6 +29,7 @@ from sweep.ports import Team
 Ending = tuple[AttemptEnd, str | None]
 """How an attempt ends, and why."""
 
+_BROKEN = frozenset({AttemptEnd.LOST, AttemptEnd.OOM, AttemptEnd.FAILED, AttemptEnd.DISK_FULL})
 _PR_SET_PDEATHSIG = 1
 _LEADER_SECONDS = 3.0
 """What rank 0 has to say what it has met itself, once another rank is gone."""
@@ -128,10 +129,12 @@ class Ranks:
             self._has_found.wait(_LEADER_SECONDS)
             ending = self._found or ending
         self._is_over.set()
-        self._watcher.join(_EXIT_SECONDS)
-        for rank in self._ranks:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(rank.handle, signal.SIGKILL)
+        if ending[0] in _BROKEN:  # the others may wait for rank 0 in the midst of something
+            self._killed()
+        else:
+            self._watcher.join(_EXIT_SECONDS)
+            for rank in self._killed():
+                logging.getLogger("sweep.trial").info("rank %s did not end by itself and was killed", rank.number)
         self._watcher.join(_EXIT_SECONDS)
         return ending
 
@@ -150,7 +153,8 @@ class Ranks:
                     self._has_found.set()
                     if not self._is_over.wait(_LEADER_SECONDS):
                         self._end_attempt(ending)
-                        self._die()
+                        self._killed()
+                        os._exit(_GONE)
 
     def _ending_of(self, rank: _Rank) -> Ending | None:
         """What a rank that is gone has said, or what is seen of its end; None if it ended well."""
@@ -170,11 +174,14 @@ class Ranks:
             return AttemptEnd.OOM, f"{name} was killed by the kernel, for want of host memory"
         return AttemptEnd.LOST, f"{name} was killed by signal {ended.si_status}"
 
-    def _die(self) -> NoReturn:
+    def _killed(self) -> list[_Rank]:
+        """Kill those that are still there, and tell which."""
+        killed = []
         for rank in self._ranks:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(rank.handle, signal.SIGKILL)
-        os._exit(_GONE)
+                killed.append(rank)
+        return killed
 
 
 def _become_rank(leader: int, team: Team, voice: socket.socket, follow: Callable[[Team], Ending | None]) -> NoReturn:

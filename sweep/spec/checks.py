@@ -63,6 +63,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     if "search" in reader.nodes and "search" not in reader.failed and not searched:
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
         reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
+    _devices(found.get("resources", {}), reader)
     _metric(found.setdefault("metric", {}), task, reader)
     _confirm(found, reader)
     _stores(found, reader, around)
@@ -247,6 +248,21 @@ def _precision(found: dict[str, Any], space: dict[str, Any], reader: Reader) -> 
     searched = space.get("precision")
     if isinstance(searched, Choices) and "fp16" in searched.values:
         reader.blame("search.precision", BrokenRule(f"holds fp16, which {broken.rule}", broken.remedy))
+
+
+def _devices(resources: Mapping[str, Any], reader: Reader) -> None:
+    """Refuse shares that cannot be parted among the devices of a trial."""
+    path = "resources.devices_per_trial"
+    devices = resources.get("devices_per_trial", 1)
+    if devices == 1 or {"resources", path, "resources.cpus_per_trial", "resources.gpus_per_trial"} & reader.failed:
+        return
+    cpus, gpus = resources.get("cpus_per_trial", 1.0), resources.get("gpus_per_trial", 0.0)
+    if cpus < devices:
+        rule = f"needs a CPU for the process of each device, and resources.cpus_per_trial is {cpus:g}"
+        reader.blame(path, BrokenRule(rule, f"Set resources.cpus_per_trial to {devices} or more"))
+    if gpus not in (0, devices):
+        rule = f"does not fit resources.gpus_per_trial={gpus:g}"
+        reader.blame(path, BrokenRule(rule, f"Set that to {devices}, a GPU for each device, or to 0"))
 
 
 def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:

@@ -70,7 +70,7 @@ class TrainingSpec(Part):
     Attributes:
         epochs: Passes over the training rows; excludes ``steps``.
         steps: Optimizer steps.
-        batch_size: Rows per optimizer step on one device, before ``accumulation``.
+        batch_size: Rows per optimizer step, before ``accumulation``; over all devices of a trial.
         accumulation: Micro-batches per optimizer step.
         max_length: Tokens; longer rows are truncated.
         keep_layers: Encoder layers to keep, by index; None keeps all.
@@ -230,15 +230,18 @@ class BudgetSpec(Part):
 
 
 class ResourcesSpec(Part):
-    """What a trial gets.
+    """What a trial gets, all of it on one node.
 
     Attributes:
+        devices_per_trial: Processes that train a trial together (``torch.distributed``), each with its equal part of
+            the trial's CPUs and a GPU of its own, if the trial has GPUs.
         cpus_per_trial: Logical CPUs; compute threads are its floor, at least 1.
         gpus_per_trial: GPUs; fractions share one.
         workers: Trials side by side; None is as many as fit.
         address: Ray cluster to join; None starts Ray here.
     """
 
+    devices_per_trial: int = Field(default=1, ge=1, le=1000)
     cpus_per_trial: float = Field(default=1.0, gt=0, le=1000)
     gpus_per_trial: Annotated[float, Field(ge=0, le=1000), AfterValidator(rules.gpu_share)] = 0.0
     workers: int | None = Field(default=None, ge=1, le=1000)

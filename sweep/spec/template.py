@@ -25,7 +25,7 @@ objective:
     license: null                   # of the data, such as cc-by-4.0; for the model card
   training:                         # fixed settings; searched ones: trial 0's, even out of the range
     epochs: 3                       # passes over the training rows; or steps: 500
-    batch_size: 16                  # rows per optimizer step, before accumulation
+    batch_size: 16                  # rows per optimizer step, before accumulation; over all devices
     evaluation_batch_size: 64       # rows per batch of an evaluation
     accumulation: 1                 # micro-batches per optimizer step
     max_length: 128                 # tokens; longer rows are cut
@@ -89,6 +89,7 @@ confirm: null                       # a mapping: train the best and the defaults
 #  racing: true                     # no further seeds for finalists that are clearly behind
 #  soup: none                       # uniform, greedy: the average of the finalists' weights enters, too
 resources:
+  devices_per_trial: 1              # processes that train a trial together, each with its part of the below
   cpus_per_trial: 1                 # compute threads of a trial
   gpus_per_trial: 0                 # 0.5 lets two trials share one
   workers: null                     # trials side by side; null is as many as fit

@@ -16,7 +16,7 @@ from typing import Any
 
 from sweep.domain import Report, TrainRequest
 from sweep.errors import CheckpointError, InvalidDataError, InvalidSpecError
-from sweep.ports import DivergedError, LeftEarly
+from sweep.ports import DivergedError, LeftEarly, Team
 
 LOADER = "sweep.testing.toy_objectives:load"
 LEAK: list[bytes] = []
@@ -28,11 +28,13 @@ class ToyObjective:
     """Reports as often as its settings say, then ends as they say.
 
     Settings: ``reports`` (evaluations), ``then`` (how it ends), ``sleep_seconds`` (before each evaluation),
-    ``fits_at`` (micro-batch split at which it no longer runs out of device memory).
+    ``fits_at`` (micro-batch split at which it no longer runs out of device memory), ``follower`` (what the processes
+    of a team besides the first one do, as in ``then``; without it they wait for the first one's end).
     """
 
     progress: Any = None
     leaving: Any = None
+    team: Team | None = None
 
     def prepare(self, settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         """Echo, or raise what ``settings["raise"]`` names."""
@@ -69,9 +71,17 @@ class ToyObjective:
                 time.sleep(settings.get("sleep_seconds", 0))
                 self.progress(step, settings.get("reports", 3), 1.0 / step)
                 yield self._report(request, step)
+            self._end(settings.get("then", "finish"), request)
         finally:
             print("generator closed")  # noqa: T201
-        self._end(settings.get("then", "finish"), request)
+            for link in self.team.links if self.team is not None else ():
+                link.close()
+
+    def follow(self, request: TrainRequest) -> None:
+        """Do as told, then wait for the first process's end."""
+        self._end(request.settings.get("follower", "finish"), request)
+        if self.team is not None:
+            self.team.links[0].recv(1)
 
     def _report(self, request: TrainRequest, step: int) -> Report:
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")

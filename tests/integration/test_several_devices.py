@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
+from sweep import wiring
+from sweep.cli.check import _devices, _idle_limits
 from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
+from sweep.errors import UserError
+from sweep.execution.jobs import run_job
 from sweep.execution.local import LocalExecutor
+from sweep.execution.ray_cluster import TrialShare, start_cluster
+from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
-from sweep.ports import AttemptLimits, Event, Reported
-from sweep.testing.executor import run, the_end
+from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
+from sweep.testing.executor import gather, gone_within, run, start, the_end, toy_request
+from tests.tiny_study import materials, tiny_spec
+from tests.tiny_study import run as study
 
 TASK = "text-classification"
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
@@ -151,3 +162,63 @@ def test_smaller_micro_batches_and_patience_are_heeded_by_all(
         assert ours.metrics["train_loss"] == pytest.approx(theirs.metrics["train_loss"], rel=1e-5)
     stalled = with_settings(request_, "-stalled", patience=1, min_delta=10.0)
     assert len(train(executor, stalled, tmp_path / "log")) == 2
+
+
+def test_a_worker_reserves_all_of_a_trial_and_a_pruned_trial_leaves_nothing_behind(
+    parent: WarmParent, request_: TrainRequest, tmp_path: Path
+) -> None:
+    share = TrialShare(cpus=2.0)
+    cluster = start_cluster(share, workers=1)
+    executor = RayExecutor(cluster, share, TASK, parent=parent, owns_cluster=True)
+    try:
+        start(executor, with_settings(request_, epochs=4.0), tmp_path / "log")
+        assert ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0.0) == 2.0
+        events = gather(executor, lambda seen: len(reports_in(seen)) == 3)
+        (started,) = [event for event in events if isinstance(event, Started)]
+        pids = [started.pid, *(child.pid for child in psutil.Process(started.pid).children())]
+        assert len(pids) == 2
+        events += gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen), decision=Decision.STOP)
+        end, reports = the_end(events), reports_in(events)
+        assert reports[-1].metrics["accuracy"] > reports[0].metrics["accuracy"]
+        assert end.end is AttemptEnd.STOPPED
+        assert gone_within(5, *pids)
+        assert executor.free_slots == executor.slots == 1
+    finally:
+        executor.close()
+
+
+def test_an_objective_that_trains_on_one_device_is_refused_by_check(parent: WarmParent, tmp_path: Path) -> None:
+    name = "sweep.testing.checkpointing_objective:QuickObjective"
+    request = dataclasses.replace(toy_request(tmp_path), devices=2)
+    words = rf"resources\.devices_per_trial: {name} trains on one device: it has no `follow`"
+    with pytest.raises(UserError, match=words):
+        run_job(parent, name, "check", {"request": request})
+    executor = LocalExecutor(1, parent, name)
+    try:
+        end = the_end(run(executor, request, tmp_path / "log"))
+        assert (end.end, end.detail is not None and re.match(words, end.detail) is not None) == (
+            AttemptEnd.FAILED,
+            True,
+        )
+    finally:
+        executor.close()
+
+
+def test_check_tells_what_a_trial_takes(tmp_path: Path) -> None:
+    resources = ("resources.devices_per_trial=2", "resources.cpus_per_trial=2", "resources.gpus_per_trial=2")
+    spec = tiny_spec(tmp_path, "two-devices", *resources)
+    assert _devices(spec) == ["devices    2 a trial, on one node: 2 CPUs and 2 GPUs in all; tried here with one"]
+    request = wiring.request_maker(spec, {"folder": "", "model": ""})(
+        Assignment(trial_number=0, attempt=1, hyperparameters={}, seed=0)
+    )
+    assert (request.devices, request.cpus, request.gpus, request.patience_seconds) == (2, 1, 1.0, 900.0)
+    idle = tiny_spec(tmp_path, "idle", "resources.gpus_per_trial=2")
+    assert "trains on one of its 2 GPUs: resources.devices_per_trial is 1" in _idle_limits(idle)[0]
+
+
+@pytest.mark.slow
+def test_a_study_runs_on_two_devices(tmp_path: Path) -> None:
+    resources = ("resources.devices_per_trial=2", "resources.cpus_per_trial=2")
+    (trial,) = study(tiny_spec(materials(tmp_path), "two-devices", *resources, trials=1)).trials
+    assert trial.value is not None
+    assert trial.value > 0.8

@@ -66,7 +66,7 @@ search:
 metric: {name: accuracy, direction: maximize, from: best}
 budget: {trials: 4, hours: null}
 confirm: {finalists: 3, seeds: 5, splits: same, level: 0.05, racing: true}
-resources: {cpus_per_trial: 1, gpus_per_trial: 0, workers: 2, address: null}
+resources: {devices_per_trial: 1, cpus_per_trial: 1, gpus_per_trial: 0, workers: 2, address: null}
 limits:
   silence_minutes: 30
   attempt_hours: null

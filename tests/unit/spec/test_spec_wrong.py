@@ -385,6 +385,18 @@ WRONG = [
     ),
     Wrong(
         "budget: {trials: 12}",
+        "resources: {devices_per_trial: 2}",
+        "10: resources.devices_per_trial=2 needs a CPU for the process of each device, and resources.cpus_per_trial "
+        "is 1. Set resources.cpus_per_trial to 2 or more.",
+    ),
+    Wrong(
+        "budget: {trials: 12}",
+        "resources: {devices_per_trial: 2, cpus_per_trial: 2, gpus_per_trial: 0.5}",
+        "10: resources.devices_per_trial=2 does not fit resources.gpus_per_trial=0.5. "
+        "Set that to 2, a GPU for each device, or to 0.",
+    ),
+    Wrong(
+        "budget: {trials: 12}",
         "tracking: {uri: ./mlruns}",
         "10: tracking.uri=./mlruns is a file store, which MLflow 3.17 refuses. "
         "Use sqlite:///mlflow.db or http://host:port, or leave the key out.",

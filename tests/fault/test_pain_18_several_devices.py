@@ -1,0 +1,278 @@
+"""Pruning, deaths and frozen processes in a trial that trains on two devices: all its processes end, and it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from objectives.tasks.text_classification import TextClassification
+from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
+from sweep.checkpoints import FolderKeeper, read_manifest
+from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
+from sweep.execution.local import LocalExecutor
+from sweep.execution.warm_client import WarmParent
+from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
+from sweep.testing.executor import gather, gone_within, run, the_end, toy_request, wait_for
+from sweep.testing.toy_objectives import LOADER
+from tests.fault.test_pain_07_preemption import assert_same
+
+TASK = "text-classification"
+PATIENCE_SECONDS = 3.0
+BOUND_SECONDS = 20.0
+"""What an end may take on a busy machine: far less than any wait for a process that never comes."""
+
+
+@pytest.fixture(scope="module")
+def training() -> Iterator[WarmParent]:
+    parent = WarmParent()
+    parent.start()
+    yield parent
+    parent.close()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return tiny_settings(tiny_model(folder / "model"), tiny_file(folder / "train.jsonl", tiny_rows(200)))
+
+
+@pytest.fixture(scope="module")
+def prepared(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(TextClassification().prepare(settings, tmp_path_factory.mktemp("prepared"))["folder"])
+
+
+@pytest.fixture
+def executor(training: WarmParent) -> Iterator[LocalExecutor]:
+    executor = LocalExecutor(
+        1, training, TASK, loader="tests.fault.slow_steps:load", limits=AttemptLimits(silence_seconds=60.0)
+    )
+    yield executor
+    executor.close()
+
+
+@pytest.fixture
+def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRequest:
+    return request_in(tmp_path, settings, prepared)
+
+
+def request_in(folder: Path, settings: dict[str, Any], prepared: str) -> TrainRequest:
+    """A run of 16 steps by two processes, evaluated at steps 4, 8, 12 and 16."""
+    return TrainRequest(
+        assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
+        prepared=prepared,
+        model=settings["model"],
+        settings={**TRAINING, "dropout": 0.2, "accumulation": 2, "slow_rank": -1, "step_seconds": 0.3},
+        metric=MetricRule(name="accuracy", direction="maximize"),
+        evaluate_at=[0.5, 1.0, 1.5],
+        fidelity_unit="epochs",
+        checkpoints=str(folder / "checkpoints"),
+        artifacts=str(folder / "artifacts"),
+        devices=2,
+        patience_seconds=PATIENCE_SECONDS,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(
+    training: WarmParent, settings: dict[str, Any], prepared: str, tmp_path_factory: pytest.TempPathFactory
+) -> list[Report]:
+    """The reports of a run that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    executor = LocalExecutor(1, training, TASK, loader="tests.fault.slow_steps:load")
+    events = run(executor, request_in(folder, settings, prepared), folder / "log")
+    executor.close()
+    assert the_end(events).end is AttemptEnd.FINISHED, (folder / "log").read_text()
+    return reports_in(events)
+
+
+def reports_in(events: Sequence[Event]) -> list[Report]:
+    return [event.report for event in events if isinstance(event, Reported)]
+
+
+def slow(request: TrainRequest, rank: int) -> TrainRequest:
+    return dataclasses.replace(request, settings={**request.settings, "slow_rank": rank})
+
+
+def next_attempt(request: TrainRequest) -> TrainRequest:
+    """As the driver assigns it: from the newest intact checkpoint."""
+    newest = FolderKeeper(lambda number: Path(request.checkpoints)).newest(3)
+    assert newest is not None
+    assignment = dataclasses.replace(request.assignment, attempt=2, start_from=newest)
+    return dataclasses.replace(request, assignment=assignment)
+
+
+def steps_taken(request: TrainRequest) -> int:
+    try:
+        return len((Path(request.artifacts) / "steps").read_text().split())
+    except FileNotFoundError:
+        return 0
+
+
+def processes_of(events: Sequence[Event]) -> list[int]:
+    """Process ids of a running attempt, by rank."""
+    (started,) = [event for event in events if isinstance(event, Started)]
+    children = wait_for(lambda: psutil.Process(started.pid).children())
+    return [started.pid, *sorted(child.pid for child in children)]
+
+
+def until_ended(executor: LocalExecutor) -> list[Event]:
+    return gather(executor, lambda seen: any(isinstance(event, Ended) for event in seen))
+
+
+def until_reported(step: int) -> Callable[[Sequence[Event]], bool]:
+    return lambda seen: any(report.step == step for report in reports_in(seen))
+
+
+@pytest.mark.parametrize(("decision", "end"), [(Decision.STOP, "STOPPED"), (Decision.PAUSE, "PAUSED")])
+@pytest.mark.parametrize("step", [4, 12])
+def test_pain_18_pruned_at_any_evaluation_all_processes_exit_cleanly(
+    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, step: int, decision: Decision, end: str
+) -> None:
+    executor.start(request_, tmp_path / "log")
+    events: list[Event] = []
+    while not until_reported(step)(events):
+        events += executor.wait(0.5)
+        for report in reports_in(events[-1:]):
+            if report.step < step:
+                executor.decide(3, 1, Decision.CONTINUE)
+    pids = processes_of(events)
+    assert len(pids) == 2
+    decided_at = time.monotonic()
+    executor.decide(3, 1, decision)
+    assert the_end(until_ended(executor)).end == end
+    assert time.monotonic() - decided_at < BOUND_SECONDS
+    assert gone_within(5, *pids)
+    assert "did not end by itself" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("victim", "waiting", "words"),
+    [
+        (1, 0, "rank 1 of 2 (process {pid}) was killed by signal 9"),
+        (1, 1, "rank 1 of 2 (process {pid}) was killed by signal 9"),
+        (0, 1, "trial process killed by signal 9"),
+    ],
+    ids=["rank 1 in a sum", "rank 1 while rank 0 is in a sum", "rank 0"],
+)
+def test_pain_18_a_process_killed_in_a_step_loses_the_attempt_at_once_and_the_trial_goes_on(
+    executor: LocalExecutor,
+    request_: TrainRequest,
+    whole: list[Report],
+    tmp_path: Path,
+    victim: int,
+    waiting: int,
+    words: str,
+) -> None:
+    request = slow(request_, waiting)
+    executor.start(request, tmp_path / "log")
+    events = gather(executor, lambda seen: steps_taken(request) >= 7)
+    pids = processes_of(events)
+    os.kill(pids[victim], signal.SIGKILL)
+    struck_at = time.monotonic()
+    events += until_ended(executor)
+    assert time.monotonic() - struck_at < BOUND_SECONDS
+    assert (the_end(events).end, the_end(events).detail) == (AttemptEnd.LOST, words.format(pid=pids[victim]))
+    assert gone_within(5, *pids)
+    start = next_attempt(request_)
+    assert read_manifest(Path(str(start.assignment.start_from))).meta["step"] == 4
+    after = run(executor, start, tmp_path / "log")
+    assert the_end(after).end is AttemptEnd.FINISHED
+    assert_same(reports_in(after), whole)
+
+
+def test_pain_18_a_process_killed_while_a_decision_is_waited_for_loses_the_attempt(
+    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path
+) -> None:
+    executor.start(request_, tmp_path / "log")
+    events = gather(executor, until_reported(4), decision=None)
+    pids = processes_of(events)
+    os.kill(pids[1], signal.SIGKILL)
+    end = the_end(until_ended(executor))
+    assert (end.end, end.detail) == (AttemptEnd.LOST, f"rank 1 of 2 (process {pids[1]}) was killed by signal 9")
+    assert gone_within(5, *pids)
+
+
+@pytest.mark.parametrize("moment", ["in a step", "at an evaluation"])
+def test_pain_18_a_frozen_process_loses_the_attempt_within_half_the_silence(
+    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, moment: str
+) -> None:
+    request = slow(request_, 1)
+    executor.start(request, tmp_path / "log")
+    if moment == "in a step":
+        events = gather(executor, lambda seen: steps_taken(request) >= 7)
+    else:
+        events = gather(executor, until_reported(4), decision=None)
+    pids = processes_of(events)
+    os.kill(pids[1], signal.SIGSTOP)
+    if moment == "at an evaluation":
+        executor.decide(3, 1, Decision.CONTINUE)
+    struck_at = time.monotonic()
+    end = the_end(until_ended(executor))
+    assert time.monotonic() - struck_at < PATIENCE_SECONDS + BOUND_SECONDS
+    assert end.end is AttemptEnd.LOST
+    assert "rank 0 of 2 waited for another in vain, at most 3 s (half of limits.silence_minutes)" in str(end.detail)
+    assert gone_within(5, *pids)
+
+
+def test_pain_18_sigterm_has_all_processes_leave_at_a_step_that_is_committed(
+    executor: LocalExecutor, request_: TrainRequest, whole: list[Report], tmp_path: Path
+) -> None:
+    request = slow(request_, 0)
+    executor.start(request, tmp_path / "log")
+    events = gather(executor, lambda seen: steps_taken(request) >= 7)
+    pids = processes_of(events)
+    os.kill(pids[1], signal.SIGTERM)  # who ends a machine tells everybody
+    executor.leave(3, 1)
+    assert the_end(until_ended(executor)).end is AttemptEnd.PREEMPTED
+    assert gone_within(5, *pids)
+    start = next_attempt(request_)
+    assert read_manifest(Path(str(start.assignment.start_from))).meta["step"] >= 6
+    after = run(executor, start, tmp_path / "log")
+    assert_same([*reports_in(events)[:-1], *reports_in(after)], whole)
+
+
+@pytest.mark.parametrize(
+    ("how", "end", "words"),
+    [
+        ("memory", AttemptEnd.OOM, "MemoryError"),
+        ("fail", AttemptEnd.FAILED, "ValueError: a bug in the objective"),
+        ("diverge", AttemptEnd.DIVERGED, "loss became NaN at step 3"),
+        ("exit", AttemptEnd.LOST, "exited with code 9"),
+    ],
+)
+def test_pain_18_what_goes_wrong_in_another_process_ends_the_attempt_as_what_it_is(
+    parent: WarmParent, tmp_path: Path, how: str, end: AttemptEnd, words: str
+) -> None:
+    executor = LocalExecutor(1, parent, "toy", loader=LOADER)
+    try:
+        # The first process is stuck, as in a collective operation that knows nothing of the other's end.
+        request = toy_request(tmp_path, reports=0, then="hang", follower=how)
+        ended = the_end(run(executor, dataclasses.replace(request, devices=2), tmp_path / "log"))
+        assert ended.end is end
+        assert words in str(ended.detail)
+    finally:
+        executor.close()
+
+
+def test_pain_18_a_process_that_does_not_end_is_ended(parent: WarmParent, tmp_path: Path) -> None:
+    executor = LocalExecutor(1, parent, "toy", loader=LOADER)
+    try:
+        request = toy_request(tmp_path, reports=1, follower="hang")
+        executor.start(dataclasses.replace(request, devices=3), tmp_path / "log")
+        events = gather(executor, lambda seen: bool(reports_in(seen)), decision=None)
+        pids = processes_of(events)
+        assert len(pids) == 3
+        executor.decide(request.assignment.trial_number, 1, Decision.STOP)
+        assert the_end(until_ended(executor)).end is AttemptEnd.STOPPED
+        assert gone_within(5, *pids)
+        assert "rank 1 did not end by itself" in (tmp_path / "log").read_text()
+    finally:
+        executor.close()
