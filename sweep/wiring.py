@@ -124,8 +124,7 @@ def prepare(
 def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignment], TrainRequest]:
     """How an assignment becomes what a worker needs."""
     layout, evaluate_at, resources = spec.layout, spec.evaluate_at, spec.resources
-    silence = spec.limits.silence_minutes
-    patience = {} if silence is None else {"patience_seconds": 60 * silence / 2}
+    silence_minutes = spec.limits.silence_minutes or 60.0
 
     def make(assignment: Assignment) -> TrainRequest:
         return TrainRequest(
@@ -141,7 +140,8 @@ def request_maker(spec: StudySpec, data: Mapping[str, Any]) -> Callable[[Assignm
             cpus=max(1, int(resources.cpus_per_trial / resources.devices_per_trial)),
             gpus=resources.gpus_per_trial / resources.devices_per_trial,
             devices=resources.devices_per_trial,
-            **patience,
+            strategy=resources.strategy,
+            patience_seconds=60 * silence_minutes / 2,
         )
 
     return make

@@ -95,7 +95,7 @@ class Loop:
         self._trainable = [p for p in lesson.model.parameters() if p.requires_grad]
         self._epoch: tuple[int, Sequence[Sequence[Indices]]] = (-1, ())
         self._told_at = 0.0
-        self.peers = peers or Alone()
+        self.peers = peers or Alone(precision.device)
         self._newest_loss: torch.Tensor | None = None
         groups = decay_groups(lesson.model, float(settings["weight_decay"]), float(settings["layer_decay"]))
         self.optimizer = build_optimizer(str(settings["optimizer"]), groups, self._peak)
@@ -126,22 +126,22 @@ class Loop:
         """
         self._lesson.model.train()
         while self.step < until_step:
-            self._heed_leaving()
+            if self._is_leaving():
+                raise LeftEarly
             begun = time.perf_counter()
             self.peers.order(Order.STEP)
             self._take_step(self._micro_batches())
             self.seconds += time.perf_counter() - begun
         self.check_finite()
 
-    def follow(self, peers: Peers) -> None:
-        """Take the steps that rank 0 orders, until it orders the end.
+    def take_ordered_step(self) -> None:
+        """Take a step that rank 0 has ordered.
 
         Raises:
             PeerLostError: If another process is gone or does not answer.
         """
         self._lesson.model.train()
-        for _ in peers.orders():
-            self._take_step(self._micro_batches())
+        self._take_step(self._micro_batches())
 
     def keep_alive(self) -> None:
         """Between the batches of an evaluation: tell of progress, and leave when told to.
@@ -149,7 +149,8 @@ class Loop:
         Raises:
             LeftEarly: If it is told to leave.
         """
-        self._heed_leaving()
+        if self.peers.go_on(self._is_leaving()):
+            raise LeftEarly
         self._sign_of_life()
 
     def check_finite(self) -> None:
@@ -185,9 +186,8 @@ class Loop:
             cooldown=self._cooldown,
         )
 
-    def _heed_leaving(self) -> None:
-        if self._leaving is not None and self._leaving():
-            raise LeftEarly
+    def _is_leaving(self) -> bool:
+        return self._leaving is not None and self._leaving()
 
     def _sign_of_life(self) -> None:
         """Tell of progress, unless it was told within half a second."""
@@ -233,11 +233,11 @@ class Loop:
         """Leave a step's gradients in the parameters; returns its loss, the same in all processes."""
         parts = [part for whole in micro_batches for part in cut(whole, self._split * self.peers.size)]
         own = self.peers.own(parts)
-        weights = [self._lesson.weight(part) for part in own]
+        weights = [counts * self._lesson.weight(part) for part, counts in own]
         # A step may have no target at all; its losses are 0 then.
         weight_of_step = float(self.peers.summed(torch.tensor(sum(weights), dtype=torch.float64))) or 1.0
         total = torch.zeros((), dtype=torch.float64, device=self._precision.device)
-        for batch, weight in zip(own, weights, strict=True):
+        for (batch, _), weight in zip(own, weights, strict=True):
             with self._precision.autocast():
                 loss = self._lesson.loss(batch) * (weight / weight_of_step)
             torch.autograd.backward(self.scaler.scale(loss))

@@ -17,10 +17,11 @@ from objectives.finetune.adapters import add_adapters, load_adapter
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.dropout import KINDS
+from objectives.finetune.following import obey
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.memory import checkpoint_gradients
 from objectives.finetune.models import Head, configured, load_config, load_model, longest_input, outline
-from objectives.finetune.peers import Order, Peers, peers_of
+from objectives.finetune.peers import Alone, Order, Peers
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
@@ -151,7 +152,7 @@ class FineTuning:
         if request.assignment.start_from is not None:
             restore_state(Path(request.assignment.start_from), loop, course.model)
         if isinstance(loop.peers, Peers):
-            loop.follow(loop.peers)
+            obey(loop.peers, course, loop)
 
     def evaluate(self, model: Path, prepared: Path, split: str, settings: Mapping[str, Any]) -> Mapping[str, float]:
         """Metrics of a saved model on a split, in fp32 on the CPU."""
@@ -234,6 +235,15 @@ class FineTuning:
                 raise ModelError(f"{model}: its classes {names} are not the data's {labels}. Evaluate on its own data.")
         return load_model(str(model), self._task.head(frame.data.meta), trust, trained=True)
 
+    def _peers(self, request: TrainRequest, model: Any, device: torch.device) -> Alone | Peers:
+        """The processes that train together; waits for them."""
+        if request.strategy == "ddp":
+            return Alone(device) if self.team is None else Peers(self.team, device)
+        from objectives.finetune.sharding import Sharded, refuse_what_cannot_be_sharded  # takes a second
+
+        refuse_what_cannot_be_sharded(model)
+        return Alone(device) if self.team is None else Sharded(self.team, device)
+
     def _begin(
         self, request: TrainRequest, rate: Callable[[int], float] | None = None
     ) -> tuple[TaskCourse, Loop, Plan, torch.device]:
@@ -256,8 +266,8 @@ class FineTuning:
             load_adapter(Path(begins), model)
         if settings["gradient_checkpointing"]:
             checkpoint_gradients(model)
-        peers = peers_of(self.team, device)
-        peers.share(model.to(device))
+        peers = self._peers(request, model, device)
+        peers.share(model)
         course = TaskCourse(self._task, model, frame, seed)
         plan = plan_run(
             batches_per_epoch=course.batches_per_epoch,

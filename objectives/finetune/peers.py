@@ -11,8 +11,9 @@ import contextlib
 import enum
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,11 +26,20 @@ _BUCKET_BYTES = 25 * 2**20
 _LENGTH_BYTES = 8
 
 
+Part = tuple[Indices, float]
+"""Rows of a step, and whether they count: 1, or 0 for those that are computed for the company only."""
+
+
 class Order(enum.Enum):
     """What rank 0 has the others do."""
 
     STEP = b"s"
     TELL_RANDOM_STATE = b"r"
+    EVALUATE = b"v"
+    GO_ON = b"g"
+    LEAVE = b"l"
+    TELL_WEIGHTS = b"w"
+    TELL_OPTIMIZER = b"o"
     END = b"e"
 
 
@@ -39,10 +49,16 @@ class Alone:
     Attributes:
         rank: Number of this process.
         size: Processes in all.
+
+    Args:
+        device: Where it computes.
     """
 
     rank = 0
     size = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def expecting(self) -> contextlib.AbstractContextManager[None]:
         """Context of what all processes take part in."""
@@ -52,11 +68,12 @@ class Alone:
         """Have the others do something."""
 
     def share(self, model: torch.nn.Module) -> None:
-        """Give all processes the same model, in place."""
+        """Put a model onto the device, the same one in all processes, in place."""
+        model.to(self._device)
 
-    def own(self, parts: Sequence[Indices]) -> Sequence[Indices]:
+    def own(self, parts: Sequence[Indices]) -> Sequence[Part]:
         """Which parts of a step are this process's."""
-        return parts
+        return [(part, 1.0) for part in parts[self.rank :: self.size]]
 
     def summed(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a scalar over all processes."""
@@ -64,6 +81,26 @@ class Alone:
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Give each parameter the sum of its gradients over all processes."""
+
+    def begin_evaluation(self) -> None:
+        """Have the others evaluate, too, if they are needed for it."""
+
+    def go_on(self, is_leaving: bool) -> bool:
+        """Whether to leave an evaluation, between its batches."""
+        return is_leaving
+
+    def whole(self, values: Mapping[str, Any], order: Order | None = None) -> dict[str, Any]:
+        """Values by name, put together where they are spread over processes.
+
+        Args:
+            values: The same names in all processes.
+            order: What has the others take part.
+        """
+        return dict(values)
+
+    def part_of(self, value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+        """This process's share of a value that goes with a parameter."""
+        return value
 
     def random_states(self, device: torch.device) -> dict[str, torch.Tensor]:
         """torch's random states in all processes, by a name for each."""
@@ -85,17 +122,17 @@ class Peers(Alone):
     """
 
     def __init__(self, team: Team, device: torch.device) -> None:
+        super().__init__(device)
         self.rank = team.rank
         self.size = team.size
         self._team = team
-        self._device = device
         for link in team.links if team.rank == 0 else ():
             link.settimeout(team.patience_seconds)
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this host, and nobody else shall connect
         with self.expecting():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-                store=dist.FileStore(team.meeting, team.size),
+                store=dist.FileStore(team.meeting, team.size),  # type: ignore[attr-defined]
                 rank=team.rank,
                 world_size=team.size,
                 timeout=timedelta(seconds=team.patience_seconds),
@@ -116,16 +153,17 @@ class Peers(Alone):
 
     def orders(self) -> Iterator[Order]:
         """What rank 0 orders, up to the end or its own; only what the caller has to do is yielded."""
-        (link,) = self._team.links
-        while word := link.recv(1):
-            order = Order(word)
-            if order is Order.END:
-                return
+        while (order := self.order_of_leader()) is not Order.END:
             if order is Order.TELL_RANDOM_STATE:
                 state = save(random_state(self._device, self.rank))
-                link.sendall(len(state).to_bytes(_LENGTH_BYTES, "big") + state)
+                self._team.links[0].sendall(len(state).to_bytes(_LENGTH_BYTES, "big") + state)
             else:
                 yield order
+
+    def order_of_leader(self) -> Order:
+        """Wait for rank 0's next order, however long; its own end is one, too."""
+        word = self._team.links[0].recv(1)
+        return Order(word) if word else Order.END
 
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
@@ -146,6 +184,9 @@ class Peers(Alone):
 
     def share(self, model: torch.nn.Module) -> None:
         """Give all processes rank 0's weights, and each a stream of random numbers of its own."""
+        self._take_weights_and_seed(model.to(self._device))
+
+    def _take_weights_and_seed(self, model: torch.nn.Module) -> None:
         with torch.no_grad(), self.expecting():
             for tensor in (*model.parameters(), *model.buffers()):
                 if tensor.is_floating_point():
@@ -154,10 +195,6 @@ class Peers(Alone):
                     tensor.copy_(same)
         if self.rank > 0:
             torch.manual_seed(torch.initial_seed() + self.rank)
-
-    def own(self, parts: Sequence[Indices]) -> Sequence[Indices]:
-        """Every ``size``-th part; a step may have none for some."""
-        return parts[self.rank :: self.size]
 
     def summed(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a scalar over all processes, on its device."""
@@ -177,7 +214,7 @@ class Peers(Alone):
         for bucket in _buckets(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             dist.all_reduce(flat)
-            for gradient, found in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+            for gradient, found in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
                 gradient.copy_(found.view_as(gradient))
 
     def random_states(self, device: torch.device) -> dict[str, torch.Tensor]:
@@ -208,15 +245,6 @@ class Peers(Alone):
                 raise PeerLostError(f"rank {rank} of {self.size} is gone")
             found += piece
         return found
-
-
-def peers_of(team: Team | None, device: torch.device) -> Alone | Peers:
-    """The processes of a training; waits for them.
-
-    Raises:
-        PeerLostError: If one does not come.
-    """
-    return Alone() if team is None else Peers(team, device)
 
 
 def random_state(device: torch.device, rank: int) -> dict[str, torch.Tensor]:

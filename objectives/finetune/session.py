@@ -16,6 +16,7 @@ from objectives.finetune.adapters import save_adapter
 from objectives.finetune.device import system_metrics
 from objectives.finetune.early_stopping import has_stalled
 from objectives.finetune.loop import Lesson, Loop
+from objectives.finetune.peers import Order
 from objectives.finetune.schedule import Plan
 from objectives.finetune.state import restore_state, save_model, save_state
 from sweep.checkpoints import committing, model_folder, read_manifest, step_folder
@@ -133,6 +134,7 @@ class Session:
     def _report(self) -> Report:
         step = self._loop.step
         speed = self._loop.examples_per_second
+        self._loop.peers.begin_evaluation()
         metrics = self._course.evaluate(self._loop.keep_alive)
         train_loss = self._loop.take_loss()
         if "loss" in metrics:
@@ -183,7 +185,9 @@ class Session:
             return len(known["history"]) >= len(history)
 
         with committing(self._folder(step), meta, stands=stands) as folder:
-            save_model(model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length)
+            course = self._course
+            weights = self._loop.peers.whole(course.model.state_dict(), Order.TELL_WEIGHTS)
+            save_model(model_folder(folder), course.model, weights, course.tokenizer, course.max_length)
             save_adapter(folder, self._course.model, self._request.model)
             save_state(folder, self._loop, self._course.model)
         self._committed_step = step

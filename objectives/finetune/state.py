@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from objectives.finetune.adapters import plain_state
+from objectives.finetune.adapters import has_adapters, plain_state
 from objectives.finetune.loop import Loop
 from objectives.finetune.optimizers import state_bytes
-from objectives.finetune.peers import set_random_state
+from objectives.finetune.peers import Order, set_random_state
 from sweep.checkpoints import STATE_PREFIX
 from sweep.errors import CheckpointError
 
@@ -24,16 +24,17 @@ _RANDOM = "state.safetensors"
 _POSITION = "state.json"
 
 
-def save_model(folder: Path, model: Any, tokenizer: Path, max_length: int) -> None:
+def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], tokenizer: Path, max_length: int) -> None:
     """Write weights (fp32 safetensors), configuration and tokenizer into a folder.
 
     Args:
         folder: Where to write; made if missing.
-        model: A transformers model; adapters are merged into the weights that are written.
+        model: A transformers model.
+        weights: Its weights by name; adapters are merged into what is written.
         tokenizer: Folder of the tokenizer's files.
         max_length: Tokens the model was trained on; the tokenizer will truncate there.
     """
-    model.save_pretrained(folder, state_dict=plain_state(model))
+    model.save_pretrained(folder, state_dict=plain_state(model) if has_adapters(model) else dict(weights))
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -45,11 +46,7 @@ def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     """Write optimizer, random states and position into ``state/`` of a checkpoint."""
     folder = checkpoint / STATE_PREFIX
     folder.mkdir(parents=True)
-    kept = {
-        f"{name}.{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in loop.optimizer.state.get(parameter, {}).items()
-    }
+    kept = loop.peers.whole(optimizer_state(loop.optimizer, model), Order.TELL_OPTIMIZER)
     tensors = {name: value for name, value in kept.items() if isinstance(value, torch.Tensor)}
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / _OPTIMIZER)
     save_file(loop.peers.random_states(next(model.parameters()).device), folder / _RANDOM)
@@ -65,6 +62,15 @@ def save_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     (folder / _POSITION).write_text(json.dumps(position), encoding="utf-8")
 
 
+def optimizer_state(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> dict[str, Any]:
+    """What an optimizer keeps of its parameters, by ``parameter.key``."""
+    return {
+        f"{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
 def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
     """Put a loop where a checkpoint was; the model has the checkpoint's weights already.
 
@@ -78,7 +84,7 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
         kept = load_file(folder / _OPTIMIZER)
         random = load_file(folder / _RANDOM)
         position = json.loads((folder / _POSITION).read_text(encoding="utf-8"))
-        _restore_optimizer(loop.optimizer, model, {**kept, **position.get("optimizer", {})})
+        _restore_optimizer(loop, model, {**kept, **position.get("optimizer", {})})
         loop.step = int(position["step"])
         loop.loss_sum = torch.tensor(float(position.get("loss_sum", 0.0)), dtype=torch.float64)
         loop.loss_steps, loop.rows = int(position.get("loss_steps", 0)), int(position.get("rows", 0))
@@ -98,14 +104,14 @@ def checkpoint_bytes(model: torch.nn.Module, optimizer: str = "adamw") -> int:
     return weights + state_bytes(optimizer, (p for p in model.parameters() if p.requires_grad))
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, kept: Mapping[str, Any]) -> None:
+def _restore_optimizer(loop: Loop, model: torch.nn.Module, kept: Mapping[str, Any]) -> None:
     """Give an optimizer what was kept of its parameters, by ``parameter.key``.
 
     Raises:
         KeyError: If a parameter is not trained by it.
         ValueError: If what is kept of it has another size.
     """
-    parameters = dict(model.named_parameters())
+    optimizer, parameters = loop.optimizer, dict(model.named_parameters())
     number = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state: dict[int, dict[str, Any]] = {}
     for name, value in kept.items():
@@ -114,6 +120,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module,
         whole = isinstance(value, torch.Tensor) and value.ndim == parameter.ndim
         if whole and any(a not in (b, 1) for a, b in zip(value.shape, parameter.shape, strict=True)):
             raise ValueError(f"{name} has the shape {tuple(value.shape)}, {owner} {tuple(parameter.shape)}")
+        if isinstance(value, torch.Tensor):
+            value = loop.peers.part_of(value, parameter)
         state.setdefault(number[parameter], {})[key] = value
     # It knows which of them belong on the parameter's device.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -64,6 +64,8 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
         reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
     _devices(found.get("resources", {}), reader)
+    if found.get("resources", {}).get("strategy") == "fsdp" and not rules.is_own(task):
+        _sharding(objective.get("training", {}), space, reader)
     _metric(found.setdefault("metric", {}), task, reader)
     _confirm(found, reader)
     _stores(found, reader, around)
@@ -254,6 +256,9 @@ def _devices(resources: Mapping[str, Any], reader: Reader) -> None:
     """Refuse shares that cannot be parted among the devices of a trial."""
     path = "resources.devices_per_trial"
     devices = resources.get("devices_per_trial", 1)
+    if resources.get("strategy") == "fsdp" and devices == 1:
+        rule = "spreads a model over several devices, and resources.devices_per_trial is 1"
+        reader.blame("resources.strategy", BrokenRule(rule, "Raise that, or use ddp"))
     if devices == 1 or {"resources", path, "resources.cpus_per_trial", "resources.gpus_per_trial"} & reader.failed:
         return
     cpus, gpus = resources.get("cpus_per_trial", 1.0), resources.get("gpus_per_trial", 0.0)
@@ -263,6 +268,31 @@ def _devices(resources: Mapping[str, Any], reader: Reader) -> None:
     if gpus not in (0, devices):
         rule = f"does not fit resources.gpus_per_trial={gpus:g}"
         reader.blame(path, BrokenRule(rule, f"Set that to {devices}, a GPU for each device, or to 0"))
+
+
+_NOT_SHARDED: Mapping[str, tuple[Any, ...]] = {
+    "method": ("lora", "dora"),
+    "optimizer": ("adafactor",),
+    "precision": ("fp16",),
+    "compile": (True,),
+}
+
+
+def _sharding(training: Mapping[str, Any], space: Mapping[str, Any], reader: Reader) -> None:
+    """Refuse settings that do not go with a model spread over several devices."""
+    remedy = "Leave it out, or use ddp"
+    for name, refused in _NOT_SHARDED.items():
+        if training.get(name) in refused:
+            reader.blame(f"objective.training.{name}", BrokenRule("does not go with resources.strategy=fsdp", remedy))
+        searched = space.get(name)
+        for value in searched.values if isinstance(searched, Choices) else ():
+            if value in refused:
+                rule = f"holds {str(value).lower()}, which does not go with resources.strategy=fsdp"
+                reader.blame(f"search.{name}", BrokenRule(rule, remedy))
+    if training.get("layer_drop") or "layer_drop" in space:
+        place = "search.layer_drop" if "layer_drop" in space else "objective.training.layer_drop"
+        rule = "does not go with resources.strategy=fsdp: all processes need each layer at once"
+        reader.blame(place, BrokenRule(rule, remedy))
 
 
 def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:

@@ -235,6 +235,8 @@ class ResourcesSpec(Part):
     Attributes:
         devices_per_trial: Processes that train a trial together (``torch.distributed``), each with its equal part of
             the trial's CPUs and a GPU of its own, if the trial has GPUs.
+        strategy: How they do: with ``ddp`` each has the whole model, with ``fsdp`` a share of it, for models that do
+            not fit onto one device.
         cpus_per_trial: Logical CPUs; compute threads are its floor, at least 1.
         gpus_per_trial: GPUs; fractions share one.
         workers: Trials side by side; None is as many as fit.
@@ -242,6 +244,7 @@ class ResourcesSpec(Part):
     """
 
     devices_per_trial: int = Field(default=1, ge=1, le=1000)
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     cpus_per_trial: float = Field(default=1.0, gt=0, le=1000)
     gpus_per_trial: Annotated[float, Field(ge=0, le=1000), AfterValidator(rules.gpu_share)] = 0.0
     workers: int | None = Field(default=None, ge=1, le=1000)

@@ -89,7 +89,8 @@ confirm: null                       # a mapping: train the best and the defaults
 #  racing: true                     # no further seeds for finalists that are clearly behind
 #  soup: none                       # uniform, greedy: the average of the finalists' weights enters, too
 resources:
-  devices_per_trial: 1              # processes that train a trial together, each with its part of the below
+  devices_per_trial: 1              # processes that train a trial together, and share what is below
+  strategy: ddp                     # each has the whole model; with fsdp a share, where it does not fit
   cpus_per_trial: 1                 # compute threads of a trial
   gpus_per_trial: 0                 # 0.5 lets two trials share one
   workers: null                     # trials side by side; null is as many as fit

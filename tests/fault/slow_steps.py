@@ -1,4 +1,4 @@
-"""The real classifier whose processes take their time for each step, so that a test can strike in the midst of one."""
+"""The real classifier whose processes take their time, so that a test can strike in the midst of something."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sweep.domain import TrainRequest
 
 
 class Slow(TextClassification):
-    """Setting ``slow_rank`` names who sleeps in each step, ``step_seconds`` how long; the file ``steps`` tells each."""
+    """Setting ``slow_rank`` names who sleeps in each step, ``step_seconds`` how long; the file ``steps`` tells each.
+
+    With ``slow_evaluation`` rank 0 does so after each batch of an evaluation, and tells in the file ``evaluations``.
+    """
 
     def _begin(self, request: TrainRequest) -> Any:
         course, loop, *rest = super()._begin(request)
@@ -25,7 +28,16 @@ class Slow(TextClassification):
                 time.sleep(request.settings["step_seconds"])
             take_step(batches)
 
-        loop._take_step = slow
+        keep_alive = loop.keep_alive
+
+        def slowly_alive() -> None:
+            if loop.peers.rank == 0 and request.settings["slow_evaluation"]:
+                with (folder / "evaluations").open("a") as evaluations:
+                    evaluations.write(f"{loop.step}\n")
+                time.sleep(request.settings["step_seconds"])
+            keep_alive()
+
+        loop._take_step, loop.keep_alive = slow, slowly_alive
         return course, loop, *rest
 
 

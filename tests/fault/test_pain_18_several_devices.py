@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -25,6 +26,8 @@ from sweep.testing.toy_objectives import LOADER
 from tests.fault.test_pain_07_preemption import assert_same
 
 TASK = "text-classification"
+Strategy = Literal["ddp", "fsdp"]
+SLOW = {"slow_rank": -1, "step_seconds": 0.3, "slow_evaluation": False}
 PATIENCE_SECONDS = 3.0
 BOUND_SECONDS = 20.0
 """What an end may take on a busy machine: far less than any wait for a process that never comes."""
@@ -69,7 +72,7 @@ def request_in(folder: Path, settings: dict[str, Any], prepared: str) -> TrainRe
         assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
         prepared=prepared,
         model=settings["model"],
-        settings={**TRAINING, "dropout": 0.2, "accumulation": 2, "slow_rank": -1, "step_seconds": 0.3},
+        settings={**TRAINING, "dropout": 0.2, "accumulation": 2, "evaluation_batch_size": 4, **SLOW},
         metric=MetricRule(name="accuracy", direction="maximize"),
         evaluate_at=[0.5, 1.0, 1.5],
         fidelity_unit="epochs",
@@ -81,24 +84,36 @@ def request_in(folder: Path, settings: dict[str, Any], prepared: str) -> TrainRe
 
 
 @pytest.fixture(scope="module")
-def whole(
+def whole_by(
     training: WarmParent, settings: dict[str, Any], prepared: str, tmp_path_factory: pytest.TempPathFactory
-) -> list[Report]:
-    """The reports of a run that nobody disturbs."""
-    folder = tmp_path_factory.mktemp("whole")
-    executor = LocalExecutor(1, training, TASK, loader="tests.fault.slow_steps:load")
-    events = run(executor, request_in(folder, settings, prepared), folder / "log")
-    executor.close()
-    assert the_end(events).end is AttemptEnd.FINISHED, (folder / "log").read_text()
-    return reports_in(events)
+) -> Callable[[Strategy], list[Report]]:
+    """The reports of a run that nobody disturbs, by strategy."""
+
+    @functools.cache
+    def reports(strategy: Strategy) -> list[Report]:
+        folder = tmp_path_factory.mktemp("whole")
+        request = dataclasses.replace(request_in(folder, settings, prepared), strategy=strategy)
+        executor = LocalExecutor(1, training, TASK, loader="tests.fault.slow_steps:load")
+        events = run(executor, request, folder / "log")
+        executor.close()
+        assert the_end(events).end is AttemptEnd.FINISHED, (folder / "log").read_text()
+        return reports_in(events)
+
+    return reports
+
+
+@pytest.fixture
+def whole(whole_by: Callable[[Strategy], list[Report]]) -> list[Report]:
+    return whole_by("ddp")
 
 
 def reports_in(events: Sequence[Event]) -> list[Report]:
     return [event.report for event in events if isinstance(event, Reported)]
 
 
-def slow(request: TrainRequest, rank: int) -> TrainRequest:
-    return dataclasses.replace(request, settings={**request.settings, "slow_rank": rank})
+def slow(request: TrainRequest, rank: int, *, evaluation: bool = False) -> TrainRequest:
+    slowness = {"slow_rank": rank, "slow_evaluation": evaluation}
+    return dataclasses.replace(request, settings={**request.settings, **slowness})
 
 
 def next_attempt(request: TrainRequest) -> TrainRequest:
@@ -132,10 +147,17 @@ def until_reported(step: int) -> Callable[[Sequence[Event]], bool]:
 
 
 @pytest.mark.parametrize(("decision", "end"), [(Decision.STOP, "STOPPED"), (Decision.PAUSE, "PAUSED")])
-@pytest.mark.parametrize("step", [4, 12])
+@pytest.mark.parametrize(("strategy", "step"), [("ddp", 4), ("ddp", 12), ("fsdp", 8)])
 def test_pain_18_pruned_at_any_evaluation_all_processes_exit_cleanly(
-    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, step: int, decision: Decision, end: str
+    executor: LocalExecutor,
+    request_: TrainRequest,
+    tmp_path: Path,
+    strategy: Strategy,
+    step: int,
+    decision: Decision,
+    end: str,
 ) -> None:
+    request_ = dataclasses.replace(request_, strategy=strategy)
     executor.start(request_, tmp_path / "log")
     events: list[Event] = []
     while not until_reported(step)(events):
@@ -222,21 +244,37 @@ def test_pain_18_a_frozen_process_loses_the_attempt_within_half_the_silence(
     assert gone_within(5, *pids)
 
 
-def test_pain_18_sigterm_has_all_processes_leave_at_a_step_that_is_committed(
-    executor: LocalExecutor, request_: TrainRequest, whole: list[Report], tmp_path: Path
+@pytest.mark.parametrize("moment", ["in a step", "in an evaluation"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_pain_18_sigterm_has_all_processes_leave_and_the_trial_goes_on_as_if_it_had_not(
+    executor: LocalExecutor,
+    request_: TrainRequest,
+    whole_by: Callable[[Strategy], list[Report]],
+    tmp_path: Path,
+    strategy: Strategy,
+    moment: str,
 ) -> None:
-    request = slow(request_, 0)
+    request_ = dataclasses.replace(request_, strategy=strategy)
+    request = slow(request_, 0, evaluation=moment == "in an evaluation")
     executor.start(request, tmp_path / "log")
-    events = gather(executor, lambda seen: steps_taken(request) >= 7)
+    if moment == "in a step":
+        events = gather(executor, lambda seen: steps_taken(request) >= 7)
+    else:
+        events = gather(executor, lambda seen: (tmp_path / "artifacts" / "evaluations").exists())
     pids = processes_of(events)
     os.kill(pids[1], signal.SIGTERM)  # who ends a machine tells everybody
     executor.leave(3, 1)
-    assert the_end(until_ended(executor)).end is AttemptEnd.PREEMPTED
+    events += until_ended(executor)
+    assert the_end(events).end is AttemptEnd.PREEMPTED, (tmp_path / "log").read_text()
     assert gone_within(5, *pids)
+    assert "did not end by itself" not in (tmp_path / "log").read_text()
     start = next_attempt(request_)
-    assert read_manifest(Path(str(start.assignment.start_from))).meta["step"] >= 6
+    step = read_manifest(Path(str(start.assignment.start_from))).meta["step"]
+    assert step >= 6 if moment == "in a step" else step == 4
     after = run(executor, start, tmp_path / "log")
-    assert_same([*reports_in(events)[:-1], *reports_in(after)], whole)
+    again = {report.step for report in reports_in(after)}
+    before = [report for report in reports_in(events) if report.step not in again]
+    assert_same([*before, *reports_in(after)], whole_by(strategy))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -79,11 +79,18 @@ def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRe
     )
 
 
-def with_settings(request: TrainRequest, folder: str = "", devices: int = 2, **settings: Any) -> TrainRequest:
+def with_settings(
+    request: TrainRequest,
+    folder: str = "",
+    devices: int = 2,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
+    **settings: Any,
+) -> TrainRequest:
     return dataclasses.replace(
         request,
         checkpoints=request.checkpoints + folder,
         devices=devices,
+        strategy=strategy,
         settings={**request.settings, **settings},
     )
 
@@ -114,11 +121,14 @@ def steady(report: Report) -> dict[str, float]:
     return {name: value for name, value in report.metrics.items() if name not in CLOCKED}
 
 
-def test_two_processes_learn_what_one_does(executor: LocalExecutor, request_: TrainRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_does(
+    executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, strategy: Literal["ddp", "fsdp"]
+) -> None:
     # Plain descent: Adam would make a whole step of the noise in a gradient that is nothing else.
     exact = {"dropout": 0.0, "attention_dropout": 0.0, "batch_size": 7, "optimizer": "sgd", "learning_rate": 0.1}
     one = train(executor, with_settings(request_, "-one", devices=1, **exact), tmp_path / "log")
-    two = train(executor, with_settings(request_, "-two", **exact), tmp_path / "log")
+    two = train(executor, with_settings(request_, "-two", strategy=strategy, **exact), tmp_path / "log")
     assert [report.step for report in two] == [report.step for report in one]
     for ours, theirs in zip(two, one, strict=True):
         assert ours.metrics["train_loss"] == pytest.approx(theirs.metrics["train_loss"], rel=1e-5)
@@ -132,8 +142,10 @@ def test_two_processes_learn_what_one_does(executor: LocalExecutor, request_: Tr
         {},
         {"method": "lora", "lora_dropout": 0.1, "gradient_checkpointing": True, "precision": "bf16"},
         {"batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",), "gradient_clipping": None},
+        {"strategy": "fsdp", "gradient_checkpointing": True},
+        {"strategy": "fsdp", "batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",), "optimizer": "lion"},
     ],
-    ids=["full", "adapters", "a process without rows"],
+    ids=["full", "adapters", "a process without rows", "sharded", "sharded, a process without rows"],
 )
 def test_two_processes_go_on_bit_for_bit(
     executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, changes: dict[str, Any]
@@ -206,7 +218,7 @@ def test_an_objective_that_trains_on_one_device_is_refused_by_check(parent: Warm
 
 def test_check_tells_what_a_trial_takes(tmp_path: Path) -> None:
     resources = ("resources.devices_per_trial=2", "resources.cpus_per_trial=2", "resources.gpus_per_trial=2")
-    spec = tiny_spec(tmp_path, "two-devices", *resources)
+    spec = tiny_spec(materials(tmp_path), "two-devices", *resources)
     assert _devices(spec) == ["devices    2 a trial, on one node: 2 CPUs and 2 GPUs in all; tried here with one"]
     request = wiring.request_maker(spec, {"folder": "", "model": ""})(
         Assignment(trial_number=0, attempt=1, hyperparameters={}, seed=0)

@@ -397,6 +397,12 @@ WRONG = [
     ),
     Wrong(
         "budget: {trials: 12}",
+        "resources: {strategy: fsdp}",
+        "10: resources.strategy=fsdp spreads a model over several devices, and resources.devices_per_trial is 1. "
+        "Raise that, or use ddp.",
+    ),
+    Wrong(
+        "budget: {trials: 12}",
         "tracking: {uri: ./mlruns}",
         "10: tracking.uri=./mlruns is a file store, which MLflow 3.17 refuses. "
         "Use sqlite:///mlflow.db or http://host:port, or leave the key out.",
