@@ -35,6 +35,10 @@ class Sharded(Peers):
             if isinstance(part, FSDPModule):  # the losses are weighted already: a sum, no mean
                 part.set_gradient_divide_factor(1.0)
                 part.set_force_sum_reduction_for_comms(True)
+                with self.expecting():
+                    # What is allocated the first time may serve an evaluation, which runs in inference mode, alone.
+                    part.unshard()
+                    part.reshard()
         model.to(self._device)  # its buffers
 
     def own(self, parts: Sequence[Indices]) -> Sequence[Part]:
