@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
-from sweep import wiring
 from sweep.cli.check import _devices, _idle_limits
 from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
 from sweep.errors import UserError
@@ -25,6 +24,7 @@ from sweep.execution.local import LocalExecutor
 from sweep.execution.ray_cluster import TrialShare, start_cluster
 from sweep.execution.ray_workers import RayExecutor
 from sweep.execution.warm_client import WarmParent
+from sweep.objective_jobs import request_maker
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 from sweep.testing.executor import gather, gone_within, run, start, the_end, toy_request
 from tests.tiny_study import materials, tiny_spec
@@ -220,7 +220,7 @@ def test_check_tells_what_a_trial_takes(tmp_path: Path) -> None:
     resources = ("resources.devices_per_trial=2", "resources.cpus_per_trial=2", "resources.gpus_per_trial=2")
     spec = tiny_spec(materials(tmp_path), "two-devices", *resources)
     assert _devices(spec) == ["devices    2 a trial, on one node: 2 CPUs and 2 GPUs in all; tried here with one"]
-    request = wiring.request_maker(spec, {"folder": "", "model": ""})(
+    request = request_maker(spec, {"folder": "", "model": ""})(
         Assignment(trial_number=0, attempt=1, hyperparameters={}, seed=0)
     )
     assert (request.devices, request.cpus, request.gpus, request.patience_seconds) == (2, 1, 1.0, 900.0)
