@@ -33,7 +33,8 @@ from objectives.finetune.task import Examined, Frame, Task
 from sweep.checkpoints import model_folder
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
-from sweep.ports import Columns, DivergedError, Team
+from sweep.ports import Columns, DivergedError
+from sweep.teams import Team
 
 
 class FineTuning:
@@ -45,7 +46,7 @@ class FineTuning:
     Attributes:
         progress: Told of progress while training, at most twice a second.
         leaving: Asked between steps, and between the batches of an evaluation, whether to end.
-        team: Which process of a trial on several devices this is; see :class:`sweep.ports.TeamObjective`.
+        team: Which process of a trial on several devices this is; see :class:`sweep.teams.TeamObjective`.
     """
 
     def __init__(self, task: Task) -> None:
@@ -124,7 +125,7 @@ class FineTuning:
         parameters = list(course.model.parameters())
         return {
             "metrics": names,
-            "step_seconds": seconds,
+            "step_seconds": seconds / request.devices,
             "total_steps": plan.total_steps,
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
@@ -147,7 +148,7 @@ class FineTuning:
             loop.peers.order(Order.END)
 
     def follow(self, request: TrainRequest) -> None:
-        """Train as another rank than 0; see :class:`sweep.ports.TeamObjective`."""
+        """Train as another rank than 0; see :class:`sweep.teams.TeamObjective`."""
         course, loop, _, _ = self._begin(request)
         if request.assignment.start_from is not None:
             restore_state(Path(request.assignment.start_from), loop, course.model)
@@ -283,13 +284,16 @@ class FineTuning:
 
 
 def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:
-    """A request to check on this host, which may lack the GPUs that the trials' hosts have; and what to say then."""
-    if request.gpus == 0 or has_gpu():
+    """A request to check in one process on this host, which may lack the trials' GPUs; and what to say then."""
+    # What the devices of a trial share is computed in turn, so that it fits into memory as it will there.
+    request = replace(request, micro_batch_split=request.micro_batch_split * request.devices)
+    if request.gpus == 0 or (has_gpu() and request.strategy == "ddp"):
         return request, []
+    lacking = "this host has none" if not has_gpu() else "a model that is spread over several may not fit onto one"
     precision = request.settings["precision"]
     warning = (
-        f"trials get a GPU (resources.gpus_per_trial={request.gpus:g}), but this host has none: checked on the CPU in "
-        f"fp32; precision={precision} and the GPU's memory are tried by the first trial alone."
+        f"trials get a GPU (resources.gpus_per_trial={request.gpus * request.devices:g}), but {lacking}: checked on "
+        f"the CPU in fp32; precision={precision} and the GPU's memory are tried by the first trial alone."
     )
     return replace(request, gpus=0.0, settings={**request.settings, "precision": "fp32"}), [warning]
 

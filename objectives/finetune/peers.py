@@ -20,7 +20,7 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 
 from objectives.data.batching import Indices
-from sweep.ports import PeerLostError, Team
+from sweep.teams import PeerLostError, Team
 
 _BUCKET_BYTES = 25 * 2**20
 _LENGTH_BYTES = 8
@@ -232,7 +232,7 @@ class Peers(Alone):
 
     @property
     def _patience(self) -> str:
-        return f"{self._team.patience_seconds:g} s (half of limits.silence_minutes)"
+        return f"{self._team.patience_seconds:g} s (half of limits.silence_minutes, or of an hour)"
 
     def _received(self, rank: int, link: socket.socket, length: int) -> bytes:
         found = b""

@@ -24,7 +24,7 @@ from typing import NoReturn
 from sweep.domain import AttemptEnd
 from sweep.errors import UserError
 from sweep.execution.memory import kernel_kills
-from sweep.ports import Team
+from sweep.teams import Team
 
 Ending = tuple[AttemptEnd, str | None]
 """How an attempt ends, and why."""
@@ -95,7 +95,7 @@ class Ranks:
         """
         if sys.platform != "linux":
             raise UserError("resources.devices_per_trial: several devices need Linux. Set it to 1.")
-        meeting = f"/proc/{os.getpid()}/fd/{os.memfd_create('meeting')}"
+        meeting = f"/proc/self/fd/{os.memfd_create('meeting')}"
         links = [socket.socketpair() for _ in range(1, size)]
         words = [socket.socketpair() for _ in range(1, size)]
         leader, ranks = os.getpid(), []

@@ -26,8 +26,9 @@ from sweep.execution.finite import finite_report
 from sweep.execution.messages import argument_from_json, report_to_json, request_from_json
 from sweep.execution.ranks import Ending, Ranks
 from sweep.execution.stacks import offer_stacks
-from sweep.ports import DivergedError, LeftEarly, Objective, PeerLostError, Team, TeamObjective
+from sweep.ports import DivergedError, LeftEarly, Objective
 from sweep.redaction import Redactor, secrets_in
+from sweep.teams import PeerLostError, Team, TeamObjective
 
 _TRACEBACK_LINES = 30
 _LINE_CHARACTERS = 2000
@@ -224,7 +225,7 @@ def _as_team(objective: Objective, name: str) -> TeamObjective:
     if not isinstance(objective, TeamObjective):
         raise UserError(
             f"resources.devices_per_trial: {name} trains on one device: it has no `follow` "
-            "(sweep.ports.TeamObjective). Set it to 1."
+            "(sweep.teams.TeamObjective). Set it to 1."
         )
     return objective
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from sweep.domain import Report, TrainRequest
 from sweep.errors import CheckpointError, InvalidDataError, InvalidSpecError
-from sweep.ports import DivergedError, LeftEarly, Team
+from sweep.ports import DivergedError, LeftEarly
+from sweep.teams import Team
 
 LOADER = "sweep.testing.toy_objectives:load"
 LEAK: list[bytes] = []

@@ -28,9 +28,17 @@ BELOW = {
     "sweep.domain": {"sweep.errors"},
     "sweep.layout": {"sweep.errors", "sweep.domain"},
     "sweep.ports": {"sweep.errors", "sweep.domain", "sweep.layout"},
+    "sweep.teams": {"sweep.domain"},
     "sweep.spec": {"sweep.errors", "sweep.redaction", "sweep.domain", "sweep.layout", "sweep.spec"},
     "sweep.engine": {"sweep.errors", "sweep.domain", "sweep.layout", "sweep.ports", "sweep.spec", "sweep.engine"},
-    "objectives": {"sweep.errors", "sweep.domain", "sweep.ports", "sweep.checkpoints", "objectives"},
+    "objectives": {
+        "sweep.errors",
+        "sweep.domain",
+        "sweep.ports",
+        "sweep.teams",
+        "sweep.checkpoints",
+        "objectives",
+    },
 }
 FOUNDATION = {
     "sweep.redaction",
@@ -40,6 +48,7 @@ FOUNDATION = {
     "sweep.domain",
     "sweep.layout",
     "sweep.ports",
+    "sweep.teams",
     "sweep.spec",
 }
 
