@@ -25,7 +25,6 @@ from sweep.teams import PeerLostError, Team
 _BUCKET_BYTES = 25 * 2**20
 _LENGTH_BYTES = 8
 
-
 Part = tuple[Indices, float]
 """Rows of a step, and whether they count: 1, or 0 for those that are computed for the company only."""
 
@@ -46,12 +45,12 @@ class Order(enum.Enum):
 class Alone:
     """A training in one process.
 
+    Args:
+        device: Where it computes.
+
     Attributes:
         rank: Number of this process.
         size: Processes in all.
-
-    Args:
-        device: Where it computes.
     """
 
     rank = 0
@@ -271,11 +270,12 @@ def set_random_state(states: dict[str, torch.Tensor], device: torch.device, rank
 def _buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """The gradients in order, in groups of one number format and a bounded size."""
     bucket: list[torch.Tensor] = []
+    size = 0
     for gradient in gradients:
-        size = sum(each.nbytes for each in bucket) + gradient.nbytes
-        if bucket and (size > _BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+        if bucket and (size + gradient.nbytes > _BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
             yield bucket
-            bucket = []
+            bucket, size = [], 0
         bucket.append(gradient)
+        size += gradient.nbytes
     if bucket:
         yield bucket

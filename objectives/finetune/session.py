@@ -134,8 +134,9 @@ class Session:
     def _report(self) -> Report:
         step = self._loop.step
         speed = self._loop.examples_per_second
-        self._loop.peers.begin_evaluation()
-        metrics = self._course.evaluate(self._loop.keep_alive)
+        with self._loop.peers.expecting():
+            self._loop.peers.begin_evaluation()
+            metrics = self._course.evaluate(self._loop.keep_alive)
         train_loss = self._loop.take_loss()
         if "loss" in metrics:
             metrics["train_validation_gap"] = metrics["loss"] - train_loss

@@ -291,6 +291,15 @@ def test_half_precision_is_for_studies_with_a_gpu() -> None:
     assert spec.objective.training.precision == "fp16"
 
 
+def test_what_does_not_go_with_a_sharded_model_is_told_for_each_setting() -> None:
+    resources = "{devices_per_trial: 2, cpus_per_trial: 2, strategy: fsdp}"
+    assert small(training="optimizer: lion", resources=resources).resources.strategy == "fsdp"
+    with pytest.raises(InvalidSpecError) as told:
+        small(training="method: lora, compile: true, layer_drop: 0.1", resources=resources)
+    for name in ("method=lora", "compile=true", "layer_drop=0.1"):
+        assert f"objective.training.{name} does not go with resources.strategy=fsdp" in str(told.value)
+
+
 def test_a_stored_spec_outlives_its_files(study: Path) -> None:
     spec = load_spec(study)
     (study.parent / "data/train.csv").unlink()
