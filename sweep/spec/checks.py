@@ -12,8 +12,10 @@ from typing import Any
 
 from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME, StudyLayout
 from sweep.spec import fidelity, rules
+from sweep.spec.folds import check_folds
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
+from sweep.spec.sections import PrunerSpec
 from sweep.spec.source import Items, Node
 from sweep.spec.space import Choices, top
 from sweep.spec.tasks import sheet_of, task_sheets
@@ -63,6 +65,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     if "search" in reader.nodes and "search" not in reader.failed and not searched:
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
         reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
+    check_folds(found, reader, task)
     _metric(found.setdefault("metric", {}), task, reader)
     _confirm(found, reader)
     _stores(found, reader, around)
@@ -70,7 +73,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
 
 _SEARCH_KEYS = frozenset(
     {"search.seed", "search.sampler", "search.pruner", "search.sampler.name"}
-    | {f"search.pruner.{key}" for key in ("name", "first_rung", "reduction_factor")}
+    | {f"search.pruner.{key}" for key in PrunerSpec.model_fields}
 )
 
 
@@ -140,7 +143,7 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str)
         _data_settings(data, reader)
         _bundled(data, usual, task, reader)
     total = data.get("validation_fraction", 0.1) + data.get("test_fraction", 0.0)
-    if data.get("validation") or data.get("test"):
+    if data.get("validation") or data.get("test") or data.get("folds"):
         total = 0.0  # at least one of the fractions splits nothing
     if total >= 1:
         keys = [key for key in ("test_fraction", "validation_fraction") if f"{path}.{key}" in reader.nodes]

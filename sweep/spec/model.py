@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweep.domain import HyperparameterValue, MetricRule, RungLadder
+from sweep.domain import FidelityUnit, HyperparameterValue, MetricRule, RungLadder
 from sweep.layout import StudyLayout
 from sweep.spec import fidelity, rules
 from sweep.spec.references import Keys
@@ -126,8 +126,10 @@ class StudySpec(Part):
         return MetricRule(name=self.metric.name, direction=self.metric.direction, source=self.metric.source)
 
     @property
-    def fidelity_unit(self) -> Literal["epochs", "steps"]:
+    def fidelity_unit(self) -> FidelityUnit:
         """Unit in which training is measured and compared."""
+        if self.objective.data.folds:
+            return "folds"
         in_steps = self.objective.training.steps is not None or "steps" in self.search.space
         return "steps" if in_steps else "epochs"
 
@@ -135,6 +137,8 @@ class StudySpec(Part):
     def max_fidelity(self) -> float:
         """The longest run, in the fidelity unit; where it is searched, the top of the range or trial 0's, if longer."""
         training = self.objective.training
+        if self.objective.data.folds:
+            return float(self.objective.data.folds)
         full = float(training.steps or training.epochs or fidelity.DEFAULT_EPOCHS)
         if self.fidelity_unit in self.search.space:
             return max(full, top(self.search.space[self.fidelity_unit]))
@@ -150,7 +154,10 @@ class StudySpec(Part):
 
     @property
     def evaluate_at(self) -> tuple[float, ...]:
-        """Fidelities to evaluate at: the rungs and every ``evaluate_every``, ascending, without near-doubles."""
+        """Fidelities to evaluate at: the rungs and every ``evaluate_every``, ascending, without near-doubles; or each
+        fold."""
+        if self.objective.data.folds:
+            return tuple(float(fold) for fold in range(1, self.objective.data.folds + 1))
         unit = self.fidelity_unit
         every = fidelity.interval(self.max_fidelity, self.objective.training.evaluate_every, unit)
         return fidelity.evaluations(self.max_fidelity, every, self.ladder, whole=unit == "steps")
