@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import optuna
@@ -26,7 +27,12 @@ def build_pruner(spec: StudySpec) -> BasePruner:
             min_early_stopping_rate=0,
         )
     if settings.name == "wilcoxon":
-        return optuna.pruners.WilcoxonPruner(p_threshold=settings.p_threshold, n_startup_steps=settings.startup_folds)
+        with warnings.catch_warnings():
+            # Its releases are pinned: an interface that changes is seen before it is used.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.pruners.WilcoxonPruner(
+                p_threshold=settings.p_threshold, n_startup_steps=settings.startup_folds
+            )
     if settings.name == "median":
         first = round(settings.first_rung * spec.max_fidelity * 1000)
         return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_STARTUP_TRIALS, n_warmup_steps=first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -126,23 +126,29 @@ class StudySpec(Part):
         return MetricRule(name=self.metric.name, direction=self.metric.direction, source=self.metric.source)
 
     @property
-    def fidelity_unit(self) -> FidelityUnit:
-        """Unit in which training is measured and compared."""
-        if self.objective.data.folds:
-            return "folds"
+    def length_unit(self) -> Literal["epochs", "steps"]:
+        """Unit in which the spec says how long a training is."""
         in_steps = self.objective.training.steps is not None or "steps" in self.search.space
         return "steps" if in_steps else "epochs"
 
     @property
-    def max_fidelity(self) -> float:
-        """The longest run, in the fidelity unit; where it is searched, the top of the range or trial 0's, if longer."""
+    def longest_run(self) -> float:
+        """The longest training; where its length is searched, the top of the range or trial 0's, if longer."""
         training = self.objective.training
-        if self.objective.data.folds:
-            return float(self.objective.data.folds)
         full = float(training.steps or training.epochs or fidelity.DEFAULT_EPOCHS)
-        if self.fidelity_unit in self.search.space:
-            return max(full, top(self.search.space[self.fidelity_unit]))
+        if self.length_unit in self.search.space:
+            return max(full, top(self.search.space[self.length_unit]))
         return full
+
+    @property
+    def fidelity_unit(self) -> FidelityUnit:
+        """Unit in which training is measured and compared."""
+        return "folds" if self.objective.data.folds else self.length_unit
+
+    @property
+    def max_fidelity(self) -> float:
+        """A full run of the longest trial, in the fidelity unit."""
+        return float(self.objective.data.folds or self.longest_run)
 
     @property
     def ladder(self) -> RungLadder | None:
