@@ -87,11 +87,11 @@ def _idle_limits(spec: StudySpec) -> list[str]:
 
 
 def _idle_pruner(spec: StudySpec) -> list[str]:
-    folds, pruner = spec.objective.data.folds, spec.search.pruner
+    folds = spec.objective.data.folds
     # The least p-value that the signed-rank test has for so many pairs; at the last fold nobody is stopped any more.
-    if folds and pruner.name == "wilcoxon" and 0.5 ** (folds - 1) >= pruner.p_threshold:
+    if folds and spec.search.pruner.name == "wilcoxon" and 0.5 ** (folds - 1) >= spec.p_threshold:
         return [
-            f"search.pruner: {folds - 1} folds can never say with p below {pruner.p_threshold:g} that a trial is "
+            f"search.pruner: {folds - 1} folds can never say with p below {spec.p_threshold:g} that a trial is "
             "worse, so none is stopped. Raise p_threshold, or take more folds."
         ]
     return []

@@ -30,9 +30,7 @@ def build_pruner(spec: StudySpec) -> BasePruner:
         with warnings.catch_warnings():
             # Its releases are pinned: an interface that changes is seen before it is used.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.pruners.WilcoxonPruner(
-                p_threshold=settings.p_threshold, n_startup_steps=settings.startup_folds
-            )
+            return optuna.pruners.WilcoxonPruner(p_threshold=spec.p_threshold, n_startup_steps=settings.startup_folds)
     if settings.name == "median":
         first = round(settings.first_rung * spec.max_fidelity * 1000)
         return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_STARTUP_TRIALS, n_warmup_steps=first)

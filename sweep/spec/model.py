@@ -52,6 +52,10 @@ __all__ = [
 ADAPTER_RATE = 5e-4
 """Of adapters, where the spec says none: about ten times that of full fine-tuning (Hu et al., arXiv:2106.09685)."""
 
+_FEW_FOLDS = 5
+_P_OF_FEW_FOLDS = 0.1
+_P_OF_FOLDS = 0.05
+
 _UNSET: Mapping[str, HyperparameterValue] = {
     "dropout": 0.1,
     "attention_dropout": 0.1,
@@ -149,6 +153,16 @@ class StudySpec(Part):
     def max_fidelity(self) -> float:
         """A full run of the longest trial, in the fidelity unit."""
         return float(self.objective.data.folds or self.longest_run)
+
+    @property
+    def p_threshold(self) -> float:
+        """p-value below which a trial is stopped, where trials are compared fold by fold.
+
+        Noise alone stops fewer than one in ten of a study's better half by it, for all looks together
+        (``tests/benchmarks/fold_pruning.py``).
+        """
+        few = (self.objective.data.folds or 0) <= _FEW_FOLDS
+        return self.search.pruner.p_threshold or (_P_OF_FEW_FOLDS if few else _P_OF_FOLDS)
 
     @property
     def ladder(self) -> RungLadder | None:

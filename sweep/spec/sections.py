@@ -189,14 +189,14 @@ class PrunerSpec(Part):
         first_rung: Share of the full run at which trials are first compared.
         reduction_factor: eta in Li et al., arXiv:1810.05934.
         p_threshold: With ``data.folds``: p-value of Wilcoxon's signed-rank test against the best trial, fold by fold,
-            below which a trial is stopped.
+            below which a trial is stopped; None is 0.05, or 0.1 for up to five folds, which 0.05 is beyond.
         startup_folds: Likewise: folds that no trial is stopped before.
     """
 
     name: Literal["successive-halving", "median", "wilcoxon", "none"] = "successive-halving"
     first_rung: float = Field(default=0.0625, ge=0.001, lt=1)
     reduction_factor: int = Field(default=3, ge=2)
-    p_threshold: float = Field(default=0.1, gt=0, lt=1)
+    p_threshold: float | None = Field(default=None, gt=0, lt=1)
     startup_folds: int = Field(default=2, ge=2)
 
 

@@ -26,13 +26,13 @@ Scores = npt.NDArray[np.float64]
 _SPEC = """
 study: drawn
 objective: {{model: bundled:minilm-l6, data: {{source: bundled:tweets, folds: {folds}}}}}
-search: {{learning_rate: 1e-5..1e-3 log, sampler: random, pruner: {{p_threshold: {level}}}}}
+search: {{learning_rate: 1e-5..1e-3 log, sampler: random}}
 """
 
 
-def spec_of(folds: int, level: float = 0.1) -> StudySpec:
+def spec_of(folds: int) -> StudySpec:
     """A study in folds with the Wilcoxon pruner."""
-    return parse_spec(_SPEC.format(folds=folds, level=level), place="drawn.yaml", folder=Path.cwd())
+    return parse_spec(_SPEC.format(folds=folds), place="drawn.yaml", folder=Path.cwd())
 
 
 def stops_after(spec: StudySpec, scores: Scores) -> list[int | None]:
