@@ -13,9 +13,9 @@ def fold_of_rows(
 ) -> npt.NDArray[np.int64]:
     """Which fold each row is in.
 
-    Groups go one by one, the larger first and otherwise in random order, to the fold that has fewest rows of their
-    classes; of those, to the smallest. Where no group has two rows, the sizes of two folds differ by one at most, and
-    so do their rows of each class.
+    Groups go one by one, the larger first, then class by class in random order, to the fold that has fewest rows of
+    their classes; of those, to the smallest. Where no group has two rows, the sizes of two folds differ by one at most,
+    and so do their rows of each class.
 
     Args:
         labels: Label of each row, by which the folds are stratified.
@@ -35,7 +35,8 @@ def fold_of_rows(
     rank = generator.permutation(folds)
     counts, sizes = np.zeros((len(classes), folds), dtype=np.int64), np.zeros(folds, dtype=np.int64)
     found = np.empty(len(labels), dtype=np.int64)
-    for rows in sorted(shuffled, key=len, reverse=True):
+    # Class by class: what is left over of one goes where those before left least.
+    for rows in sorted(shuffled, key=lambda own: (-len(own), classes[labels[own[0]]])):
         own = [classes[labels[row]] for row in rows]
         fold = min(range(folds), key=lambda one: (counts[own, one].sum(), sizes[one], rank[one]))
         found[rows] = fold

@@ -54,7 +54,7 @@ ADAPTER_RATE = 5e-4
 
 _FEW_FOLDS = 5
 _P_OF_FEW_FOLDS = 0.1
-_P_OF_FOLDS = 0.05
+_P_OF_FOLDS = 0.035
 
 _UNSET: Mapping[str, HyperparameterValue] = {
     "dropout": 0.1,
@@ -158,7 +158,7 @@ class StudySpec(Part):
     def p_threshold(self) -> float:
         """p-value below which a trial is stopped, where trials are compared fold by fold.
 
-        Noise alone stops fewer than one in ten of a study's better half by it, for all looks together
+        Up to twelve folds, noise alone stops fewer than one in ten of a study's better half by it, all looks together
         (``tests/benchmarks/fold_pruning.py``).
         """
         few = (self.objective.data.folds or 0) <= _FEW_FOLDS

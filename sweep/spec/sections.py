@@ -189,7 +189,7 @@ class PrunerSpec(Part):
         first_rung: Share of the full run at which trials are first compared.
         reduction_factor: eta in Li et al., arXiv:1810.05934.
         p_threshold: With ``data.folds``: p-value of Wilcoxon's signed-rank test against the best trial, fold by fold,
-            below which a trial is stopped; None is 0.05, or 0.1 for up to five folds, which 0.05 is beyond.
+            below which a trial is stopped; None is 0.035, or 0.1 for up to five folds, which cannot say so much.
         startup_folds: Likewise: folds that no trial is stopped before.
     """
 

@@ -73,7 +73,7 @@ search:                             # any training setting: low..high, low..high
     name: successive-halving        # stops weak trials early; or median, none; with folds wilcoxon, none
     first_rung: 0.0625              # share of a full run at which trials are first compared
     reduction_factor: 3             # keeps the best third at each rung
-    p_threshold: null               # of wilcoxon: stops below it; null is 0.05, or 0.1 up to five folds
+    p_threshold: null               # of wilcoxon: stops below it; null is 0.035, or 0.1 up to five folds
     startup_folds: 2                # likewise: folds that no trial is stopped before
 
 metric:
