@@ -36,11 +36,10 @@ def test_nobody_is_stopped_at_the_last_fold_nor_by_too_few_of_them() -> None:
 
 @pytest.mark.parametrize("folds", [5, 10])
 def test_noise_alone_stops_about_one_in_thirteen_of_the_better_half(folds: int) -> None:
-    # Over 3,000 studies: 7.6 % and 7.3 % of the better half. Those of one study are met by the same luck of its best, so
-    # 15 studies have a standard error of 2 %: with another seed this would fail in one of some hundred runs, at the
-    # threshold of five folds (26 % of the better half of ten) it always does.
-    found = tally(folds, [0.0] * 20, noise=0.02, studies=15, seed=3)
-    assert found.better_half_stopped / found.better_half < 0.13
+    # Over 3,000 studies: 7.7 % and 7.5 % of the better half, and 24 % of ten folds at the threshold of five. Of 15 studies
+    # these are above 16 % in 0.8 % and 0.6 % of all seeds, and at that threshold in 94 %.
+    found = tally(folds, [0.0] * 20, noise=0.02, studies=15, seed=4)
+    assert found.better_half_stopped / found.better_half < 0.16
     assert found.new_bests_stopped / found.new_bests < 0.05
 
 
