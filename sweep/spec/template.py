@@ -17,7 +17,7 @@ objective:
   trust_remote_code: false          # true runs Python code that the model brings along
   data:
 {origin}
-    validation_fraction: 0.1        # of the training rows; leave it out beside a validation file
+    validation_fraction: 0.1        # of the training rows; leave it out beside a validation file or folds
     test_fraction: {test_fraction}              # likewise; test rows are opened once, for the winner
     folds: null                     # 5 validates in five folds of the training rows, in the place of a split
     split_seed: 0                   # seed of the splits

@@ -13,22 +13,36 @@ from objectives.data.preparation import PreparedData
 from sweep.domain import TrialState
 from sweep.search import read_trials
 from sweep.selection.winner import read_verdict
+from sweep.spec import parse_spec
 from sweep.spec.model import StudySpec
 from sweep.study_files import read_facts, read_spec
 from sweep.study_view import StudyWatch
 from tests.task_studies import folded_study, under_test
-from tests.tiny_study import materials, run, sweep, tiny_spec
+from tests.tiny_study import materials, run, sweep
 
 CORPORA = Path(__file__).parents[3] / "shared" / "data"
 FOLDS = 6
-CHOICES = "search.learning_rate=[0.01, 1e-8, 0.02, 1e-7]"
+SPEC = """
+study: {name}
+objective:
+  model: {folder}/base
+  data: {{train: {folder}/rows.jsonl, folds: {folds}, test_fraction: 0.3}}
+  training: {{epochs: {epochs}, batch_size: 8, max_length: 16, precision: fp32, learning_rate: 1e-2}}
+search: {{learning_rate: [0.01, 1e-8, 0.02, 1e-7]}}
+budget: {{trials: {trials}}}
+storage: {folder}/mlruns
+"""
+
+
+def folded(folder: Path, name: str, *overrides: str, folds: int, epochs: int, trials: int) -> StudySpec:
+    text = SPEC.format(name=name, folder=folder, folds=folds, epochs=epochs, trials=trials)
+    return parse_spec(text, place="study.yaml", folder=folder, overrides=list(overrides))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
     folder = materials(tmp_path_factory.mktemp("folds"), rows=90)
-    overrides = (f"objective.data.folds={FOLDS}", CHOICES, "search.pruner=wilcoxon", "metric.from=last")
-    spec = tiny_spec(folder, "folds", *overrides, trials=5)
+    spec = folded(folder, "folds", folds=FOLDS, epochs=3, trials=5)
     run(spec)
     return spec
 
@@ -94,16 +108,8 @@ def test_the_curve_on_the_pages_is_that_of_the_folds(study: StudySpec) -> None:
 
 def test_check_tells_the_folds_and_a_pruner_that_can_say_nothing(study: StudySpec) -> None:
     folder = folder_of(study)
-    spec = f"""
-study: other
-objective:
-  model: {folder}/base
-  data: {{train: {folder}/rows.jsonl, folds: 4, test_fraction: 0.3}}
-  training: {{epochs: 1, max_length: 16, precision: fp32}}
-search: {{learning_rate: 1e-4..1e-2 log}}
-confirm: {{finalists: 1, seeds: 2}}
-"""
-    (folder / "other.yaml").write_text(spec)
+    text = SPEC.format(name="other", folder=folder, folds=4, epochs=1, trials=2)
+    (folder / "other.yaml").write_text(text + "confirm: {finalists: 1, seeds: 2}\n")
     told = sweep(folder, "check", "other.yaml").stdout
     assert "folds      4 of 15 or 16 rows; a trial trains 5 models, the last on all rows" in told
     assert "evaluated  at 1, 2, 3, 4 folds" in told
@@ -112,8 +118,8 @@ confirm: {{finalists: 1, seeds: 2}}
 
 def test_a_final_repeats_the_folds_on_fresh_seeds_and_rows(tmp_path: Path) -> None:
     folder = materials(tmp_path, rows=60)
-    overrides = ("objective.data.folds=2", "search.pruner=wilcoxon", "metric.from=last", "objective.training.epochs=1")
-    spec = tiny_spec(folder, "sure", *overrides, "confirm={finalists: 1, seeds: 2, splits: fresh}", trials=2)
+    final = "confirm={finalists: 1, seeds: 2, splits: fresh}"
+    spec = folded(folder, "sure", final, folds=2, epochs=1, trials=2)
     run(spec)
     verdict = read_verdict(spec.layout)
     assert verdict is not None
