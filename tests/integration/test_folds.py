@@ -27,7 +27,7 @@ study: {name}
 objective:
   model: {folder}/base
   data: {{train: {folder}/rows.jsonl, folds: {folds}, test_fraction: 0.3}}
-  training: {{epochs: {epochs}, batch_size: 8, max_length: 16, precision: fp32, learning_rate: 1e-2}}
+  training: {{epochs: {epochs}, batch_size: 8, max_length: 16, precision: fp32, learning_rate: 1e-2, dropout: 0.0}}
 search: {{learning_rate: [0.01, 1e-8, 0.02, 1e-7]}}
 budget: {{trials: {trials}}}
 storage: {folder}/mlruns
@@ -42,7 +42,7 @@ def folded(folder: Path, name: str, *overrides: str, folds: int, epochs: int, tr
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
     folder = materials(tmp_path_factory.mktemp("folds"), rows=90)
-    spec = folded(folder, "folds", folds=FOLDS, epochs=3, trials=5)
+    spec = folded(folder, "folds", folds=FOLDS, epochs=6, trials=4)
     run(spec)
     return spec
 
@@ -116,6 +116,7 @@ def test_check_tells_the_folds_and_a_pruner_that_can_say_nothing(study: StudySpe
     assert "3 folds can never say with p below 0.1 that a trial is worse" in told
 
 
+@pytest.mark.slow
 def test_a_final_repeats_the_folds_on_fresh_seeds_and_rows(tmp_path: Path) -> None:
     folder = materials(tmp_path, rows=60)
     final = "confirm={finalists: 1, seeds: 2, splits: fresh}"
