@@ -83,9 +83,11 @@ def _plain(value: Any) -> Any:
 def _comparable(view: StudyView) -> tuple[float, dict[int, float]]:
     """The highest level with enough trials, and their scores there."""
     levels = [rung.fidelity for rung in view.rungs] or [view.facts.full_run]
+    # A trial is worth its mean over all folds, not its last one.
+    in_folds = view.facts.fidelity_unit == "folds"
     for level in reversed(levels):
         scores = {
-            trial.number: point.value
+            trial.number: trial.value if in_folds and trial.value is not None else point.value
             for trial in view.trials
             if (point := next((p for p in trial.curve if p.fidelity >= level * (1 - 1e-6)), None)) is not None
         }

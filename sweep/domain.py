@@ -13,6 +13,9 @@ from typing import Any, Literal
 HyperparameterValue = float | int | str | bool | None | tuple[Any, ...]
 """A drawn value; a tuple stands for a list-valued choice such as ``keep_layers``."""
 
+FidelityUnit = Literal["epochs", "steps", "folds"]
+"""In what training is measured and compared."""
+
 
 class TrialState(StrEnum):
     """Where a trial is in its life."""
@@ -125,7 +128,7 @@ class Report:
         trial_number: 0-based key of the trial.
         attempt: Fencing number of the attempt that trained up to here.
         step: Optimizer steps done; >= 1, strictly increasing within a trial.
-        fidelity: Training done, in the study's fidelity unit (epochs, or steps).
+        fidelity: Training done, in the study's fidelity unit (epochs, steps or folds).
         metrics: Finite numbers by name; NaN and infinities never get here.
         checkpoint: Folder of the committed checkpoint of this step, or None if the objective keeps none.
         wall_seconds: Seconds of training and evaluation over all attempts.
@@ -171,7 +174,7 @@ class TrainRequest:
     settings: Mapping[str, Any]
     metric: MetricRule
     evaluate_at: Sequence[float]
-    fidelity_unit: Literal["epochs", "steps"]
+    fidelity_unit: FidelityUnit
     checkpoints: str
     artifacts: str
     cpus: int = 1
@@ -371,6 +374,16 @@ class Holder:
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.since, UTC).astimezone().isoformat(" ", "seconds")
         return f"process {self.pid} on {self.host} since {since}"
+
+
+def fold_metric(name: str) -> str:
+    """Key in ``Report.metrics`` of what one fold has of a metric; under ``name`` stands the mean over those so far."""
+    return f"fold/{name}"
+
+
+def whole_fit_metric(name: str) -> str:
+    """Key in ``Report.metrics`` of what a model that was trained on all rows has of a metric on these same rows."""
+    return f"train/{name}"
 
 
 def trial_seed(study_seed: int, trial_number: int) -> int:

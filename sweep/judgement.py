@@ -179,6 +179,8 @@ class Judgement:
 
     def _objection(self, ingredients: Sequence[int], soups: Soups) -> str | None:
         """Why these trials make no soup."""
+        if self.spec.objective.data.folds:
+            return "with folds there are no validation rows that an average could be chosen by"
         seeds = range(self.final.confirm.seeds)
         if len(ingredients) < 2:
             return f"fewer than two finalists have a model on each of the {len(seeds)} seeds"

@@ -135,6 +135,21 @@ search: {{learning_rate: 1e-3..1e-2 log, pruner: none}}
     return parse_spec(text, place="study.yaml", folder=folder)
 
 
+def folded_study(
+    folder: Path,
+    task: str = "text-classification",
+    rows: Sequence[Mapping[str, Any]] = (),
+    *,
+    folds: int = 3,
+    **more: Any,
+) -> StudySpec:
+    """Like :func:`small_study`, with its training rows in folds."""
+    data = more.pop("data", "")
+    spec = small_study(folder, task, rows, data=data, **more)
+    objective = spec.objective.model_copy(update={"data": spec.objective.data.model_copy(update={"folds": folds})})
+    return spec.model_copy(update={"objective": objective, "metric": spec.metric.model_copy(update={"source": "last"})})
+
+
 def under_test(spec: StudySpec) -> ObjectiveUnderTest:
     """The study's objective, for the conformance suite."""
     return ObjectiveUnderTest(

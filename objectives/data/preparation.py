@@ -8,13 +8,15 @@ import itertools
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from objectives.data.batching import Ragged, TokenRows
+from objectives.data.folds import fold_of_rows
 from objectives.data.rows import Rows, shown
 from objectives.data.sources import Source, column_names, open_source
 from objectives.data.splits import split_off
@@ -26,6 +28,7 @@ from sweep.errors import InvalidDataError
 FORMAT = 2
 TOKENIZER_FOLDER = "tokenizer"
 _UNKNOWN_SHARE = 0.3
+_FOLD = "fold"
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
@@ -36,10 +39,13 @@ class PreparedData:
     Attributes:
         folder: Where it lies.
         meta: What is known about it: labels, rows, digests, warnings, and what else the task described.
+        fold: Of data in folds, 0-based, the one that is validated on and not trained on; as many as there are folds
+            stands for none: all rows are trained on, and validated on as well. None leaves the splits as they are.
     """
 
     folder: Path
     meta: Mapping[str, Any]
+    fold: int | None = None
 
     @classmethod
     def open(cls, folder: Path) -> PreparedData:
@@ -58,6 +64,11 @@ class PreparedData:
     def labels(self) -> list[str]:
         """Names of the classes, by id."""
         return list(self.meta["labels"])
+
+    @property
+    def folds(self) -> int:
+        """How many folds the training rows are in; 0 where there is a validation split instead."""
+        return len(self.meta.get("folds", ()))
 
     @property
     def pad_id(self) -> int:
@@ -101,11 +112,13 @@ class PreparedData:
             raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
 
     def rows(self, split: str) -> TokenRows:
-        """Tokenised rows of a split, memory-mapped.
+        """Tokenised rows of a split, memory-mapped; those of a fold are copied.
 
         Raises:
             InvalidDataError: If there is no such split.
         """
+        if self.fold is not None and split in ("train", "validation"):
+            return self._rows_of_fold(self.fold, is_held_out=split == "validation")
         if split not in self.meta["rows"]:
             raise InvalidDataError(
                 f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}. Name one."
@@ -122,6 +135,15 @@ class PreparedData:
             others=others,
             split=split,
         )
+
+    def _rows_of_fold(self, fold: int, *, is_held_out: bool) -> TokenRows:
+        rows = replace(self, fold=None).rows("train")
+        if fold == self.folds:
+            return rows
+        of_rows = self._array(f"train.{_FOLD}", is_ragged=False)
+        # Several examples may come of one row.
+        of_examples = of_rows[np.asarray(rows.others["row"])] if "row" in rows.others else of_rows
+        return rows.take(np.flatnonzero((of_examples == fold) == is_held_out))
 
     def _array(self, name: str, *, is_ragged: bool) -> Any:
         values = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -156,6 +178,8 @@ def prepare_data(
     chosen |= {"task": type(task).__qualname__, **column_names(data, task.columns)}
     if "validation_seed" in data:
         chosen["validation_seed"] = data["validation_seed"]
+    if data.get("folds"):
+        chosen["folds"] = data["folds"]
     identity = {
         "format": FORMAT,
         "data": source.digest,
@@ -170,6 +194,7 @@ def prepare_data(
     if intact(target):
         return PreparedData.open(target), False
     splits, warnings = _split(source, data, task)
+    folds = _folds(splits["train"], data, task, warnings) if data.get("folds") else None
     if recipe is not None:
         tokenizer = recipe.train(splits["train"])
         files = _files_of(tokenizer)
@@ -182,6 +207,9 @@ def prepare_data(
         written = {}
         for name, rows in splits.items():
             written[name] = _write_split(new, name, rows, task.encode(rows, tokenizer, max_length, meta), tokenizer)
+        if folds is not None:
+            np.save(new / f"train.{_FOLD}.npy", folds)
+            meta["folds"] = np.bincount(folds, minlength=data["folds"]).tolist()
         unknown = sum(w["unknown"] for w in written.values()) / max(1, sum(w["tokens"] for w in written.values()))
         if unknown >= _UNKNOWN_SHARE:
             warnings.append(
@@ -237,11 +265,16 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             f"{splits['validation'].origin}: the validation rows are given and cannot be drawn anew for each seed. "
             "Set confirm.splits to same."
         )
+    if data.get("folds") and "validation" in splits:
+        raise InvalidDataError(
+            f"{splits['validation'].origin}: the validation rows are given, so there is nothing to validate in folds. "
+            "Leave data.folds out."
+        )
     # A final may draw training and validation rows anew; the test rows stay.
-    seeds = (("test", data["split_seed"] + 1), ("validation", data.get("validation_seed", data["split_seed"])))
+    seeds = (("test", data["split_seed"] + 1), ("validation", _validation_seed(data)))
     for name, seed in seeds:
         fraction = data[f"{name}_fraction"]
-        if name in splits or not fraction:
+        if name in splits or not fraction or (name == "validation" and data.get("folds")):
             continue
         train = splits["train"]
         if len(train) * (1 - fraction) < 1 or len(train) < 4:
@@ -258,7 +291,7 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
                 f"{len(missing)} rare classes have no {name} row, so their errors there go unseen: "
                 f"{', '.join(map(shown, missing[:5]))}."
             )
-    if "validation" not in splits:
+    if "validation" not in splits and not data.get("folds"):
         raise InvalidDataError(
             "data.validation_fraction: 0 and no validation rows: trials cannot be compared. "
             "Set validation_fraction to 0.1, or give data.validation."
@@ -273,6 +306,33 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
         answer = task.answer_columns[0]
         warnings.append(f"{torn} texts come with more than one {answer}: none of these answers can be right for all.")
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
+
+
+def _validation_seed(data: Mapping[str, Any]) -> int:
+    return int(data.get("validation_seed", data["split_seed"]))
+
+
+def _folds(train: Rows, data: Mapping[str, Any], task: DataTask, warnings: list[str]) -> npt.NDArray[np.int64]:
+    """Fold of each training row; a warning for classes that some folds have no row of."""
+    folds, keys = int(data["folds"]), list(_keys(train, task))
+    if len(set(keys)) < folds:
+        raise InvalidDataError(
+            f"{train.origin}: {len(set(keys))} different rows are too few for {folds} folds. "
+            "Give more rows, or lower data.folds."
+        )
+    strata = task.strata(train)
+    labels = [""] * len(train) if strata is None else strata
+    found = fold_of_rows(labels, keys, folds, _validation_seed(data))
+    places: dict[str, set[int]] = {}
+    for label, fold in zip(labels, found.tolist(), strict=True):
+        places.setdefault(label, set()).add(fold)
+    lacking = sorted(label for label, own in places.items() if len(own) < folds)
+    if lacking:
+        warnings.append(
+            f"{len(lacking)} rare classes have no row in some of the {folds} folds, so their errors there go unseen: "
+            f"{', '.join(map(shown, lacking[:5]))}."
+        )
+    return found
 
 
 def _contradicted(splits: Iterable[Rows], task: DataTask) -> int:

@@ -17,6 +17,7 @@ from objectives.finetune.adapters import add_adapters, load_adapter
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.dropout import KINDS
+from objectives.finetune.folded import FoldedSession
 from objectives.finetune.following import obey
 from objectives.finetune.loop import Loop, Progress
 from objectives.finetune.memory import checkpoint_gradients
@@ -94,6 +95,7 @@ class FineTuning:
             "labels": prepared.labels,
             "classes": meta["classes"],
             "lengths": meta["lengths"],
+            **({"folds": meta["folds"]} if prepared.folds else {}),
             "training_rows": min(drawn or meta["rows"]["train"], meta["rows"]["train"]),
             "checkpoint_bytes": _largest_checkpoint(reference, self._head(reference, meta), training, space),
             "warnings": warnings,
@@ -141,6 +143,9 @@ class FineTuning:
 
     def train(self, request: TrainRequest) -> Iterator[Report]:
         """Train, yielding a report at each evaluation."""
+        if folds := PreparedData.open(Path(request.prepared)).folds:
+            yield from FoldedSession(request, self._begin_part, folds).reports()
+            return
         course, loop, plan, device = self._begin(request)
         try:
             yield from Session(request, course, loop, plan, device).reports()
@@ -170,7 +175,7 @@ class FineTuning:
         """One encoded row after another; see :class:`sweep.ports.TimedObjective`."""
         frame = self._frame(prepared, settings, choose_device(1, 0.0))
         own = self._own_model(model, frame).eval()
-        rows = self._task.examples(frame.data.rows("validation"), frame)
+        rows = self._task.examples(frame.data.rows(_probed(frame.data)), frame)
         return lambda row: self._task.answer(own, rows, row, frame), len(rows)
 
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
@@ -185,7 +190,7 @@ class FineTuning:
         """Write a saved model as ONNX, compared on validation rows; see :class:`sweep.ports.Deployable`."""
         frame = self._frame(prepared, settings)
         own = self._own_model(model, frame)
-        return self._task.to_onnx(own, frame.data.rows("validation"), file, frame)
+        return self._task.to_onnx(own, frame.data.rows(_probed(frame.data)), file, frame)
 
     def _head(self, reference: str, known: Mapping[str, Any]) -> Head:
         head = self._task.head(known)
@@ -245,13 +250,21 @@ class FineTuning:
         refuse_what_cannot_be_sharded(model)
         return Alone(device) if self.team is None else Sharded(self.team, device)
 
+    def _begin_part(self, request: TrainRequest, part: int) -> tuple[TaskCourse, Loop, Plan, torch.device]:
+        return self._begin(request, part=part)
+
     def _begin(
-        self, request: TrainRequest, rate: Callable[[int], float] | None = None
+        self, request: TrainRequest, rate: Callable[[int], float] | None = None, part: int = 0
     ) -> tuple[TaskCourse, Loop, Plan, torch.device]:
+        """Begin a training; of data in folds, that of a part: a fold, or all rows (see :class:`PreparedData`)."""
         settings, seed = request.settings, request.assignment.seed
         device = choose_device(request.cpus, request.gpus, None if self.team is None else self.team.rank)
         precision = choose_precision(str(settings["precision"]), device)
         frame = self._frame(Path(request.prepared), settings, device, request.micro_batch_split, seed)
+        progress = self.progress
+        if folds := frame.data.folds:
+            frame = replace(frame, data=replace(frame.data, fold=part))
+            progress = _progress_of_part(progress, part, folds + 1)
         head = self._task.head(frame.data.meta)
         torch.manual_seed(seed)
         begins, has_adapters = request.assignment.start_from, settings["method"] != "full"
@@ -275,12 +288,25 @@ class FineTuning:
             accumulation=int(settings["accumulation"]),
             epochs=settings["epochs"],
             steps=settings["steps"],
-            unit=request.fidelity_unit,
-            evaluate_at=request.evaluate_at,
+            # A fold is evaluated at its end.
+            unit="epochs" if request.fidelity_unit == "folds" else request.fidelity_unit,
+            evaluate_at=() if request.fidelity_unit == "folds" else request.evaluate_at,
         )
         split = request.micro_batch_split
-        loop = Loop(course, settings, plan, precision, self.progress, self.leaving, split, rate, peers)
+        loop = Loop(course, settings, plan, precision, progress, self.leaving, split, rate, peers)
         return course, loop, plan, device
+
+
+def _probed(data: PreparedData) -> str:
+    """Split whose rows show how a model computes: those of validation, or of training where these are in folds."""
+    return "train" if data.folds else "validation"
+
+
+def _progress_of_part(progress: Progress | None, part: int, parts: int) -> Progress | None:
+    """Progress of a part as that of the whole, as if all parts had the same steps."""
+    if progress is None:
+        return None
+    return lambda step, total, loss: progress(part * total + step, parts * total, loss)
 
 
 def _as_possible_here(request: TrainRequest) -> tuple[TrainRequest, list[str]]:

@@ -53,6 +53,33 @@ def check_metric(name: str, reported: Iterable[str]) -> None:
         raise UserError(f"metric.name: {name!r} is not reported.{hint} Use one of {', '.join(names)}.")
 
 
+def measured(course: Course, loop: Loop, plan: Plan, device: torch.device) -> dict[str, float]:
+    """What an evaluation reports; begins the next mean of the training loss.
+
+    Raises:
+        DivergedError: If a metric is NaN or infinite.
+        LeftEarly: If told to leave while evaluating.
+        PeerLostError: If another process is gone, or does not come in time.
+    """
+    speed = loop.examples_per_second
+    with loop.peers.expecting():
+        loop.peers.begin_evaluation()
+        metrics = course.evaluate(loop.keep_alive)
+    train_loss = loop.take_loss()
+    if "loss" in metrics:
+        metrics["train_validation_gap"] = metrics["loss"] - train_loss
+    metrics |= {
+        "train_loss": train_loss,
+        "learning_rate": loop.learning_rate,
+        "epoch": loop.step / plan.steps_per_epoch,
+        "examples_per_second": speed,
+    } | system_metrics(device)
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"step {loop.step}: {name} is {value}. Lower learning_rate, or raise warmup.")
+    return metrics
+
+
 class Session:
     """Runs an attempt.
 
@@ -133,22 +160,7 @@ class Session:
 
     def _report(self) -> Report:
         step = self._loop.step
-        speed = self._loop.examples_per_second
-        with self._loop.peers.expecting():
-            self._loop.peers.begin_evaluation()
-            metrics = self._course.evaluate(self._loop.keep_alive)
-        train_loss = self._loop.take_loss()
-        if "loss" in metrics:
-            metrics["train_validation_gap"] = metrics["loss"] - train_loss
-        metrics |= {
-            "train_loss": train_loss,
-            "learning_rate": self._loop.learning_rate,
-            "epoch": step / self._plan.steps_per_epoch,
-            "examples_per_second": speed,
-        } | system_metrics(self._device)
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise DivergedError(f"step {step}: {name} is {value}. Lower learning_rate, or raise warmup.")
+        metrics = measured(self._course, self._loop, self._plan, self._device)
         check_metric(self._request.metric.name, metrics)
         report = Report(
             trial_number=self._request.assignment.trial_number,

@@ -48,6 +48,8 @@ def best(
             f"{rank:>3}. trial {row['trial_number']:<4} {spec.rule.name} {number(row['value'])}   "
             f"{settings(row['hyperparameters'])}"
         )
+        if spec.objective.data.folds:
+            typer.echo(f"     {_spread(row['metrics'], spec)}")
         if row["test"]:
             typer.echo(f"     test {spec.rule.name} {number(row['test'].get(spec.rule.name))}")
         if row["checkpoint"]:
@@ -65,6 +67,12 @@ def best_rows(spec: StudySpec, trials: Sequence[Trial], k: int) -> list[dict[str
 
     runs = run_ids(spec.layout)
     return [row_of(trial, runs) for trial in ranked(trials, spec.rule)[:k]]
+
+
+def _spread(metrics: Mapping[str, float], spec: StudySpec) -> str:
+    """What the folds say beside their mean."""
+    low, high = (number(metrics.get(f"{spec.rule.name}_{end}")) for end in ("low", "high"))
+    return f"mean of {spec.objective.data.folds} folds [{low}, {high}]; its model is trained on all rows"
 
 
 def row_of(trial: Trial, runs: Mapping[int, str]) -> dict[str, Any]:

@@ -74,6 +74,7 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
             *findings.get("warnings", []),
             *secrets_warnings(spec),
             *_idle_limits(spec),
+            *_idle_pruner(spec),
         ],
         "refusals": wiring.refusals(spec, checkpoint_bytes=checkpoint_bytes, running=running),
     }
@@ -102,6 +103,17 @@ def _devices(spec: StudySpec) -> list[str]:
     return [f"devices    {resources.devices_per_trial} a trial, on one node: {shared} in all; tried here with one"]
 
 
+def _idle_pruner(spec: StudySpec) -> list[str]:
+    folds = spec.objective.data.folds
+    # The least p-value that the signed-rank test has for so many pairs; at the last fold nobody is stopped any more.
+    if folds and spec.search.pruner.name == "wilcoxon" and 0.5 ** (folds - 1) >= spec.p_threshold:
+        return [
+            f"search.pruner: {folds - 1} folds can never say with p below {spec.p_threshold:g} that a trial is "
+            "worse, so none is stopped. Raise p_threshold, or take more folds."
+        ]
+    return []
+
+
 def _budget(spec: StudySpec) -> str:
     budget = spec.budget
     hours = [f"{budget.hours:g} hours"] if budget.hours is not None else []
@@ -116,10 +128,13 @@ def _final(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> d
         return None
     runs = (spec.confirm.finalists + 1) * spec.confirm.seeds
     settings = spec.settings(spec.defaults())
-    steps = spec.max_fidelity
-    if spec.fidelity_unit == "epochs":
+    steps, folds = spec.longest_run, spec.objective.data.folds
+    if spec.length_unit == "epochs":
         rows = int(data.get("training_rows", data["rows"]["train"]))
-        steps *= rows / (int(settings["batch_size"]) * int(settings["accumulation"]))
+        # k models of all but one k-th of the rows and one of all of them see each row k times.
+        steps *= (folds or 1) * rows / (int(settings["batch_size"]) * int(settings["accumulation"]))
+    elif folds:
+        steps *= folds + 1
     return {"runs": runs, "minutes": runs * steps * float(findings["step_seconds"]) / 60}
 
 
@@ -130,6 +145,14 @@ def _begun(base: dict[str, Any]) -> str:
     score = f", {base['metric']} {base['score']:.4g}" if "score" in base else ""
     whose = "its average" if "trial_number" not in base else f"trial {base['trial_number']}, step {base['step']}"
     return f"; begins with {whose} of {base['study']}{score}"
+
+
+def _folds(spec: StudySpec, data: dict[str, Any]) -> list[str]:
+    sizes = data.get("folds")
+    if not sizes:
+        return []
+    told = ", ".join(map(str, sizes)) if len(set(sizes)) > 2 else " or ".join(map(str, sorted(set(sizes))))
+    return [f"folds      {len(sizes)} of {told} rows; a trial trains {len(sizes) + 1} models, the last on all rows"]
 
 
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
@@ -147,6 +170,7 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         f"study      {spec.study}: {spec.search.sampler.name}, {spec.search.pruner.name}",
         f"budget     {_budget(spec)}",
         f"data       {data.get('data_name', '')}: rows {rows}{trained}",
+        *_folds(spec, data),
         f"task       {spec.objective.task}: reads {columns}",
         *([f"labels     {len(data['labels'])}: {labels}"] if data["labels"] else []),
         f"model      {spec.objective.model}: {model['parameters']:,} parameters{_begun(data.get('base_model') or {})}",

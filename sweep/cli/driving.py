@@ -86,7 +86,9 @@ def summary_lines(spec: StudySpec, summary: StudySummary) -> list[str]:
         lines.append(
             f"  defaults    trial 0    {metric} {number(baseline.value)}   {settings(baseline.hyperparameters)}"
         )
-        lines.append(f"  gain        {_gain(spec, summary.gain or 0.0)} on the validation split")
+        folds = spec.objective.data.folds
+        rows = f"as the mean over {folds} folds" if folds else "on the validation split"
+        lines.append(f"  gain        {_gain(spec, summary.gain or 0.0)} {rows}")
     if best.test is not None:
         beside = ""
         if baseline is not None and baseline.test is not None and baseline.number != best.number:

@@ -54,7 +54,8 @@ def line(happening: dict[str, Any], metric: str) -> str:
     trial = happening.get("trial")
     match happening["kind"]:
         case "evaluation":
-            return f"trial {trial}: step {happening['step']}, {metric} {number(happening['value'])}"
+            where = f"fold {happening['fold']}" if "fold" in happening else f"step {happening['step']}"
+            return f"trial {trial}: {where}, {metric} {number(happening['value'])}"
         case "setback":
             end = str(happening["end"]).lower()
             return f"trial {trial}: attempt {happening['attempt']} {end} ({happening['reason']})"
@@ -77,7 +78,9 @@ def _of_trial(before: TrialView | None, now: TrialView, view: StudyView) -> Iter
     known = {point.step for point in before.curve} if before else set()
     for point in now.curve:
         if point.step not in known:
-            yield {"kind": "evaluation", "trial": now.number, "step": point.step, "value": point.value, "at": view.at}
+            fold = {"fold": round(point.fidelity)} if view.facts.fidelity_unit == "folds" else {}
+            told = {"trial": now.number, "step": point.step, **fold, "value": point.value, "at": view.at}
+            yield {"kind": "evaluation", **told}
     for setback in now.setbacks[len(before.setbacks) if before else 0 :]:
         yield {
             "kind": "setback",

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sweep.cli.frame import final, frame
 from sweep.cli.text import duration, number
-from sweep.domain import Report, Setback, Trial
+from sweep.domain import Report, Setback, Trial, fold_metric
 from sweep.engine.view import StudySnapshot
 from sweep.spec.model import StudySpec
 from sweep.study_view import StudyView, StudyWatch
@@ -58,8 +58,12 @@ class PlainView:
 
     def reported(self, trial: Trial, report: Report) -> None:
         """Say a trial's evaluation."""
-        own = report.metrics[self._metric]
-        self._say(f"{trial.name}: step {report.step}, {self._metric} {number(own)}")
+        mean = number(report.metrics[self._metric])
+        fold = report.metrics.get(fold_metric(self._metric))
+        if fold is None:
+            self._say(f"{trial.name}: step {report.step}, {self._metric} {mean}")
+        else:
+            self._say(f"{trial.name}: fold {report.fidelity:g}, {self._metric} {number(fold)}, mean {mean}")
 
     def attempt_lost(self, trial: Trial, setback: Setback) -> None:
         """Say that an attempt ended badly."""

@@ -12,7 +12,7 @@ from sweep.deployment.snippets import PIPELINES, how_to_use
 
 _HUB_NAMES = {"bundled:minilm-l6": "sentence-transformers/all-MiniLM-L6-v2"}
 _LICENSES = {"bundled:tweets": "MIT"}
-_NOT_SCORES = ("system/", "train_", "learning_rate", "epoch", "examples_per_second", "seconds")
+_NOT_SCORES = ("system/", "train_", "train/", "fold/", "learning_rate", "epoch", "examples_per_second", "seconds")
 
 
 def model_card(lineage: Lineage) -> str:
@@ -90,8 +90,11 @@ def _summary(lineage: Lineage) -> str:
 
 def _scores(lineage: Lineage) -> str:
     metric = lineage.metric
+    folds = len(lineage.data.get("folds") or ())
+    where = f"as the mean over {folds} folds of the training rows" if folds else "on the validation split"
+    about = "The model itself was trained on all of these rows after that. " if folds else ""
     text = (
-        f"Chosen by {metric['name']} ({metric['direction']}, {metric['source']} evaluation) on the validation split. "
+        f"Chosen by {metric['name']} ({metric['direction']}, {metric['source']} evaluation) {where}. {about}"
         "The validation score chose this model, so it is optimistic; the test score is not used to choose.\n\n"
         f"Validation:\n\n{_table(score_metrics(lineage.validation))}\n"
     )

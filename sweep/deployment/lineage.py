@@ -25,7 +25,7 @@ class Lineage:
         step: Optimizer step the weights were taken at; None likewise.
         seed: Seed of the training; None likewise.
         metric: ``{name, direction, source}``.
-        validation: Metrics on the validation split at ``step``.
+        validation: Metrics on the validation split at ``step``; with folds, the means over these.
         test: Metrics on the test split, or None while it is unopened.
         data: Summary of the prepared data (hash, rows, labels …).
         objective: What is needed to prepare the same data again.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sweep.deployment.lineage import Lineage
+from sweep.domain import whole_fit_metric
 
 TOLERANCE = 1e-6
 """Scores are recorded in fp32 outside autocast, so that they come back on the same kind of machine."""
@@ -32,6 +33,18 @@ def recorded_scores(lineage: Lineage) -> dict[str, Mapping[str, float]]:
     return {split: metrics for split, metrics in recorded.items() if metrics}
 
 
+def _verifiable(lineage: Lineage, name: str) -> dict[str, float]:
+    """Recorded scores that the model itself has, by split.
+
+    With folds the validation score is the mean of other models; this one has a score on the rows it was trained on.
+    """
+    recorded = {split: metrics[name] for split, metrics in recorded_scores(lineage).items()}
+    if lineage.data.get("folds"):
+        del recorded["validation"]
+        recorded["train"] = lineage.validation[whole_fit_metric(name)]
+    return recorded
+
+
 def check_scores(lineage: Lineage, evaluate: Callable[[str], Mapping[str, float]]) -> list[ScoreCheck]:
     """Re-evaluate a model on each split it has a record on.
 
@@ -41,6 +54,6 @@ def check_scores(lineage: Lineage, evaluate: Callable[[str], Mapping[str, float]
     """
     name = lineage.metric["name"]
     return [
-        ScoreCheck(split=split, metric=name, recorded=metrics[name], now=evaluate(split)[name])
-        for split, metrics in recorded_scores(lineage).items()
+        ScoreCheck(split=split, metric=name, recorded=recorded, now=evaluate(split)[name])
+        for split, recorded in _verifiable(lineage, name).items()
     ]

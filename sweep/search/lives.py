@@ -62,7 +62,7 @@ class Evaluation:
 
     Attributes:
         report: The report.
-        value: Objective value up to here.
+        value: Objective value up to here, or that of the newest fold alone, as the pruner sees it.
         milli_fidelity: Step at which Optuna compares it.
         prune: The pruner's verdict.
         rungs: Values with which the trial entered rungs, by the pruner's own keys.

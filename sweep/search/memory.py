@@ -13,7 +13,7 @@ from optuna.trial import TrialState as OptunaState
 
 from sweep.domain import HyperparameterValue, Report, TrialState
 from sweep.search.lives import Evaluation, Life, optuna_state
-from sweep.search.pruners import build_pruner, is_last, milli_fidelity
+from sweep.search.pruners import build_pruner, compared_value, is_last, milli_fidelity
 from sweep.search.samplers import StudySampler
 from sweep.search.space import SearchSpace
 from sweep.spec.model import StudySpec
@@ -71,6 +71,7 @@ class SearchMemory:
     def evaluate(self, life: Life, report: Report, value: float) -> Evaluation:
         """Compare an evaluation with those of the other trials."""
         milli = milli_fidelity(report, self._levels)
+        value = compared_value(self._spec, report, value)
         self._storage.set_trial_intermediate_value(life.number, milli, value)
         known = set(self._storage.get_trial(life.number).system_attrs)
         verdict = self._study.pruner.prune(self._study, self._storage.get_trial(life.number))
@@ -101,7 +102,9 @@ class SearchMemory:
         if not state.is_finished or life.newest is None:
             return None
         if optuna_state(state, self._spec) is OptunaState.PRUNED:
-            return [life.newest.value]
+            # The newest fold alone is no estimate of the mean.
+            in_folds = self._spec.objective.data.folds is not None
+            return [life.newest.report.metrics[self._spec.rule.name] if in_folds else life.newest.value]
         return None
 
     def _seen_state(self, life: Life) -> OptunaState:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import optuna
 from optuna.pruners import BasePruner
 
-from sweep.domain import Report
+from sweep.domain import Report, fold_metric
 from sweep.spec.model import StudySpec
 
 MEDIAN_STARTUP_TRIALS = 4
@@ -25,10 +26,26 @@ def build_pruner(spec: StudySpec) -> BasePruner:
             reduction_factor=ladder.reduction_factor,
             min_early_stopping_rate=0,
         )
+    if settings.name == "wilcoxon":
+        with warnings.catch_warnings():
+            # Its releases are pinned: an interface that changes is seen before it is used.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.pruners.WilcoxonPruner(p_threshold=spec.p_threshold, n_startup_steps=settings.startup_folds)
     if settings.name == "median":
         first = round(settings.first_rung * spec.max_fidelity * 1000)
         return optuna.pruners.MedianPruner(n_startup_trials=MEDIAN_STARTUP_TRIALS, n_warmup_steps=first)
     return optuna.pruners.NopPruner()
+
+
+def compared_value(spec: StudySpec, report: Report, value: float) -> float:
+    """What the pruner compares with other trials: the objective value up to here, or what the newest fold has alone.
+
+    Args:
+        spec: The study.
+        report: The evaluation.
+        value: Objective value up to it.
+    """
+    return report.metrics[fold_metric(spec.rule.name)] if spec.objective.data.folds else value
 
 
 def milli_fidelity(report: Report, levels: Sequence[float]) -> int:

@@ -362,7 +362,9 @@ class OptunaStore:
         with self._writing():
             # The report first: from it, a lost intermediate value is mended.
             self._set(life, f"{lives.REPORT}{report.step}", evaluation.to_json())
-            self._history.storage.set_trial_intermediate_value(life.trial_id, evaluation.milli_fidelity, value)
+            self._history.storage.set_trial_intermediate_value(
+                life.trial_id, evaluation.milli_fidelity, evaluation.value
+            )
         life.add(evaluation)
 
     def _ended(self, life: Life, end: AttemptEnd) -> Attempt | None:

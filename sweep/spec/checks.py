@@ -12,8 +12,10 @@ from typing import Any
 
 from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME, StudyLayout
 from sweep.spec import fidelity, rules
+from sweep.spec.folds import check_folds
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
+from sweep.spec.sections import PrunerSpec
 from sweep.spec.source import Items, Node
 from sweep.spec.space import Choices, top
 from sweep.spec.tasks import sheet_of, task_sheets
@@ -66,6 +68,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     _devices(found.get("resources", {}), reader)
     if found.get("resources", {}).get("strategy") == "fsdp" and not rules.is_own(task):
         _sharding(objective.get("training", {}), space, reader)
+    check_folds(found, reader, task)
     _metric(found.setdefault("metric", {}), task, reader)
     _confirm(found, reader)
     _stores(found, reader, around)
@@ -73,7 +76,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
 
 _SEARCH_KEYS = frozenset(
     {"search.seed", "search.sampler", "search.pruner", "search.sampler.name"}
-    | {f"search.pruner.{key}" for key in ("name", "first_rung", "reduction_factor")}
+    | {f"search.pruner.{key}" for key in PrunerSpec.model_fields}
 )
 
 
@@ -143,7 +146,7 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str)
         _data_settings(data, reader)
         _bundled(data, usual, task, reader)
     total = data.get("validation_fraction", 0.1) + data.get("test_fraction", 0.0)
-    if data.get("validation") or data.get("test"):
+    if data.get("validation") or data.get("test") or data.get("folds"):
         total = 0.0  # at least one of the fractions splits nothing
     if total >= 1:
         keys = [key for key in ("test_fraction", "validation_fraction") if f"{path}.{key}" in reader.nodes]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from sweep.domain import RungLadder
+from sweep.domain import FidelityUnit, RungLadder
 
 DEFAULT_EPOCHS = 3.0
 MAX_EVALUATIONS = 1000
@@ -13,9 +11,7 @@ _NEAR_END = 0.1
 _EXACT = 1e-9
 
 
-def ladder_to(
-    max_fidelity: float, first_rung: float, reduction_factor: int, unit: Literal["epochs", "steps"]
-) -> RungLadder | None:
+def ladder_to(max_fidelity: float, first_rung: float, reduction_factor: int, unit: FidelityUnit) -> RungLadder | None:
     """The rungs of successive halving (Li et al., arXiv:1810.05934), or None where there is no room for one.
 
     Args:
@@ -32,7 +28,7 @@ def ladder_to(
     return RungLadder(min_fidelity=lowest, max_fidelity=max_fidelity, reduction_factor=reduction_factor)
 
 
-def interval(max_fidelity: float, every: float | None, unit: Literal["epochs", "steps"]) -> float:
+def interval(max_fidelity: float, every: float | None, unit: FidelityUnit) -> float:
     """Fidelity between two evaluations: as asked for, or one epoch, or a quarter of the steps.
 
     Very long runs are evaluated ``MAX_EVALUATIONS`` times where nothing else is asked for.

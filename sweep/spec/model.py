@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sweep.domain import HyperparameterValue, MetricRule, RungLadder
+from sweep.domain import FidelityUnit, HyperparameterValue, MetricRule, RungLadder
 from sweep.layout import StudyLayout
 from sweep.spec import fidelity, rules
 from sweep.spec.references import Keys
@@ -51,6 +51,10 @@ __all__ = [
 
 ADAPTER_RATE = 5e-4
 """Of adapters, where the spec says none: about ten times that of full fine-tuning (Hu et al., arXiv:2106.09685)."""
+
+_FEW_FOLDS = 5
+_P_OF_FEW_FOLDS = 0.1
+_P_OF_FOLDS = 0.035
 
 _UNSET: Mapping[str, HyperparameterValue] = {
     "dropout": 0.1,
@@ -126,19 +130,39 @@ class StudySpec(Part):
         return MetricRule(name=self.metric.name, direction=self.metric.direction, source=self.metric.source)
 
     @property
-    def fidelity_unit(self) -> Literal["epochs", "steps"]:
-        """Unit in which training is measured and compared."""
+    def length_unit(self) -> Literal["epochs", "steps"]:
+        """Unit in which the spec says how long a training is."""
         in_steps = self.objective.training.steps is not None or "steps" in self.search.space
         return "steps" if in_steps else "epochs"
 
     @property
-    def max_fidelity(self) -> float:
-        """The longest run, in the fidelity unit; where it is searched, the top of the range or trial 0's, if longer."""
+    def longest_run(self) -> float:
+        """The longest training; where its length is searched, the top of the range or trial 0's, if longer."""
         training = self.objective.training
         full = float(training.steps or training.epochs or fidelity.DEFAULT_EPOCHS)
-        if self.fidelity_unit in self.search.space:
-            return max(full, top(self.search.space[self.fidelity_unit]))
+        if self.length_unit in self.search.space:
+            return max(full, top(self.search.space[self.length_unit]))
         return full
+
+    @property
+    def fidelity_unit(self) -> FidelityUnit:
+        """Unit in which training is measured and compared."""
+        return "folds" if self.objective.data.folds else self.length_unit
+
+    @property
+    def max_fidelity(self) -> float:
+        """A full run of the longest trial, in the fidelity unit."""
+        return float(self.objective.data.folds or self.longest_run)
+
+    @property
+    def p_threshold(self) -> float:
+        """p-value below which a trial is stopped, where trials are compared fold by fold.
+
+        Up to twelve folds, noise alone stops fewer than one in ten of a study's better half by it, all looks together
+        (``tests/benchmarks/fold_pruning.py``).
+        """
+        few = (self.objective.data.folds or 0) <= _FEW_FOLDS
+        return self.search.pruner.p_threshold or (_P_OF_FEW_FOLDS if few else _P_OF_FOLDS)
 
     @property
     def ladder(self) -> RungLadder | None:
@@ -150,7 +174,10 @@ class StudySpec(Part):
 
     @property
     def evaluate_at(self) -> tuple[float, ...]:
-        """Fidelities to evaluate at: the rungs and every ``evaluate_every``, ascending, without near-doubles."""
+        """Fidelities to evaluate at: the rungs and every ``evaluate_every``, ascending, without near-doubles; or each
+        fold."""
+        if self.objective.data.folds:
+            return tuple(float(fold) for fold in range(1, self.objective.data.folds + 1))
         unit = self.fidelity_unit
         every = fidelity.interval(self.max_fidelity, self.objective.training.evaluate_every, unit)
         return fidelity.evaluations(self.max_fidelity, every, self.ladder, whole=unit == "steps")

@@ -47,7 +47,7 @@ def resolved(spec: StudySpec) -> dict[str, Any]:
     if spec.search.finds_rate:
         space["learning_rate"] = AUTO
     data = plain_data(spec.objective.data)
-    if spec.objective.data.validation:
+    if spec.objective.data.validation or spec.objective.data.folds:
         del data["validation_fraction"]  # splits nothing
     values = {
         "study": spec.study,

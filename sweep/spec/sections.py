@@ -36,6 +36,8 @@ class DataSpec(Part):
         train: File or files (csv, tsv, jsonl, json, parquet), absolute once loaded.
         validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified by class.
         test: Likewise; without it, ``test_fraction`` of train is split off first, likewise.
+        folds: Into how many the training rows are parted, in the place of validation rows: a trial trains a model for
+            each, on the other rows, and its score is the mean; None validates on one split.
         split_seed: Seed of the splits.
         tokenizer: How one is trained from the training rows, for a model that begins at random; None is as the model's
             family has it.
@@ -51,6 +53,7 @@ class DataSpec(Part):
     test: tuple[str, ...] = ()
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     test_fraction: float = Field(default=0.0, ge=0, lt=1)
+    folds: int | None = Field(default=None, ge=2, le=100)
     split_seed: _Seed = 0
     tokenizer: Literal["wordpiece", "byte-bpe"] | None = None
     vocabulary_size: int = Field(default=8000, ge=100, le=1_000_000)
@@ -185,11 +188,16 @@ class PrunerSpec(Part):
     Attributes:
         first_rung: Share of the full run at which trials are first compared.
         reduction_factor: eta in Li et al., arXiv:1810.05934.
+        p_threshold: With ``data.folds``: p-value of Wilcoxon's signed-rank test against the best trial, fold by fold,
+            below which a trial is stopped; None is 0.035, or 0.1 for up to five folds, which cannot say so much.
+        startup_folds: Likewise: folds that no trial is stopped before.
     """
 
-    name: Literal["successive-halving", "median", "none"] = "successive-halving"
+    name: Literal["successive-halving", "median", "wilcoxon", "none"] = "successive-halving"
     first_rung: float = Field(default=0.0625, ge=0.001, lt=1)
     reduction_factor: int = Field(default=3, ge=2)
+    p_threshold: float | None = Field(default=None, gt=0, lt=1)
+    startup_folds: int = Field(default=2, ge=2)
 
 
 class SearchSpec(Part):

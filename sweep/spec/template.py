@@ -17,8 +17,9 @@ objective:
   trust_remote_code: false          # true runs Python code that the model brings along
   data:
 {origin}
-    validation_fraction: 0.1        # of the training rows; leave it out beside a validation file
+    validation_fraction: 0.1        # of the training rows; leave it out beside a validation file or folds
     test_fraction: {test_fraction}              # likewise; test rows are opened once, for the winner
+    folds: null                     # 5 validates in five folds of the training rows, in the place of a split
     split_seed: 0                   # seed of the splits
     tokenizer: null                 # for random weights: wordpiece or byte-bpe; null is the family's
     vocabulary_size: 8000           # most tokens of such a tokenizer
@@ -69,9 +70,11 @@ search:                             # any training setting: low..high, low..high
   seed: 0                           # same seed, same study
   sampler: sobol                    # or tpe, gp, random
   pruner:
-    name: successive-halving        # stops weak trials early; or median, none
+    name: successive-halving        # stops weak trials early; or median, none; with folds wilcoxon, none
     first_rung: 0.0625              # share of a full run at which trials are first compared
     reduction_factor: 3             # keeps the best third at each rung
+    p_threshold: null               # of wilcoxon: stops below it; null is 0.035, or 0.1 up to five folds
+    startup_folds: 2                # likewise: folds that no trial is stopped before
 
 metric:
   name: accuracy                    # or macro_f1, mcc, loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.domain import Attempt, AttemptEnd, MetricRule, Report, Trial, TrialState
+from sweep.domain import Attempt, AttemptEnd, MetricRule, Report, Trial, TrialState, fold_metric
 from sweep.redaction import Redactor
 from sweep.search import StoredTrial
 from sweep.study_view.values import AttemptSpan, CurvePoint, SetbackView, TrialView
@@ -68,7 +68,7 @@ def view_of(
             CurvePoint(
                 step=report.step,
                 fidelity=report.fidelity,
-                value=report.metrics[rule.name],
+                value=report.metrics.get(fold_metric(rule.name), report.metrics[rule.name]),
                 wall_seconds=report.wall_seconds,
             )
             for report in reports

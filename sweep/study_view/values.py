@@ -16,7 +16,7 @@ class CurvePoint:
     Attributes:
         step: Optimizer steps done.
         fidelity: Training done, in the study's fidelity unit.
-        value: The study's metric at this evaluation.
+        value: The study's metric at this evaluation; of data in folds, what this fold alone has.
         wall_seconds: Seconds of training and evaluation up to here.
     """
 
@@ -204,7 +204,7 @@ class StudyFacts:
             the same seed.
         baseline_value: Its objective value so far.
         gain: By how much the best is better than that.
-        fidelity_unit: ``epochs`` or ``steps``.
+        fidelity_unit: ``epochs``, ``steps`` or ``folds``.
         full_run: The longest run, in that unit.
         began_at: Unix seconds of the first trial's start.
         last_at: Unix seconds of the newest thing that is known of any trial.

@@ -21,7 +21,7 @@ from typing import Any
 
 from sweep import objective_jobs
 from sweep.checkpoints import FolderKeeper, intact, model_folder, read_manifest
-from sweep.domain import Assignment, Report, TrainRequest, trial_seed
+from sweep.domain import Assignment, Report, TrainRequest, trial_seed, whole_fit_metric
 from sweep.ports import DivergedError, LeftEarly, Objective, PredictingObjective
 from sweep.selection.predictions import check_columns, numbers
 from sweep.spec import StudySpec
@@ -123,7 +123,7 @@ def check_reports_ascend(under_test: ObjectiveUnderTest) -> None:
         _expect(own and report.step >= 1, f"a report of another trial or attempt: {report}")
         _expect(all(map(math.isfinite, report.metrics.values())), f"step {report.step}: {report.metrics}")
         _expect(under_test.spec.rule.name in report.metrics, f"step {report.step} lacks {under_test.spec.rule.name}")
-    full = float(request.settings[request.fidelity_unit])
+    full = float(request.settings.get(request.fidelity_unit, request.evaluate_at[-1]))
     _expect(math.isclose(reports[-1].fidelity, full, rel_tol=0.05), f"ends at {reports[-1].fidelity}, not at {full}")
 
 
@@ -191,16 +191,24 @@ def check_divergence_is_told(under_test: ObjectiveUnderTest) -> None:
 
 
 def check_saved_model_is_evaluated_as_reported(under_test: ObjectiveUnderTest) -> None:
-    """Where a checkpoint holds a model, ``evaluate`` gives what its report said; ``predict`` the answers behind it."""
+    """Where a checkpoint holds a model, ``evaluate`` gives what its report said; ``predict`` the answers behind it.
+
+    A model of all rows of data in folds has none left to be validated on: those of training stand for them.
+    """
     request = under_test.request()
+    in_folds = request.fidelity_unit == "folds"
     objective = under_test.create()
     report = list(objective.train(request))[-1]
     if report.checkpoint is None or not model_folder(Path(report.checkpoint)).is_dir():
         return
-    where = (model_folder(Path(report.checkpoint)), Path(request.prepared), "validation", request.settings)
+    split = "train" if in_folds else "validation"
+    where = (model_folder(Path(report.checkpoint)), Path(request.prepared), split, request.settings)
     found = under_test.create().evaluate(*where)
-    for name in found.keys() & report.metrics.keys():
-        both = (found[name], report.metrics[name])
+    recorded = {name: report.metrics.get(whole_fit_metric(name) if in_folds else name) for name in found}
+    for name, value in recorded.items():
+        if value is None:
+            continue
+        both = (found[name], value)
         _expect(math.isclose(*both, rel_tol=1e-6, abs_tol=1e-6), f"{name}: {both[0]} evaluated, {both[1]} reported")
     if isinstance(objective, PredictingObjective):
         columns = objective.predict(*where)

@@ -105,17 +105,20 @@ def report_metrics(report: Report, *, unit: str) -> dict[str, float]:
 
     Args:
         report: The evaluation.
-        unit: Fidelity unit of the study: ``epochs`` or ``steps``.
+        unit: Fidelity unit of the study: ``epochs``, ``steps`` or ``folds``.
     """
     metrics = {"seconds": report.wall_seconds, **report.metrics}
-    if unit == "epochs":
-        metrics.setdefault("epoch", report.fidelity)
+    if unit in ("epochs", "folds"):
+        metrics.setdefault("epoch" if unit == "epochs" else "folds", report.fidelity)
     return finite(metrics)
 
 
 def fidelity_unit(spec: Mapping[str, Any]) -> str:
     """The unit in which a study measures training."""
-    training = dict(dict(spec.get("objective") or {}).get("training") or {})
+    objective = dict(spec.get("objective") or {})
+    training = dict(objective.get("training") or {})
+    if dict(objective.get("data") or {}).get("folds"):
+        return "folds"
     # A searched setting stands beside the sampler, and has no value in the training section.
     in_steps = training.get("steps") is not None or "steps" in dict(spec.get("search") or {})
     return "steps" if in_steps else "epochs"
@@ -139,6 +142,7 @@ def study_parameters(spec: Mapping[str, Any], data: Mapping[str, Any]) -> dict[s
         "model": objective.get("model"),
         "data": source.get("source") or ([files] if isinstance(files, str) else list(files)),
         "data_hash": data.get("data_hash"),
+        "folds": source.get("folds"),
         **{f"base_model.{key}": value for key, value in dict(data.get("base_model") or {}).items()},
         **{f"rows.{split}": count for split, count in dict(data.get("rows") or {}).items()},
         **{f"training.{key}": value for key, value in dict(objective.get("training") or {}).items()},
