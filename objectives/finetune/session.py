@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import torch
 
-from objectives.finetune.adapters import save_adapter
 from objectives.finetune.device import system_metrics
 from objectives.finetune.early_stopping import has_stalled
 from objectives.finetune.loop import Lesson, Loop
@@ -184,7 +183,6 @@ class Session:
 
         with committing(self._folder(step), meta, stands=stands) as folder:
             save_model(model_folder(folder), self._course.model, self._course.tokenizer, self._course.max_length)
-            save_adapter(folder, self._course.model, self._request.model)
             save_state(folder, self._loop, self._course.model)
         self._committed_step = step
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from objectives.finetune.adapters import plain_state
+from objectives.finetune.adapters import has_adapters, save_adapter
 from objectives.finetune.loop import Loop
 from objectives.finetune.optimizers import state_bytes
 from sweep.checkpoints import STATE_PREFIX
@@ -28,11 +28,14 @@ def save_model(folder: Path, model: Any, tokenizer: Path, max_length: int) -> No
 
     Args:
         folder: Where to write; made if missing.
-        model: A transformers model; adapters are merged into the weights that are written.
+        model: A transformers model; of one with adapters, what was trained is written alone.
         tokenizer: Folder of the tokenizer's files.
         max_length: Tokens the model was trained on; the tokenizer will truncate there.
     """
-    model.save_pretrained(folder, state_dict=plain_state(model))
+    if has_adapters(model):
+        save_adapter(folder, model)
+    else:
+        model.save_pretrained(folder)
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -97,9 +100,10 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
 
 
 def checkpoint_bytes(model: torch.nn.Module, optimizer: str = "adamw") -> int:
-    """Estimate of a resumable checkpoint: fp32 weights, and what the optimizer keeps of each trainable parameter."""
-    weights = 4 * sum(p.numel() for p in model.parameters())
-    return weights + state_bytes(optimizer, (p for p in model.parameters() if p.requires_grad))
+    """Estimate of a resumable checkpoint: its fp32 weights, and what the optimizer keeps of each that is trained."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    written = trained if has_adapters(model) else model.parameters()
+    return 4 * sum(p.numel() for p in written) + state_bytes(optimizer, trained)
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module, kept: Mapping[str, Any]) -> None:
