@@ -29,6 +29,7 @@ from sweep.environment import describe_environment
 from sweep.errors import (
     ExecutionError,
     InvalidDataError,
+    ModelError,
     StoppedEarlyError,
     StudyExistsError,
     SweepError,
@@ -100,9 +101,9 @@ def warm_parent() -> Iterator[WarmParent]:
         parent.close()
 
 
-def objective_settings(spec: StudySpec) -> dict[str, Any]:
+def objective_settings(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     """The objective's settings, its model reference resolved to what the objective can load."""
-    base = base_model(spec)
+    base = base_model(spec, parent)
     return {**spec.objective_settings(), "model": base.reference, "base_model": dict(base.origin)}
 
 
@@ -315,7 +316,7 @@ def already_exists(spec: StudySpec) -> StudyExistsError:
 
 
 def _prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
-    data = prepare(spec, parent, objective_settings(spec))
+    data = prepare(spec, parent, objective_settings(spec, parent))
     found = check(spec, parent, data)
     data["warnings"] = [*data.get("warnings", []), *found.get("warnings", [])]
     if spec.search.finds_rate:
@@ -329,6 +330,11 @@ def _prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     began = read_facts(spec.layout, "data")
     if not began:
         return _prepare_and_check(spec, parent)
+    if (base := Path(began["model"])).is_absolute() and not base.exists():
+        raise ModelError(
+            f"the base model {base} that study {spec.study!r} began with is gone, and its trials need it. "
+            "Put it back where it was."
+        )
     if intact(Path(began["folder"])):
         return began
     began_with = {"model": began["model"], "base_model": began.get("base_model")}

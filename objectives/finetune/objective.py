@@ -61,7 +61,9 @@ class FineTuning:
         training = {**training, "trust_remote_code": trust}
         config = load_config(reference, verify=True, trust_remote_code=trust)
         if is_random(reference) and set(_values("method", training, space)) != {"full"}:
-            raise UserError(f"method: adapters would leave the random weights of {reference!r} as they are. Set it to full.")
+            raise UserError(
+                f"method: adapters would leave the random weights of {reference!r} as they are. Set it to full."
+            )
         data = settings["data"]
         tokenizer = self._task.reader(reference, config, data, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))

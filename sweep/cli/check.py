@@ -40,7 +40,7 @@ def check(
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
     with in_use(spec.layout.prepared), wiring.warm_parent() as parent:
-        data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
+        data = wiring.prepare(spec, parent, wiring.objective_settings(spec, parent))
         findings = wiring.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:

@@ -48,7 +48,7 @@ def lr_find(
     if not as_json:
         sys.stderr.write("preparing data, then training with a rising learning rate …\n")
     with in_use(spec.layout.prepared), wiring.warm_parent() as parent:
-        data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
+        data = wiring.prepare(spec, parent, wiring.objective_settings(spec, parent))
         found = wiring.find_learning_rate(spec, parent, data)
     if output is not None:
         _draw(found, output)

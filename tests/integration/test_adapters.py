@@ -20,7 +20,6 @@ from sweep.checkpoints import intact, model_folder
 from sweep.checkpoints.adapted import base_of, weight_bytes
 from sweep.domain import Assignment, MetricRule, Report, TrainRequest
 from sweep.errors import ModelError
-from tests.tiny_study import materials, run, sweep, tiny_spec
 
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
 LORA = {"method": "lora", "lora_rank": 4, "lora_targets": "all", "lora_dropout": 0.1, "learning_rate": 1e-2}
@@ -83,8 +82,7 @@ def test_adapters_learn_and_go_on_bit_for_bit(request_: TrainRequest, method: st
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
-@pytest.mark.parametrize("layers", [None, (0, 2)])
+@pytest.mark.parametrize(("method", "layers"), [("dora", None), ("lora", (0, 2))])
 def test_what_is_kept_is_an_adapter_that_the_task_and_peft_read_alike_in_a_fresh_process(
     request_: TrainRequest, method: str, layers: tuple[int, ...] | None, tmp_path: Path
 ) -> None:
@@ -108,7 +106,8 @@ def test_what_is_kept_is_an_adapter_that_the_task_and_peft_read_alike_in_a_fresh
 import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
-base = AutoModelForSequenceClassification.from_pretrained({request_.model!r}, num_labels=3, ignore_mismatched_sizes=True)
+size = dict(num_labels=3, ignore_mismatched_sizes=True)
+base = AutoModelForSequenceClassification.from_pretrained({request_.model!r}, **size)
 model = PeftModel.from_pretrained(base, {str(kept)!r}).eval()
 print(model(input_ids=torch.tensor({ids})).logits.tolist())
 """
