@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints.prepared import in_use
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
@@ -38,7 +38,7 @@ def export_converted(model: Path, lineage: Lineage, to: Path, *, trust_remote_co
     with ExitStack() as stack:
         if onnx:
             stack.enter_context(in_use(Path(lineage.data["folder"]).parent))
-        parent = stack.enter_context(wiring.warm_parent())
+        parent = stack.enter_context(objective_jobs.warm_parent())
         examiner = Examiner(parent=parent, trust_remote_code=trust_remote_code)
         settings = examiner.settings(lineage)
         to.parent.mkdir(parents=True, exist_ok=True)

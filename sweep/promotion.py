@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints.prepared import in_use
 from sweep.clock import SystemClock
 from sweep.deployable import deployable
@@ -105,7 +105,7 @@ def promote(
         stack.enter_context(_turn(layout.storage, note))
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=layout.storage)))
         stack.enter_context(in_use(layout.prepared))
-        parent = stack.enter_context(wiring.warm_parent())
+        parent = stack.enter_context(objective_jobs.warm_parent())
         winner, lineage = deployable(spec)
         examiner = Examiner(parent=parent, trust_remote_code=spec.objective.trust_remote_code)
         settings = examiner.settings(lineage)
@@ -264,7 +264,7 @@ def _compare(
         for model, data, origin in ((chosen.model, prepared, lineage), (folder, own["folder"], theirs))
     ]
     with tempfile.TemporaryDirectory(prefix="sweep-") as answers:
-        found = wiring.assess_models(
+        found = objective_jobs.assess_models(
             examiner.parent, pair, task=lineage.task, split="test", metric=name, level=LEVEL, folder=Path(answers)
         )
     challenger, holder = (one["metrics"][name] for one in found["models"])

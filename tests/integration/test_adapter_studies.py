@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from sweep import wiring
+from sweep import objective_jobs, wiring
 from sweep.base_model import base_model
 from sweep.checkpoints.adapted import base_of
 from sweep.deployable import deployable
@@ -43,7 +43,7 @@ def spec(folder: Path) -> StudySpec:
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[WarmParent]:
-    with wiring.warm_parent() as parent:
+    with objective_jobs.warm_parent() as parent:
         yield parent
 
 
