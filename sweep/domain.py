@@ -13,6 +13,9 @@ from typing import Any, Literal
 HyperparameterValue = float | int | str | bool | None | tuple[Any, ...]
 """A drawn value; a tuple stands for a list-valued choice such as ``keep_layers``."""
 
+GAP = "train_validation_gap"
+"""The metric that tells of overfitting, of objectives that report it: validation loss less training loss."""
+
 
 class TrialState(StrEnum):
     """Where a trial is in its life."""

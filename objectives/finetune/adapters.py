@@ -68,9 +68,11 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any], base: str 
         # So that peft, too, takes these layers of the base model.
         config.layer_replication = [(layer, layer + 1) for layer in kept]
     model.adapter_config = config
+    own: Any = model
+    own.adapter_config = config
     if base is not None:
         plain = (p for name, p in model.named_parameters() if ".lora_" not in name)
-        model.adapter_base = AdapterBase(
+        own.adapter_base = AdapterBase(
             reference=base,
             content=content_of_weights(base),
             keep_layers=None if kept is None else tuple(kept),

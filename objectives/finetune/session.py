@@ -18,7 +18,7 @@ from objectives.finetune.loop import Lesson, Loop
 from objectives.finetune.schedule import Plan
 from objectives.finetune.state import restore_state, save_model, save_state
 from sweep.checkpoints import committing, model_folder, read_manifest, step_folder
-from sweep.domain import Report, TrainRequest
+from sweep.domain import GAP, Report, TrainRequest
 from sweep.errors import UserError
 from sweep.ports import DivergedError, LeftEarly
 
@@ -135,7 +135,7 @@ class Session:
         metrics = self._course.evaluate(self._loop.keep_alive)
         train_loss = self._loop.take_loss()
         if "loss" in metrics:
-            metrics["train_validation_gap"] = metrics["loss"] - train_loss
+            metrics[GAP] = metrics["loss"] - train_loss
         metrics |= {
             "train_loss": train_loss,
             "learning_rate": self._loop.learning_rate,
