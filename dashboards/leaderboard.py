@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sweep.cli.text import number, setting
-from sweep.domain import TrialState
+from sweep.domain import GAP, TrialState
 from sweep.study_view import StudyView, TrialView
 
 UNRANKED = 10**9
+
+GAP_NAME = "train–validation gap"
 
 
 def columns(view: StudyView) -> list[dict[str, Any]]:
@@ -21,6 +23,7 @@ def columns(view: StudyView) -> list[dict[str, Any]]:
         {"name": view.facts.metric, "kind": "number", "up": is_up},
         {"name": "gain", "kind": "number", "up": False},
         {"name": "test", "kind": "number", "up": is_up},
+        *([{"name": GAP_NAME, "kind": "number", "up": True}] if has_gaps(view) else []),
         {"name": view.facts.fidelity_unit, "kind": "number", "up": False},
         *({"name": each.name, "kind": "number", "up": True} for each in view.facts.space),
         {"name": "CPU s", "kind": "number", "up": False},
@@ -34,6 +37,11 @@ def rows(view: StudyView) -> list[list[Any]]:
     """Cells by trial: a plain value, or ``{text, sort, style, title, link}``; the best first, then by progress."""
     ranks = {trial_number: rank for rank, trial_number in enumerate(view.ranking, start=1)}
     return [_row(view, trial, ranks.get(trial.number)) for trial in ordered(view)]
+
+
+def has_gaps(view: StudyView) -> bool:
+    """Whether the objective reports how far training and validation loss lie apart."""
+    return any(GAP in trial.metrics for trial in view.trials)
 
 
 def ordered(view: StudyView) -> list[TrialView]:
@@ -59,6 +67,7 @@ def _row(view: StudyView, trial: TrialView, rank: int | None) -> list[Any]:
         _score(trial.value),
         None if trial.is_baseline else _gain(trial.gain),
         _score(test),
+        *([_score(trial.metrics.get(GAP))] if has_gaps(view) else []),
         {"text": f"{trial.curve[-1].fidelity:g}", "sort": trial.curve[-1].fidelity} if trial.curve else None,
         *(_setting(trial, each.name) for each in view.facts.space),
         {"text": f"{trial.cpu_seconds:,.0f}", "sort": round(trial.cpu_seconds, 1)},

@@ -14,7 +14,9 @@ from sweep.deployable import deployable
 from sweep.deployment.export import content_of_model
 from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
 from sweep.errors import UserError
+from sweep.execution.warm_client import WarmParent
 from sweep.layout import StudyLayout
+from sweep.merging import plain_model
 from sweep.spec.model import StudySpec
 from sweep.study_files import read_spec, tracking_uri
 from sweep.tracking import resolve_model
@@ -37,9 +39,9 @@ class BaseModel:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
-def base_model(spec: StudySpec) -> BaseModel:
+def base_model(spec: StudySpec, parent: WarmParent) -> BaseModel:
     """The model that a spec names, copied into the storage where it could change or go: whatever becomes of it there,
-    the study's trials begin with the same weights.
+    the study's trials begin with the same weights. An adapter is merged.
 
     Raises:
         UserError: If there is no such study, or it has no winner yet.
@@ -48,23 +50,30 @@ def base_model(spec: StudySpec) -> BaseModel:
     """
     reference = spec.objective.model
     if reference.startswith(STUDY):
-        folder, origin = _winner_of(spec, reference.removeprefix(STUDY))
-    elif reference.startswith(REGISTERED):
-        folder, origin = resolve_model(reference, tracking_uri(spec)), {}
-        if (folder / LINEAGE_FILE).exists():
-            origin = _origin(read_lineage(folder))
-    else:
-        return BaseModel(reference=reference)
+        folder, lineage = _winner_of(spec, reference.removeprefix(STUDY))
+        settings = {**lineage.settings, "trust_remote_code": spec.objective.trust_remote_code}
+        spec.layout.prepared.mkdir(parents=True, exist_ok=True)
+        scratch = spec.layout.prepared
+        with plain_model(folder, parent, task=lineage.task, settings=settings, scratch=scratch) as plain:
+            return _kept(spec, plain, _origin(lineage))
+    if reference.startswith(REGISTERED):
+        folder = resolve_model(reference, tracking_uri(spec))
+        return _kept(spec, folder, _origin(read_lineage(folder)) if (folder / LINEAGE_FILE).exists() else {})
+    return BaseModel(reference=reference)
+
+
+def _kept(spec: StudySpec, folder: Path, origin: Mapping[str, Any]) -> BaseModel:
+    """A copy of a model, by its content."""
     content = content_of_model(folder)
     kept = spec.layout.prepared / f"model-{content[:16]}"
-    origin = {"reference": reference, **origin, "content": content}
+    origin = {"reference": spec.objective.model, **origin, "content": content}
     if not intact(kept):
         with committing(kept, origin) as new:
             shutil.copytree(folder, new, dirs_exist_ok=True)
     return BaseModel(reference=str(kept), origin=origin)
 
 
-def _winner_of(spec: StudySpec, name: str) -> tuple[Path, dict[str, Any]]:
+def _winner_of(spec: StudySpec, name: str) -> tuple[Path, Lineage]:
     layout = StudyLayout(spec.layout.storage, name)
     if not layout.spec.exists():
         studies = spec.layout.folder.parent
@@ -75,7 +84,7 @@ def _winner_of(spec: StudySpec, name: str) -> tuple[Path, dict[str, Any]]:
             f"objective.model: {STUDY}{name}: no such study in {spec.storage}.{hint} Run it first, or name another."
         )
     chosen, lineage = deployable(read_spec(layout, given=spec))
-    return chosen.model, _origin(lineage)
+    return chosen.model, lineage
 
 
 def _origin(lineage: Lineage) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class Bench(Protocol):
         """Milliseconds for one input of each, or None; see :mod:`sweep.selection.latency`."""
         ...
 
+    def merge(self, model: Path, to: Path, settings: Mapping[str, Any]) -> None:
+        """Write the plain model of a saved adapter; see :class:`sweep.ports.Merging`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobBench:
@@ -69,6 +73,10 @@ class JobBench:
         found = self._run("sweep.selection.latency:latencies", {"models": [one.to_json() for one in models]})
         milliseconds: Sequence[float] | None = found["milliseconds"]
         return milliseconds
+
+    def merge(self, model: Path, to: Path, settings: Mapping[str, Any]) -> None:
+        """See :class:`Bench`."""
+        self._run("merge", {"model": model, "to": to, "settings": settings})
 
     def _run(self, method: str, arguments: Mapping[str, Any]) -> Any:
         return run_job(

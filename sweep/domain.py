@@ -16,6 +16,9 @@ HyperparameterValue = float | int | str | bool | None | tuple[Any, ...]
 FidelityUnit = Literal["epochs", "steps", "folds"]
 """In what training is measured and compared."""
 
+GAP = "train_validation_gap"
+"""The metric that tells of overfitting, of objectives that report it: validation loss less training loss."""
+
 
 class TrialState(StrEnum):
     """Where a trial is in its life."""

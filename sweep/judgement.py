@@ -11,6 +11,7 @@ from typing import Any
 
 from sweep.bench import Bench
 from sweep.checkpoints import FolderKeeper, model_folder
+from sweep.checkpoints.adapted import weight_bytes
 from sweep.checkpoints.averaging import difference, why_not_averaged
 from sweep.deployment.export import export_model
 from sweep.domain import Trial, TrialState, confirmation_seed, ranked
@@ -99,6 +100,7 @@ class Judgement:
             rule=self.spec.rule,
             runs=runs_of(filter(_counts, runs)),
             evaluate=self._evaluated,
+            merge=lambda model, to, drawn: self.bench.merge(model, to, self.spec.settings(drawn)),
         )
         soup = self._soup(finalists, soups)
         finalists = [*finalists, soup] if soup is not None else finalists
@@ -403,7 +405,7 @@ def _weighed(finalist: Finalist, model: FinalModel | None, earlier: Verdict | No
     if model is None:
         known = next((one for one in earlier.finalists if one.label == finalist.label), None) if earlier else None
         return replace(finalist, model_bytes=known.model_bytes if known else None)
-    return replace(finalist, model_bytes=sum(file.stat().st_size for file in model.folder.rglob("*.safetensors")))
+    return replace(finalist, model_bytes=weight_bytes(model.folder))
 
 
 def _earlier(spec: StudySpec) -> Verdict | None:

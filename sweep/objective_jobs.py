@@ -32,9 +32,9 @@ def warm_parent() -> Iterator[WarmParent]:
         parent.close()
 
 
-def objective_settings(spec: StudySpec) -> dict[str, Any]:
+def objective_settings(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     """The objective's settings, its model reference resolved to what the objective can load."""
-    base = base_model(spec)
+    base = base_model(spec, parent)
     return {**spec.objective_settings(), "model": base.reference, "base_model": dict(base.origin)}
 
 

@@ -176,6 +176,23 @@ class TimedObjective(Protocol):
         ...
 
 
+class Merging(Protocol):
+    """What an objective adds that saves models as adapters alone; see :mod:`sweep.checkpoints.adapted`."""
+
+    def merge(self, model: Path, to: Path, settings: Mapping[str, Any]) -> None:
+        """Write the plain model that a saved adapter and its base make together into a new folder.
+
+        Args:
+            model: Folder of the adapter.
+            to: A folder transformers can load, complete when this returns.
+            settings: The trial's training settings.
+
+        Raises:
+            ModelError: If the base model is gone, or is not the one that the adapter was trained on.
+        """
+        ...
+
+
 class RateFinding(Protocol):
     """What an objective adds for ``sweep lr-find`` and ``learning_rate: auto``."""
 

@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from sweep.deployment.lineage import Lineage, content_of, read_lineage
 from sweep.deployment.scores import ScoreCheck
 from sweep.errors import PromotionRefusedError, SweepError, UserError, VerificationError
 from sweep.execution.jobs import run_job
+from sweep.merging import plain_model
 from sweep.selection.assessment import ModelOnSplit
 from sweep.selection.test_split import TestOpening, record_opening, said
 from sweep.selection.winner import Winner
@@ -100,15 +101,22 @@ def promote(
     # An MLflow that does not answer is told before anything is computed.
     registry.names()
     layout = spec.layout
-    with _turn(layout.storage, note), in_use(layout.prepared), objective_jobs.warm_parent() as parent:
-        chosen, lineage = deployable(spec)
-        note("evaluating the winner again")
+    with ExitStack() as stack:
+        stack.enter_context(_turn(layout.storage, note))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=layout.storage)))
+        stack.enter_context(in_use(layout.prepared))
+        parent = stack.enter_context(objective_jobs.warm_parent())
+        winner, lineage = deployable(spec)
         examiner = Examiner(parent=parent, trust_remote_code=spec.objective.trust_remote_code)
+        settings = examiner.settings(lineage)
+        plain = plain_model(winner.model, parent, task=lineage.task, settings=settings, scratch=scratch)
+        chosen = replace(winner, model=stack.enter_context(plain))
+        note("evaluating the winner again")
         checks = examiner.check(chosen.model, lineage)
         for check in checks:
             if not check.reproduced:
                 raise VerificationError(
-                    f"{chosen.model}: {check.split} {check.metric} was recorded as {check.recorded:.6f} and is "
+                    f"{winner.model}: {check.split} {check.metric} was recorded as {check.recorded:.6f} and is "
                     f"{check.now:.6f} now, so it is not promoted. See what changed: data, packages, machine."
                 )
         content = content_of_model(chosen.model)
@@ -116,7 +124,7 @@ def promote(
         decision = _gate(examiner, registry, spec, chosen, lineage, content, champion, if_better=if_better, note=note)
         result = Promotion(
             name=name,
-            winner=chosen,
+            winner=winner,
             checks=checks,
             decision=decision,
             champion=champion,
@@ -128,8 +136,8 @@ def promote(
         if champion is not None and decision.kind == "already":
             return replace(result, version=champion)
         note("registering it")
-        settings = {**examiner.settings(lineage), "data": lineage.objective["data"]}
-        offer = run_job(parent, lineage.task, "serving", {"settings": settings})
+        served = {**settings, "data": lineage.objective["data"]}
+        offer = run_job(parent, lineage.task, "serving", {"settings": served})
         version = register(registry, spec.layout.storage, chosen, lineage, offer, name=name, content=content)
         move(registry, version, alias, champion, why=f"study {spec.study}: {decision.reason}")
         return replace(result, version=version)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sweep.checkpoints import committing, drop, model_folder, read_manifest
+from sweep.checkpoints.adapted import base_of
 from sweep.checkpoints.averaging import average_models
 from sweep.checkpoints.commit import discard
 from sweep.domain import MetricRule, Trial
@@ -17,9 +19,13 @@ from sweep.layout import StudyLayout
 from sweep.selection.soup import Recipe
 
 _MODEL_PREFIX = "model/"
+_MERGED = "merged"
 
 Evaluate = Callable[[Path, int, Mapping[str, Any]], Mapping[str, float]]
 """(model, seed index, hyperparameters) -> metrics on the validation split of that seed."""
+
+Merge = Callable[[Path, Path, Mapping[str, Any]], None]
+"""(adapter, new folder, hyperparameters) of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +40,14 @@ class Soups:
         rule: Of the study.
         runs: The runs with a model, by trial number and seed index.
         evaluate: Evaluates a model.
+        merge: Writes the plain model of an adapter into a new folder.
     """
 
     layout: StudyLayout
     rule: MetricRule
     runs: Mapping[tuple[int, int], Trial]
     evaluate: Evaluate
+    merge: Merge
 
     def value(self, recipe: Recipe, seed_index: int) -> float:
         """Objective value of a soup; that of a recipe of one is its run's own.
@@ -108,18 +116,28 @@ class Soups:
     def _make(self, recipe: Recipe, seed_index: int, known: Mapping[str, float] | None) -> Mapping[str, float]:
         """Average and evaluate, in this order, then commit: a soup that is there has its metrics."""
         ingredients = self._ingredients(recipe, seed_index)
-        models = [model_folder(Path(run.checkpoint or "")) for run in ingredients]
         origin = self._origin(recipe, seed_index)
         meta: dict[str, Any] = {"made_of": origin, "trials": list(recipe), "seed_index": seed_index}
         target = self.layout.soup(seed_index, recipe)
         with committing(target, meta, stands=lambda other: other["made_of"] == origin) as folder:
-            average_models(models, model_folder(folder))
+            average_models([self._plain(run, folder) for run in ingredients], model_folder(folder))
+            shutil.rmtree(folder / _MERGED, ignore_errors=True)
             if known is None:
                 known = dict(self.evaluate(model_folder(folder), seed_index, ingredients[0].hyperparameters))
                 if not math.isfinite(known.get(self.rule.name, math.nan)):
                     raise ExecutionError(f"evaluate gave {known}, without a finite {self.rule.name!r}")
             meta["metrics"] = known
         return known
+
+    def _plain(self, run: Trial, folder: Path) -> Path:
+        """A run's model with all of its weights: factors of adapters do not average to the average of what they add."""
+        model = model_folder(Path(run.checkpoint or ""))
+        if base_of(model) is None:
+            return model
+        merged = folder / _MERGED / str(run.number)
+        merged.parent.mkdir(exist_ok=True)
+        self.merge(model, merged, run.hyperparameters)
+        return merged
 
 
 def _value(run: Trial) -> float:

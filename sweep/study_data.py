@@ -10,7 +10,7 @@ from typing import Any
 from sweep import objective_jobs
 from sweep.checkpoints import intact
 from sweep.domain import confirmation_seed
-from sweep.errors import InvalidDataError
+from sweep.errors import InvalidDataError, ModelError
 from sweep.execution.warm_client import WarmParent
 from sweep.redaction import Redactor
 from sweep.spec.model import StudySpec
@@ -19,7 +19,7 @@ from sweep.study_files import read_facts
 
 def prepare_and_check(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     """The data of a study that begins, after one real batch of its defaults, and its rates where they are found."""
-    data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+    data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
     found = objective_jobs.check(spec, parent, data)
     data["warnings"] = [*data.get("warnings", []), *found.get("warnings", [])]
     if spec.search.finds_rate:
@@ -33,6 +33,11 @@ def prepare_again(spec: StudySpec, parent: WarmParent) -> dict[str, Any]:
     began = read_facts(spec.layout, "data")
     if not began:
         return prepare_and_check(spec, parent)
+    if (base := Path(began["model"])).is_absolute() and not base.exists():
+        raise ModelError(
+            f"the base model {base} that study {spec.study!r} began with is gone, and its trials need it. "
+            "Put it back where it was."
+        )
     if intact(Path(began["folder"])):
         return began
     began_with = {"model": began["model"], "base_model": began.get("base_model")}

@@ -60,6 +60,9 @@ class InProcessBench:
         found: Sequence[float] = latencies(QuickObjective(), [one.to_json() for one in models])["milliseconds"]
         return found
 
+    def merge(self, model: Path, to: Path, settings: Mapping[str, Any]) -> None:
+        raise AssertionError(f"{model} holds all of its weights")
+
 
 class FinalOfQuickRuns:
     """A final of ``finalists`` besides the defaults, on real histories; each run is trained when it is made."""

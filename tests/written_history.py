@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.domain import AttemptEnd, HyperparameterValue, Report, Setback, TrialState
+from sweep.domain import GAP, AttemptEnd, HyperparameterValue, Report, Setback, TrialState
 from sweep.search import OptunaStore
 from sweep.spec import parse_spec, spec_text
 from sweep.spec.model import PrunerSpec, StudySpec
@@ -136,7 +136,7 @@ def _finish(
             attempt=2 if number % 25 == 7 else 1,
             step=round(level * 100),
             fidelity=level,
-            metrics={"accuracy": accuracy, "loss": 1 - accuracy},
+            metrics={"accuracy": accuracy, "loss": 1 - accuracy, GAP: 0.1 * level},
             checkpoint=None,
             wall_seconds=wall,
             reported_at=clock.now,

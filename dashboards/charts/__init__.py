@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dashboards.charts.course import spend, timeline, verdict
-from dashboards.charts.scores import importance, learning_curves, parallel_coordinates, progress, score_by
+from dashboards.charts.scores import gaps, importance, learning_curves, parallel_coordinates, progress, score_by
 from dashboards.charts.style import Chart
 from sweep.study_view import SearchedSetting, StudyView
 
 __all__ = [
     "Chart",
     "charts",
+    "gaps",
     "importance",
     "learning_curves",
     "parallel_coordinates",
@@ -35,6 +36,7 @@ def charts(view: StudyView) -> dict[str, Chart]:
         "verdict": verdict,
         "progress": progress,
         "learning_curves": learning_curves,
+        "train_validation_gap": gaps,
         **{f"score_by_{each.name}": _score_by(each) for each in view.facts.space},
         "parallel_coordinates": parallel_coordinates,
         "importance": importance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dashboards.charts.style import (
@@ -27,7 +27,7 @@ from dashboards.charts.style import (
 from dashboards.importance import importances
 from sweep.cli.text import setting
 from sweep.domain import TrialState
-from sweep.study_view import SearchedSetting, StudyView, TrialView
+from sweep.study_view import CurvePoint, SearchedSetting, StudyView, TrialView
 
 
 def progress(view: StudyView) -> Chart | None:
@@ -77,33 +77,9 @@ def progress(view: StudyView) -> Chart | None:
 
 def learning_curves(view: StudyView) -> Chart | None:
     """The metric over training: pruned trials faint, the best and the defaults in front, rungs marked."""
-    trials = [trial for trial in view.trials if trial.curve]
-    if not trials:
+    data = _while_training(view, lambda point: point.value)
+    if not data:
         return None
-    front = {number for number in (view.facts.best, view.facts.baseline) if number is not None}
-    data: list[dict[str, Any]] = []
-    for state, members in by_state([trial for trial in trials if trial.number not in front]).items():
-        shown = thinned(members, MOST_FAINT)
-        is_faint = state == TrialState.PRUNED
-        points = [point for trial in shown for point in (*_points(trial), (None, None, ""))]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if len(shown) <= 60 else "lines",
-                "name": named(state.lower(), len(shown), len(members)),
-                "x": [x for x, _, _ in points],
-                "y": [y for _, y, _ in points],
-                "text": [text for _, _, text in points],
-                "line": {"color": STATE_COLOURS.get(state, GREY), "width": 1 if is_faint else 1.5},
-                "marker": {"size": 4},
-                "opacity": 0.5 if is_faint else 0.8,
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-    by_number = {trial.number: trial for trial in trials}
-    for number in sorted(front):
-        if number in by_number:
-            data.append(_front_curve(view, by_number[number]))
     unit = view.facts.fidelity_unit
     layout = layout_of(f"{metric_name(view)} while training", unit, metric_name(view))
     layout["yaxis"] |= focus(view)
@@ -133,6 +109,15 @@ def learning_curves(view: StudyView) -> Chart | None:
         for position, rung in enumerate(view.rungs, start=1)
         if not rung.is_full_run
     ]
+    return {"data": data, "layout": layout}
+
+
+def gaps(view: StudyView) -> Chart | None:
+    """Validation loss less training loss while training: it rises as a model learns its rows by heart."""
+    data = _while_training(view, lambda point: point.gap)
+    if not data:
+        return None
+    layout = layout_of("train–validation gap while training", view.facts.fidelity_unit, "gap of the losses")
     return {"data": data, "layout": layout}
 
 
@@ -228,12 +213,42 @@ def _against(trials: Sequence[TrialView], name: str, is_choice: bool) -> dict[st
     }
 
 
-def _front_curve(view: StudyView, trial: TrialView) -> dict[str, Any]:
+def _while_training(view: StudyView, value_of: Callable[[CurvePoint], float | None]) -> list[dict[str, Any]]:
+    """A value of each trial's evaluations as lines, best and defaults in front; empty where none has it."""
+    trials = [trial for trial in view.trials if any(value_of(point) is not None for point in trial.curve)]
+    front = {number for number in (view.facts.best, view.facts.baseline) if number is not None}
+    data: list[dict[str, Any]] = []
+    for state, members in by_state([trial for trial in trials if trial.number not in front]).items():
+        shown = thinned(members, MOST_FAINT)
+        is_faint = state == TrialState.PRUNED
+        points = [point for trial in shown for point in (*_points(trial, value_of), (None, None, ""))]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(shown) <= 60 else "lines",
+                "name": named(state.lower(), len(shown), len(members)),
+                "x": [x for x, _, _ in points],
+                "y": [y for _, y, _ in points],
+                "text": [text for _, _, text in points],
+                "line": {"color": STATE_COLOURS.get(state, GREY), "width": 1 if is_faint else 1.5},
+                "marker": {"size": 4},
+                "opacity": 0.5 if is_faint else 0.8,
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    by_number = {trial.number: trial for trial in trials}
+    for number in sorted(front):
+        if number in by_number:
+            data.append(_front_curve(view, by_number[number], value_of))
+    return data
+
+
+def _front_curve(view: StudyView, trial: TrialView, value_of: Callable[[CurvePoint], float | None]) -> dict[str, Any]:
     is_best = trial.number == view.facts.best
     title = f"best (trial {trial.number})" if is_best else f"defaults (trial {trial.number})"
     if is_best and trial.is_baseline:
         title = f"defaults (trial {trial.number}), the best"
-    points = list(_points(trial))
+    points = list(_points(trial, value_of))
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -248,9 +263,13 @@ def _front_curve(view: StudyView, trial: TrialView) -> dict[str, Any]:
     }
 
 
-def _points(trial: TrialView) -> Iterable[tuple[float | None, float | None, str]]:
+def _points(
+    trial: TrialView, value_of: Callable[[CurvePoint], float | None]
+) -> Iterable[tuple[float | None, float | None, str]]:
     for point in trial.curve:
-        yield point.fidelity, point.value, f"trial {trial.number}, step {point.step}: {point.value:.4f}"
+        value = value_of(point)
+        if value is not None:
+            yield point.fidelity, value, f"trial {trial.number}, step {point.step}: {value:.4f}"
 
 
 def _dimension(each: SearchedSetting, trials: Sequence[TrialView]) -> dict[str, Any] | None:

@@ -61,12 +61,12 @@ function describe(trial, space) {
 
 // Learning curves
 
-function lines(trials) {
+function lines(trials, values = "values") {
   const trace = { x: [], y: [], customdata: [] };
   for (const trial of trials) {
     trial.fidelities.forEach((fidelity, index) => {
       trace.x.push(fidelity);
-      trace.y.push(trial.values[index]);
+      trace.y.push(trial[values][index]);
       trace.customdata.push(trial.number);
     });
     trace.x.push(null);
@@ -77,13 +77,29 @@ function lines(trials) {
 }
 
 export function curves(feed, selected) {
-  const { facts, rungs, about } = feed;
+  const { facts, rungs } = feed;
+  const cuts = rungs.filter((rung) => !rung.is_full_run);
+  return whileTraining(feed, selected, "values", {
+    yaxis: { title: { text: facts.metric } },
+    shapes: cuts.map((rung) => ({ type: "line", x0: rung.fidelity, x1: rung.fidelity, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } })),
+    annotations: cuts.map((rung, index) => ({ x: rung.fidelity, yref: "paper", y: 0.01, yanchor: "bottom", xanchor: "left", showarrow: false, text: `rung ${index + 1}: ${rung.cut} of ${rung.reached} cut`, textangle: -90, bgcolor: colour("--card"), opacity: 0.85, font: { size: 10, color: colour("--soft") } })),
+  });
+}
+
+/** Validation loss less training loss: it rises as a model learns its rows by heart. */
+export function gaps(feed, selected) {
+  const none = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: colour("--soft"), width: 1 } };
+  return whileTraining(feed, selected, "gaps", { yaxis: { title: { text: "gap of the losses" } }, shapes: [none] });
+}
+
+function whileTraining(feed, selected, values, extra) {
+  const { facts } = feed;
   const trials = [...feed.trials.values()].filter((trial) => trial.fidelities.length);
   const isMany = trials.length > MANY;
   const style = { type: "scatter", mode: isMany ? "lines" : "lines+markers", hovertemplate: "trial %{customdata}<br>%{x} · %{y:.4f}<extra></extra>" };
   const data = GROUPS.map((group) => ({
     ...style,
-    ...lines(trials.filter((t) => group.has(t) && t !== feed.best && t.number !== facts.baseline)),
+    ...lines(trials.filter((t) => group.has(t) && t !== feed.best && t.number !== facts.baseline), values),
     name: group.name,
     opacity: group.faint ? opacity(feed) : isMany ? 0.35 : 0.85,
     line: { color: colour(group.colour), width: group.faint || isMany ? 1 : 1.5 },
@@ -91,21 +107,12 @@ export function curves(feed, selected) {
   })).filter((trace) => trace.x.length);
   const marked = (trial, name, tone, dash, width) =>
     trial && trial.fidelities.length
-      ? [{ ...style, ...lines([trial]), mode: "lines+markers", name, line: { color: colour(tone), width, dash }, marker: { color: colour(tone), size: 7 } }]
+      ? [{ ...style, ...lines([trial], values), mode: "lines+markers", name, line: { color: colour(tone), width, dash }, marker: { color: colour(tone), size: 7 } }]
       : [];
   data.push(...marked(feed.trials.get(facts.baseline), `defaults (trial ${facts.baseline})`, "--ink", "dash", 2));
   if (!feed.best?.is_baseline) data.push(...marked(feed.best, `best (trial ${feed.best?.number})`, "--best", "solid", 3));
   data.push(...marked(feed.trials.get(selected), `trial ${selected}`, "--accent", "solid", 4));
-  const cuts = rungs.filter((rung) => !rung.is_full_run);
-  return {
-    data,
-    layout: layout({
-      xaxis: { title: { text: `trained (${facts.fidelity_unit})` }, range: [0, facts.full_run * 1.03] },
-      yaxis: { title: { text: facts.metric } },
-      shapes: cuts.map((rung) => ({ type: "line", x0: rung.fidelity, x1: rung.fidelity, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } })),
-      annotations: cuts.map((rung, index) => ({ x: rung.fidelity, yref: "paper", y: 0.01, yanchor: "bottom", xanchor: "left", showarrow: false, text: `rung ${index + 1}: ${rung.cut} of ${rung.reached} cut`, textangle: -90, bgcolor: colour("--card"), opacity: 0.85, font: { size: 10, color: colour("--soft") } })),
-    }),
-  };
+  return { data, layout: layout({ xaxis: { title: { text: `trained (${facts.fidelity_unit})` }, range: [0, facts.full_run * 1.03] }, ...extra }) };
 }
 
 // Each hyperparameter against the score

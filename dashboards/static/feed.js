@@ -15,6 +15,7 @@ export class Feed {
     this.rungs = [];
     this.spend = null;
     this.eta = null;
+    this.hasGaps = false; // whether the objective reports training and validation loss
     this._changed = changed;
     this._gone = gone;
     this._token = null;
@@ -65,6 +66,7 @@ export class Feed {
       const trial = {};
       columns.forEach((column, index) => (trial[column] = row[index]));
       this.trials.set(trial.number, trial);
+      this.hasGaps ||= trial.gaps.some((gap) => gap !== null);
     }
     this._rank();
     this._changed(news.trials.length > 0);

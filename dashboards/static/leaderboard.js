@@ -2,6 +2,7 @@
 import { chip, element, duration, interval, score, setting, signed } from "./format.js";
 
 const MARGIN = 8;
+const GAP = "train_validation_gap";
 const UNFINISHED = new Set(["RUNNING", "PENDING", "PAUSED"]);
 
 export class Leaderboard {
@@ -33,8 +34,9 @@ export class Leaderboard {
     this.feed = feed;
     if (!this.columns) this._makeColumns();
     const hasVerdict = Boolean(feed.about.verdict);
-    if (hasVerdict !== this.hasVerdict) {
-      this.hasVerdict = hasVerdict;
+    const hasGaps = feed.hasGaps;
+    if (hasVerdict !== this.hasVerdict || hasGaps !== this.hasGaps) {
+      Object.assign(this, { hasVerdict, hasGaps });
       this._makeHead();
     }
     this._makeChips();
@@ -89,6 +91,7 @@ export class Leaderboard {
         right: true,
         best: true,
       },
+      { key: "gap", title: "train–val. gap", value: (t) => t.metrics[GAP], cell: (t) => text(score(t.metrics[GAP])), right: true, wide: true },
       ...about.space.map((each) => ({
         key: `hyperparameter ${each.name}`,
         title: each.name,
@@ -110,7 +113,8 @@ export class Leaderboard {
   }
 
   _shown() {
-    return this.columns.filter((column) => column.key !== "confirmed" || this.hasVerdict);
+    const has = { confirmed: this.hasVerdict, gap: this.hasGaps };
+    return this.columns.filter((column) => has[column.key] ?? true);
   }
 
   _makeHead() {

@@ -31,6 +31,7 @@ function show(hasNewTrials) {
   showTiles();
   showActions();
   board.show(feed);
+  part("gaps-card").hidden = !feed.hasGaps;
   showDetail();
   showVerdict(part("verdict"), feed.about.verdict);
   showSpend();
@@ -257,6 +258,7 @@ function yaml(value, indent = "") {
 
 const FIGURES = {
   curves: (box) => charts.draw(box, charts.curves(feed, selected), select),
+  gaps: (box) => charts.draw(box, charts.gaps(feed, selected), select),
   hyperparameters: (box) => charts.draw(box, charts.hyperparameters(feed, selected, box.clientWidth), select),
   parallel: (box) => charts.draw(box, charts.parallel(feed, selected, box.clientWidth)),
   importance: (box) => drawImportance(box),

@@ -1,29 +1,33 @@
-"""Low-rank adapters in a model's layers, by peft: few weights are trained, and a plain model is saved.
+"""Low-rank adapters in a model's layers, by peft: few weights are trained, and they alone are saved.
 
 peft takes seconds to import, so only a trial that asks for it does.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.pytorch_utils import Conv1D
 
 from objectives.finetune.layers import layers_in_order
-from sweep.checkpoints import adapter_folder
-from sweep.errors import ModelError
+from objectives.finetune.models import content_of_weights, drawn_weights, locate_model
+from sweep.checkpoints.adapted import AdapterBase
+from sweep.errors import CheckpointError, ModelError
 
-_WEIGHTS = "adapter_model.safetensors"
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+"""As peft calls them."""
+
+_CONFIG, _WEIGHTS = FILES
 _PREFIX = "base_model.model."  # of peft's names
 
 
-def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any]) -> None:
+def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any], base: str | None = None) -> None:
     """Put adapters into a model's layers, in place, and leave only them and a new head to be trained.
 
     Draws from torch's global generator: seed it before.
@@ -31,10 +35,11 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any]) -> None:
     Args:
         model: A transformers model with its task's head.
         settings: ``method`` (``full``: nothing happens; ``lora``: Hu et al., arXiv:2106.09685; ``dora``: Liu et al.,
-            arXiv:2402.09353), ``lora_rank``, ``lora_alpha``, ``lora_targets``, ``lora_dropout``.
+            arXiv:2402.09353), ``lora_rank``, ``lora_alpha``, ``lora_targets``, ``lora_dropout``, ``keep_layers``.
+        base: Reference of the model that was loaded; a model that is to be saved needs it.
 
     Raises:
-        ModelError: If the model has no such layers.
+        ModelError: If the model has no such layers, or some of their weights were drawn at random.
     """
     if settings["method"] == "full":
         return
@@ -49,13 +54,30 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any]) -> None:
         target_modules=sorted(targets),
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in targets.values()),
     )
-    heads = _heads(model)
+    heads, drawn = _heads(model), _drawn_outside_layers(model)
     inject_adapter_in_model(config, model)
     for head in heads:
         model.get_submodule(head).requires_grad_(True)
+    for name in drawn:
+        # Nobody could draw it again: it is trained and saved.
+        model.get_parameter(name).requires_grad_(True)
     # Told afterwards: peft would train a copy of the head.
     config.modules_to_save = heads
+    kept = settings["keep_layers"]
+    if kept is not None:
+        # So that peft, too, takes these layers of the base model.
+        config.layer_replication = [(layer, layer + 1) for layer in kept]
     model.adapter_config = config
+    own: Any = model
+    own.adapter_config = config
+    if base is not None:
+        plain = (p for name, p in model.named_parameters() if ".lora_" not in name)
+        own.adapter_base = AdapterBase(
+            reference=base,
+            content=content_of_weights(base),
+            keep_layers=None if kept is None else tuple(kept),
+            weight_bytes=sum(p.numel() * p.element_size() for p in plain),
+        )
 
 
 def has_adapters(model: torch.nn.Module) -> bool:
@@ -63,50 +85,47 @@ def has_adapters(model: torch.nn.Module) -> bool:
     return hasattr(model, "adapter_config")
 
 
-def plain_state(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
-    """Weights as the plain model has them, adapters merged, without changing the model; None if it has none."""
-    if not has_adapters(model):
-        return None
-    state = {
-        name.replace(".base_layer.", "."): value for name, value in model.state_dict().items() if ".lora_" not in name
-    }
-    for name, layer in _adapted(model):
-        merged = copy.deepcopy(layer)
-        merged.merge()
-        state[f"{name}.weight"] = merged.get_base_layer().weight.detach()
-    return state
+def merge_adapters(model: torch.nn.Module) -> None:
+    """Make a model with adapters a plain one that computes the same, in place."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in [(name, part) for name, part in model.named_modules() if isinstance(part, LoraLayer)]:
+        layer.merge()
+        model.set_submodule(name, layer.get_base_layer())
 
 
-def save_adapter(checkpoint: Path, model: torch.nn.Module, base: str) -> None:
-    """Write adapters and head into a checkpoint, as ``PeftModel.from_pretrained`` loads them; nothing without any.
+def save_adapter(folder: Path, model: Any) -> None:
+    """Write what was trained of a model with adapters, as ``PeftModel.from_pretrained`` loads it onto the base model.
 
-    Args:
-        checkpoint: Folder of the checkpoint.
-        model: The model.
-        base: Reference of the model that they were put into.
+    Beside it are the model's configuration and what is to be known of the base; see
+    :class:`sweep.checkpoints.adapted.AdapterBase`.
     """
-    if not has_adapters(model):
-        return
-    folder = adapter_folder(checkpoint)
-    folder.mkdir(parents=True)
-    config: Any = model.adapter_config
+    config, base = model.adapter_config, model.adapter_base
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
     save_file({_key(name): value.detach().contiguous() for name, value in _trained(model)}, folder / _WEIGHTS)
-    values = {**config.to_dict(), "base_model_name_or_path": base, "inference_mode": True}
+    values = {**config.to_dict(), "base_model_name_or_path": locate_model(base.reference), "inference_mode": True}
     plain = {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
-    (folder / "adapter_config.json").write_text(json.dumps(plain, indent=2, default=str), encoding="utf-8")
+    (folder / _CONFIG).write_text(json.dumps(plain, indent=2, default=str), encoding="utf-8")
+    base.write(folder)
 
 
-def load_adapter(checkpoint: Path, model: torch.nn.Module) -> None:
-    """Give a model the adapters and the head of a checkpoint, in place.
+def load_adapter(folder: Path, model: torch.nn.Module) -> None:
+    """Give a model the adapters and the head that :func:`save_adapter` wrote, in place.
 
     Raises:
-        OSError: If they cannot be read.
-        KeyError: If one is missing.
+        CheckpointError: If they cannot be read, or do not fit.
     """
-    kept = load_file(adapter_folder(checkpoint) / _WEIGHTS)
-    with torch.no_grad():
-        for name, value in _trained(model):
-            value.copy_(kept[_key(name)])
+    try:
+        kept = load_file(folder / _WEIGHTS)
+        parameters = {_key(name): parameter for name, parameter in model.named_parameters()}
+        with torch.no_grad():
+            for name, value in kept.items():
+                parameters[name].copy_(value)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as err:
+        raise CheckpointError(f"{folder}: its adapter cannot be used ({err!r}). Use another checkpoint.") from err
 
 
 def _trained(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
@@ -118,12 +137,6 @@ def _key(name: str) -> str:
     return _PREFIX + name.replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector").replace(
         ".default.", "."
     )
-
-
-def _adapted(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    from peft.tuners.lora import LoraLayer
-
-    return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraLayer))
 
 
 def _targets(model: torch.nn.Module, which: str) -> dict[str, torch.nn.Module]:
@@ -146,7 +159,27 @@ def _heads(model: torch.nn.Module) -> list[str]:
     base: Any = getattr(model, "base_model", model)
     own: Any = model
     output = own.get_output_embeddings() if hasattr(own, "get_output_embeddings") else None
-    heads = [name for name, part in model.named_children() if part is not base and part is not output]
+    drawn = set(drawn_weights(model))
+    heads = [
+        name
+        for name, part in model.named_children()
+        if part is not base
+        and (part is not output or {f"{name}.{inner}" for inner, _ in part.named_parameters()} & drawn)
+    ]
     if isinstance(getattr(base, "pooler", None), torch.nn.Module):
         heads.append(next(name for name, part in model.named_modules() if part is base.pooler))
     return [name for name in heads if any(True for _ in model.get_submodule(name).parameters())]
+
+
+def _drawn_outside_layers(model: torch.nn.Module) -> list[str]:
+    """Weights that the base model lacks.
+
+    Raises:
+        ModelError: If one of them is a layer's, which adapters would leave as it was drawn.
+    """
+    drawn = drawn_weights(model)
+    inside = {parameter for layer in layers_in_order(model) for parameter in layer.parameters()}
+    odd = next((name for name in drawn if model.get_parameter(name) in inside), None)
+    if odd is not None:
+        raise ModelError(f"method: the model has no weights for {odd}, so an adapter has no base. Set method to full.")
+    return drawn

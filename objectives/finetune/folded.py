@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 
-from objectives.finetune.adapters import save_adapter
 from objectives.finetune.loop import Loop
 from objectives.finetune.schedule import Plan
 from objectives.finetune.session import Course, check_metric, measured
-from objectives.finetune.state import restore_state, save_model, save_state
-from sweep.checkpoints import committing, model_folder, read_manifest, step_folder
+from objectives.finetune.state import restore_state, save_training
+from sweep.checkpoints import committing, read_manifest, step_folder
 from sweep.domain import Report, TrainRequest, fold_metric, whole_fit_metric
 from sweep.ports import LeftEarly
 
@@ -162,11 +161,7 @@ class FoldedSession:
 
         with committing(self._folder(self._step), meta, stands=stands) as folder:
             course = part.course
-            save_model(
-                model_folder(folder), course.model, course.model.state_dict(), course.tokenizer, course.max_length
-            )
-            save_adapter(folder, part.course.model, self._request.model)
-            save_state(folder, part.loop, part.course.model)
+            save_training(folder, part.loop, course.model, course.tokenizer, course.max_length)
         self._committed_step = self._step
 
     def _pausing(self, report: Report) -> Iterator[Report]:

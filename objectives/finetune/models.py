@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +152,26 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
             reference, head.part, lambda: head.auto.from_config(config, dtype=torch.float32)
         )
         return _shaped(new, settings)
+    return _shaped(load_weights(reference, head, config, trust_remote_code=trust, trained=trained), settings)
+
+
+def load_weights(
+    reference: str, head: Head, config: Any, *, trust_remote_code: bool = False, trained: bool = False
+) -> torch.nn.Module:
+    """A model's weights in a configuration, in fp32 on the CPU; see :func:`load_model`.
+
+    Args:
+        reference: See :func:`locate_model`.
+        head: Of the task.
+        config: All of the model's layers, and the head's.
+        trust_remote_code: Whether Python code that the model brings along may run.
+        trained: Whether every weight must fit.
+
+    Raises:
+        ModelError: If it cannot be found or loaded.
+    """
     located = locate_model(reference)
-    model: torch.nn.Module = _loading(
+    model, told = _loading(
         reference,
         head.part,
         lambda: head.auto.from_pretrained(
@@ -161,12 +180,46 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
             dtype=torch.float32,
             ignore_mismatched_sizes=not trained,
             use_safetensors=True,
-            trust_remote_code=trust,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         ),
     )
+    parameters = {name for name, _ in model.named_parameters()}
+    lacking = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    model.drawn_weights = sorted(parameters & lacking)
     _leave_fixed(model)
     _house(model)
-    return _shaped(model, settings)
+    loaded: torch.nn.Module = model
+    return loaded
+
+
+def drawn_weights(model: torch.nn.Module) -> list[str]:
+    """Names of the weights that were drawn at random, as the files that a model was loaded from lack them."""
+    return list(getattr(model, "drawn_weights", ()))
+
+
+def content_of_weights(reference: str) -> str:
+    """Hash of a model's weights.
+
+    Args:
+        reference: See :func:`locate_model`; one of the Hub has been loaded before.
+
+    Raises:
+        ModelError: If it cannot be found.
+    """
+    folder = Path(locate_model(reference))
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        def fetched() -> str:
+            return str(snapshot_download(reference, local_files_only=True, allow_patterns=["*.safetensors"]))
+
+        folder = Path(_loading(reference, "weights", fetched))
+    total = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def outline(config: Any, head: Head, settings: Mapping[str, Any]) -> torch.nn.Module:

@@ -13,6 +13,7 @@ import torch
 
 from objectives.data.augmentation import SETTINGS
 from objectives.data.preparation import PreparedData, prepare_data
+from objectives.finetune.adapted import check_base, load_adapted, write_merged
 from objectives.finetune.adapters import add_adapters, load_adapter
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
@@ -32,10 +33,13 @@ from objectives.finetune.session import Session, check_metric
 from objectives.finetune.state import checkpoint_bytes, restore_state
 from objectives.finetune.task import Examined, Frame, Task
 from sweep.checkpoints import model_folder
+from sweep.checkpoints.adapted import base_of
 from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError, UserError
 from sweep.ports import Columns, DivergedError
 from sweep.teams import Team
+
+_ANY_CLASSES: Mapping[str, Any] = {"labels": ["0", "1"], "pad_id": 0, "vocabulary": 2}
 
 
 class FineTuning:
@@ -62,6 +66,10 @@ class FineTuning:
         reference, trust = str(settings["model"]), bool(settings.get("trust_remote_code"))
         training = {**training, "trust_remote_code": trust}
         config = load_config(reference, verify=True, trust_remote_code=trust)
+        if is_random(reference) and set(_values("method", training, space)) != {"full"}:
+            raise UserError(
+                f"method: adapters would leave the random weights of {reference!r} as they are. Set it to full."
+            )
         data = settings["data"]
         tokenizer = self._task.reader(reference, config, data, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))
@@ -78,7 +86,7 @@ class FineTuning:
             if not alters and _largest(name, training, space):
                 raise UserError(f"{name}: the rows of this task cannot be altered without their answers. Leave it 0.")
         # Before anything is written, with any two classes: what cannot be configured leaves nothing behind.
-        guess = {"labels": ["0", "1"], "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}
+        guess = {**_ANY_CLASSES, "pad_id": tokenizer.pad_token_id, "vocabulary": len(tokenizer)}
         _largest_checkpoint(reference, self._head(reference, guess), training, space)
         prepared, fresh = prepare_data(data, tokenizer, max_length, folder, self._task)
         meta = prepared.meta
@@ -192,6 +200,11 @@ class FineTuning:
         own = self._own_model(model, frame)
         return self._task.to_onnx(own, frame.data.rows(_probed(frame.data)), file, frame)
 
+    def merge(self, model: Path, to: Path, settings: Mapping[str, Any]) -> None:
+        """Write the plain model of a saved adapter; see :class:`sweep.ports.Merging`."""
+        trust = bool(settings.get("trust_remote_code"))
+        write_merged(model, to, self._task.head(_ANY_CLASSES), trust_remote_code=trust)
+
     def _head(self, reference: str, known: Mapping[str, Any]) -> Head:
         head = self._task.head(known)
         if not is_random(reference):
@@ -239,7 +252,10 @@ class FineTuning:
             names = [found.id2label.get(i) for i in range(len(found.id2label))]
             if names != labels:
                 raise ModelError(f"{model}: its classes {names} are not the data's {labels}. Evaluate on its own data.")
-        return load_model(str(model), self._task.head(frame.data.meta), trust, trained=True)
+        head = self._task.head(frame.data.meta)
+        if base_of(model) is not None:
+            return load_adapted(model, head, **trust)
+        return load_model(str(model), head, trust, trained=True)
 
     def _peers(self, request: TrainRequest, model: Any, device: torch.device) -> Alone | Peers:
         """The processes that train together; waits for them."""
@@ -275,9 +291,10 @@ class FineTuning:
             trust = {"trust_remote_code": bool(settings.get("trust_remote_code"))}
             model = load_model(str(model_folder(Path(begins))), head, trust, trained=True)
             freeze(model, settings["freeze"] or ())
-        add_adapters(model, settings)
+        add_adapters(model, settings, request.model)
         if begins is not None and has_adapters:
-            load_adapter(Path(begins), model)
+            check_base(model_folder(Path(begins)))
+            load_adapter(model_folder(Path(begins)), model)
         if settings["gradient_checkpointing"]:
             checkpoint_gradients(model)
         peers = self._peers(request, model, device)

@@ -12,15 +12,13 @@ from typing import Any, Protocol
 
 import torch
 
-from objectives.finetune.adapters import save_adapter
 from objectives.finetune.device import system_metrics
 from objectives.finetune.early_stopping import has_stalled
 from objectives.finetune.loop import Lesson, Loop
-from objectives.finetune.peers import Order
 from objectives.finetune.schedule import Plan
-from objectives.finetune.state import restore_state, save_model, save_state
-from sweep.checkpoints import committing, model_folder, read_manifest, step_folder
-from sweep.domain import Report, TrainRequest
+from objectives.finetune.state import restore_state, save_training
+from sweep.checkpoints import committing, read_manifest, step_folder
+from sweep.domain import GAP, Report, TrainRequest
 from sweep.errors import UserError
 from sweep.ports import DivergedError, LeftEarly
 
@@ -67,7 +65,7 @@ def measured(course: Course, loop: Loop, plan: Plan, device: torch.device) -> di
         metrics = course.evaluate(loop.keep_alive)
     train_loss = loop.take_loss()
     if "loss" in metrics:
-        metrics["train_validation_gap"] = metrics["loss"] - train_loss
+        metrics[GAP] = metrics["loss"] - train_loss
     metrics |= {
         "train_loss": train_loss,
         "learning_rate": loop.learning_rate,
@@ -199,10 +197,7 @@ class Session:
 
         with committing(self._folder(step), meta, stands=stands) as folder:
             course = self._course
-            weights = self._loop.peers.whole(course.model.state_dict(), Order.TELL_WEIGHTS)
-            save_model(model_folder(folder), course.model, weights, course.tokenizer, course.max_length)
-            save_adapter(folder, self._course.model, self._request.model)
-            save_state(folder, self._loop, self._course.model)
+            save_training(folder, self._loop, course.model, course.tokenizer, course.max_length)
         self._committed_step = step
 
     @property

@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from objectives.finetune.adapters import has_adapters, plain_state
+from objectives.finetune.adapters import has_adapters, save_adapter
 from objectives.finetune.loop import Loop
 from objectives.finetune.optimizers import state_bytes
 from objectives.finetune.peers import Order, set_random_state
-from sweep.checkpoints import STATE_PREFIX
+from sweep.checkpoints import STATE_PREFIX, model_folder
 from sweep.errors import CheckpointError
 
 _OPTIMIZER = "optimizer.safetensors"
@@ -24,17 +24,27 @@ _RANDOM = "state.safetensors"
 _POSITION = "state.json"
 
 
+def save_training(checkpoint: Path, loop: Loop, model: Any, tokenizer: Path, max_length: int) -> None:
+    """Write a model and the state of its training into a checkpoint, together with all processes that train it."""
+    weights = loop.peers.whole(model.state_dict(), Order.TELL_WEIGHTS)
+    save_model(model_folder(checkpoint), model, weights, tokenizer, max_length)
+    save_state(checkpoint, loop, model)
+
+
 def save_model(folder: Path, model: Any, weights: Mapping[str, torch.Tensor], tokenizer: Path, max_length: int) -> None:
     """Write weights (fp32 safetensors), configuration and tokenizer into a folder.
 
     Args:
         folder: Where to write; made if missing.
-        model: A transformers model.
-        weights: Its weights by name; adapters are merged into what is written.
+        model: A transformers model; of one with adapters, what was trained is written alone.
+        weights: Its weights by name.
         tokenizer: Folder of the tokenizer's files.
         max_length: Tokens the model was trained on; the tokenizer will truncate there.
     """
-    model.save_pretrained(folder, state_dict=plain_state(model) if has_adapters(model) else dict(weights))
+    if has_adapters(model):
+        save_adapter(folder, model)
+    else:
+        model.save_pretrained(folder, state_dict=dict(weights))
     shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -99,9 +109,10 @@ def restore_state(checkpoint: Path, loop: Loop, model: torch.nn.Module) -> None:
 
 
 def checkpoint_bytes(model: torch.nn.Module, optimizer: str = "adamw") -> int:
-    """Estimate of a resumable checkpoint: fp32 weights, and what the optimizer keeps of each trainable parameter."""
-    weights = 4 * sum(p.numel() for p in model.parameters())
-    return weights + state_bytes(optimizer, (p for p in model.parameters() if p.requires_grad))
+    """Estimate of a resumable checkpoint: its fp32 weights, and what the optimizer keeps of each that is trained."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    written = trained if has_adapters(model) else model.parameters()
+    return 4 * sum(p.numel() for p in written) + state_bytes(optimizer, trained)
 
 
 def _restore_optimizer(loop: Loop, model: torch.nn.Module, kept: Mapping[str, Any]) -> None:

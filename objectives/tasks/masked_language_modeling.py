@@ -33,6 +33,8 @@ EXTENSIONS = [".txt"]
 _EVALUATION = (0x6D61736B,)
 """Seed of the masks in evaluation: the same for all trials."""
 
+_BLOCKS_OF_A_STEP = 4096
+
 
 class MaskedLanguageModeling(LanguageModeling):
     """Documents cut into blocks; in training their masks change from epoch to epoch, in evaluation never."""
@@ -110,15 +112,27 @@ def _hidden(
     rows: TokenRows, batch: Indices, frame: Frame, seed: tuple[int, ...]
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """What a model reads of each block, and the labels; see :meth:`~objectives.data.masking.Masker.mask`."""
-    masker, first, last = _masker(frame.data.tokenizer, bool(frame.settings.get("whole_word_masking", False)))
+    whole_words = bool(frame.settings.get("whole_word_masking", False))
+    _, first, last = _masker(frame.data.tokenizer, whole_words)
     found = []
     for block in batch:
         tokens, begins = rows.tokens(int(block), frame.max_length), rows.others["begins"][int(block)]
         end = [] if tokens[-1] == last else [last]
         ids = np.concatenate([[first], tokens, end]).astype(np.int64)
         flags = np.concatenate([[True], begins, [True] * len(end)])
-        found.append(masker.mask(ids, flags, (*seed, int(block))))
+        found.append(
+            _drawn(frame.data.tokenizer, whole_words, ids.tobytes(), flags.astype(bool).tobytes(), (*seed, int(block)))
+        )
     return found
+
+
+@functools.lru_cache(maxsize=_BLOCKS_OF_A_STEP)
+def _drawn(
+    tokenizer: Path, whole_words: bool, ids: bytes, begins: bytes, seed: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A block with its tokens hidden: a step asks for it twice, once for its weight."""
+    masker, _, _ = _masker(tokenizer, whole_words)
+    return masker.mask(np.frombuffer(ids, dtype=np.int64), np.frombuffer(begins, dtype=bool), seed)
 
 
 def _predicted(

@@ -1,7 +1,7 @@
 """Checkpoints on disk: atomic commit, manifest, retention."""
 
 from sweep.checkpoints.commit import committing
-from sweep.checkpoints.keeper import STATE_PREFIX, FolderKeeper, adapter_folder, model_folder, step_folder, step_of
+from sweep.checkpoints.keeper import STATE_PREFIX, FolderKeeper, model_folder, step_folder, step_of
 from sweep.checkpoints.manifest import MANIFEST_NAME, FileEntry, Manifest, drop, intact, read_manifest
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "FileEntry",
     "FolderKeeper",
     "Manifest",
-    "adapter_folder",
     "committing",
     "drop",
     "intact",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweep.checkpoints.adapted import base_of
 from sweep.errors import CheckpointError
 
 _WEIGHTS = "*.safetensors"
@@ -36,13 +37,13 @@ def why_not_averaged(models: Sequence[Path]) -> str | None:
     """Why the weights of models cannot be averaged: another architecture, or another kind of number; None if they can.
 
     Args:
-        models: Folders that transformers can load.
+        models: Folders that transformers can load, or adapters, to be merged before.
 
     Raises:
         CheckpointError: If one of them cannot be read.
     """
     first, *others = models
-    for name, tensor in _tensors_of(first).items():
+    for name, tensor in _own_tensors(first).items():
         if tensor.dtype.startswith(("F", "BF")) and tensor.dtype not in _FLOATS:
             return f"{name[1]} of {first} holds {tensor.dtype} numbers; those of {', '.join(_FLOATS)} can be averaged"
     return next((told for other in others if (told := difference(first, other)) is not None), None)
@@ -54,8 +55,8 @@ def difference(first: Path, other: Path) -> str | None:
     Raises:
         CheckpointError: If one of them cannot be read.
     """
-    own, theirs = _tensors_of(first), _tensors_of(other)
-    for name in sorted(own.keys() | theirs.keys()):
+    own, theirs = _own_tensors(first), _own_tensors(other)
+    for name in sorted(own.keys() | theirs.keys()) if own and theirs else ():
         mine, its = own.get(name), theirs.get(name)
         if mine is None or its is None or mine.kind != its.kind:
             kinds = [tensor.kind if tensor else "missing" for tensor in (mine, its)]
@@ -107,6 +108,11 @@ def _average_file(paths: Sequence[Path], to: Path) -> None:
             mean = (total / len(files)).astype(kind)
             written[begin : begin + length] = np.frombuffer(mean.tobytes(), dtype=np.uint8)
     written.flush()
+
+
+def _own_tensors(model: Path) -> dict[tuple[str, str], _Tensor]:
+    """The tensors of a model; none of an adapter, whose configuration says what it and its base make together."""
+    return {} if base_of(model) is not None else _tensors_of(model)
 
 
 def _tensors_of(model: Path) -> dict[tuple[str, str], _Tensor]:

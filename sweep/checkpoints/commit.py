@@ -56,7 +56,7 @@ def committing(
         CheckpointError: If the disk is full, read-only or failing, or the block leaves something that is
             not a plain file or folder.
     """
-    temporary = target.parent / f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}-{_host()}-{uuid.uuid4().hex[:8]}"
+    temporary = temporary_beside(target)
     try:
         try:
             _make_parents(target.parent)
@@ -74,6 +74,11 @@ def committing(
             raise _storage_error(target, err) from err
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_beside(target: Path) -> Path:
+    """A new name for what becomes a folder, or is needed for a while; it says whose it is."""
+    return target.parent / f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}-{_host()}-{uuid.uuid4().hex[:8]}"
 
 
 def discard(folder: Path) -> None:

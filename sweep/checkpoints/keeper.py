@@ -29,11 +29,6 @@ def step_of(folder: Path) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def adapter_folder(checkpoint: Path) -> Path:
-    """Where a checkpoint keeps the adapter that its model was trained by, if it was by one."""
-    return checkpoint / "adapter"
-
-
 def model_folder(checkpoint: Path) -> Path:
     """The part of a checkpoint that loads as a model: weights, tokenizer, config."""
     return checkpoint / "model"

@@ -10,7 +10,7 @@ import typer
 
 from sweep.cli.options import JsonOption, StorageOption, StudyArgument, find_spec, print_json
 from sweep.cli.text import number, settings
-from sweep.domain import Trial, ranked
+from sweep.domain import GAP, Trial, ranked
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -52,6 +52,8 @@ def best(
             typer.echo(f"     {_spread(row['metrics'], spec)}")
         if row["test"]:
             typer.echo(f"     test {spec.rule.name} {number(row['test'].get(spec.rule.name))}")
+        if GAP in row["metrics"]:
+            typer.echo(f"     train–validation gap {number(row['metrics'][GAP])}")
         if row["checkpoint"]:
             typer.echo(f"     {row['checkpoint']}")
     for trial in (trial for trial in trials if trial.is_baseline):

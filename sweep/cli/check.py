@@ -40,7 +40,7 @@ def check(
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
     with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
-        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
         findings = objective_jobs.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:

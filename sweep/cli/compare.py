@@ -11,6 +11,7 @@ import typer
 
 from sweep.cli.options import JsonOption, StorageOption, named_storages, print_json
 from sweep.cli.text import number, setting, sparkline
+from sweep.domain import GAP
 from sweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _as_text(sides: Sequence[Side], pairs: Sequence[Pair], split: str, *, show_a
     letters = [chr(ord("A") + i) for i in range(len(sides))]
     lines = [
         f"{letter}  {side.label}   {side.metric} {number(side.recorded.get(side.metric))} (recorded, validation)"
+        + (f" · train–validation gap {number(side.recorded[GAP])}" if GAP in side.recorded else "")
         for letter, side in zip(letters, sides, strict=True)
     ]
     rows = [[name, *map(setting, values)] for name, values in _values(sides, show_all=show_all).items()]

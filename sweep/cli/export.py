@@ -20,35 +20,35 @@ def export(
         bool, typer.Option("--onnx", help="Add model.onnx, compared with the weights on validation rows.")
     ] = False,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="Add adapter/: what the trial trained, before it was merged.")
+        bool, typer.Option("--adapter", help="The adapter alone, as peft loads it onto the base model.")
     ] = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trial's model as a folder that stands on its own: weights, tokenizer, config, card, lineage.
 
+    An adapter is merged into its base model, unless --adapter asks for it alone.
+
     Example: `sweep export intents --to intents-model`
     """
-    from sweep.checkpoints import adapter_folder
+    from sweep.checkpoints.adapted import base_of
     from sweep.deployable import deployable
     from sweep.deployment.export import export_model
 
+    if adapter and onnx:
+        raise UserError("--onnx: an adapter alone is not written as ONNX. Leave one of --adapter and --onnx out.")
     spec = find_spec(study, storage)
     chosen, lineage = deployable(spec, trial)
-    extra = {}
-    if adapter:
-        beside = adapter_folder(chosen.model.parent)
-        if not beside.is_dir():
-            raise UserError("--adapter: this model was not trained by an adapter (method: lora or dora). Leave it out.")
-        extra["adapter"] = beside
-    if onnx:
-        from sweep.onnx_export import export_with_onnx
+    base = base_of(chosen.model)
+    if adapter and base is None:
+        raise UserError("--adapter: this model is no adapter (method: lora or dora). Leave it out.")
+    if onnx or (base is not None and not adapter):
+        from sweep.converted_export import export_converted
 
-        lineage = export_with_onnx(
-            chosen.model, lineage, to, trust_remote_code=spec.objective.trust_remote_code, folders=extra
-        )
+        trust = spec.objective.trust_remote_code
+        lineage = export_converted(chosen.model, lineage, to, trust_remote_code=trust, onnx=onnx)
     else:
-        lineage = export_model(chosen.model, lineage, to, folders=extra)
+        lineage = export_model(chosen.model, lineage, to)
     if as_json:
         row = {"folder": str(to.absolute()), "trial_number": chosen.trial_number, "value": chosen.score}
         test = None if lineage.test is None else dict(lineage.test)
@@ -61,4 +61,6 @@ def export(
             f"{lineage.onnx['file']} gives the same logits on {lineage.onnx['rows']} validation rows "
             f"(largest difference {lineage.onnx['max_difference']:.1e})."
         )
+    if adapter and base is not None:
+        typer.echo(f"It is an adapter of {base.reference}: PeftModel.from_pretrained(base, {str(to)!r}).")
     typer.echo(f"Check that it reproduces its score: sweep verify {to}")

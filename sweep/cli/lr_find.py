@@ -48,7 +48,7 @@ def lr_find(
     if not as_json:
         sys.stderr.write("preparing data, then training with a rising learning rate …\n")
     with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
-        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
         found = objective_jobs.find_learning_rate(spec, parent, data)
     if output is not None:
         _draw(found, output)

@@ -6,10 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 from sweep.deployment.card import model_card
 from sweep.deployment.lineage import LINEAGE_FILE, Lineage, content_of, read_lineage
@@ -43,16 +42,14 @@ def export_model(
     *,
     link: bool = False,
     add: Callable[[Path, Lineage], Lineage] | None = None,
-    folders: Mapping[str, Path] = MappingProxyType({}),
 ) -> Lineage:
     """Write a self-contained model folder; it appears whole or not at all.
 
     Args:
-        model: Folder with weights, tokenizer and config.
+        model: Folder with weights or an adapter, tokenizer and config.
         lineage: Origin; its ``files`` are filled in here.
         to: Target; must not exist, or be an empty folder or an earlier export without other files.
         link: Share the weights' bytes with ``model`` where the file system can (for folders nobody edits).
-        folders: Folders that are copied beside the weights, by their new name.
         add: Puts further files into the folder, before they are hashed, and says so in the lineage.
 
     Returns:
@@ -72,8 +69,6 @@ def export_model(
             # An export's own card and lineage are written anew.
             ignored = shutil.ignore_patterns(*_ABOUT)
             shutil.copytree(model, temporary, dirs_exist_ok=True, copy_function=copy, ignore=ignored)
-            for name, folder in folders.items():
-                shutil.copytree(folder, temporary / name)
             if add is not None:
                 lineage = add(temporary, lineage)
             complete = replace(lineage, files=hashes_of(temporary))

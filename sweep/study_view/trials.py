@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.domain import Attempt, AttemptEnd, MetricRule, Report, Trial, TrialState, fold_metric
+from sweep.domain import GAP, Attempt, AttemptEnd, MetricRule, Report, Trial, TrialState, fold_metric
 from sweep.redaction import Redactor
 from sweep.search import StoredTrial
 from sweep.study_view.values import AttemptSpan, CurvePoint, SetbackView, TrialView
@@ -69,6 +69,7 @@ def view_of(
                 step=report.step,
                 fidelity=report.fidelity,
                 value=report.metrics.get(fold_metric(rule.name), report.metrics[rule.name]),
+                gap=report.metrics.get(GAP),
                 wall_seconds=report.wall_seconds,
             )
             for report in reports

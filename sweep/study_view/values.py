@@ -17,12 +17,15 @@ class CurvePoint:
         step: Optimizer steps done.
         fidelity: Training done, in the study's fidelity unit.
         value: The study's metric at this evaluation; of data in folds, what this fold alone has.
+        gap: Loss on the validation split less the training loss, where the objective reports it: it grows as the
+            model learns its rows by heart.
         wall_seconds: Seconds of training and evaluation up to here.
     """
 
     step: int
     fidelity: float
     value: float
+    gap: float | None
     wall_seconds: float
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sweep.checkpoints import STATE_PREFIX, committing, intact, model_folder, read_manifest, step_folder
-from sweep.domain import Report, TrainRequest
+from sweep.domain import GAP, Report, TrainRequest
 from sweep.errors import CheckpointError
 from sweep.ports import Columns, DivergedError, LeftEarly
 
@@ -235,7 +235,10 @@ def _loss(chances: Array, labels: NDArray[np.int64]) -> float:
 def _metrics(weights: Array, prepared: Path, split: str) -> dict[str, float]:
     rows, labels = _split(prepared, split)
     chances = _chances(weights, rows)
-    return {"accuracy": float((chances.argmax(axis=1) == labels).mean()), "loss": _loss(chances, labels)}
+    trained, answers = _split(prepared, "train")
+    loss = _loss(chances, labels)
+    gap = loss - _loss(_chances(weights, trained), answers)
+    return {"accuracy": float((chances.argmax(axis=1) == labels).mean()), "loss": loss, GAP: gap}
 
 
 def _evaluated(course: _Course, request: TrainRequest, total: int, seconds: float) -> Report:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweep.tracking.registry import Origin
 
 _LINEAGE = "sweep.json"
+_WEIGHTS = ".safetensors"
 _LARGE_BYTES = 1 << 20
 
 
@@ -78,6 +79,8 @@ def _has_the_weights(client: Any, model: Any, package: Path) -> bool:
             return False
     # What only makes it servable may have changed since.
     kept = {name: digest for name, digest in own.items() if wanted.get(name) == digest}
+    if any(name.endswith(_WEIGHTS) for name in own.keys() - kept.keys()):
+        return False
     return bool(kept) and all((package / name).stat().st_size < _LARGE_BYTES for name in wanted.keys() - kept.keys())
 
 

@@ -35,6 +35,7 @@ RATIO = """
 def test_a_study_is_understood_from_its_page_and_every_chart_is_drawn(page: Page, address: str) -> None:
     page.open(address + STUDY)
     page.ready()
+    assert len({float(gap) for gap in page.column("gap") if gap}) > 1
     assert page.text("#headline") == "Trial 3 wins on fresh seeds with accuracy 0.7850, +0.0650 over the defaults."
     assert "24 of 24 trials finished" in page.text("#legend")
     assert "sweep resume quick" in page.text("#actions")
@@ -43,7 +44,7 @@ def test_a_study_is_understood_from_its_page_and_every_chart_is_drawn(page: Page
     assert "difference +0.0700 (0.0100 to 0.1200), p = 0.0100" in page.text("#verdict")
     assert "QuickObjective" in page.text("#data-facts")
     page.drawn()
-    for chart in ("curves", "hyperparameters", "parallel", "importance", "timeline"):
+    for chart in ("curves", "gaps", "hyperparameters", "parallel", "importance", "timeline"):
         assert page.js("return document.getElementById(arguments[0]).data.length", chart) > 0, chart
     types = "const l = document.getElementById('hyperparameters').layout; return [l.xaxis, l.xaxis2, l.xaxis3]"
     axes = [axis["type"] for axis in page.js(types)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from objectives.finetune.adapters import add_adapters, plain_state
+from objectives.finetune.adapters import add_adapters, merge_adapters
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
-from sweep.checkpoints import adapter_folder, intact, model_folder
+from sweep.checkpoints import intact, model_folder
+from sweep.checkpoints.adapted import base_of, weight_bytes
 from sweep.domain import Assignment, MetricRule, Report, TrainRequest
 from sweep.errors import ModelError
-from tests.tiny_study import materials, run, sweep, tiny_spec
 
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
 LORA = {"method": "lora", "lora_rank": 4, "lora_targets": "all", "lora_dropout": 0.1, "learning_rate": 1e-2}
@@ -61,7 +62,7 @@ def _steady(report: Report) -> dict[str, float]:
 
 def _tensors(report: Report) -> dict[str, torch.Tensor]:
     checkpoint = Path(str(report.checkpoint))
-    files = ("model/model.safetensors", "adapter/adapter_model.safetensors", "state/optimizer.safetensors")
+    files = ("model/adapter_model.safetensors", "state/optimizer.safetensors")
     return {f"{file}/{key}": value for file in files for key, value in load_file(checkpoint / file).items()}
 
 
@@ -81,49 +82,86 @@ def test_adapters_learn_and_go_on_bit_for_bit(request_: TrainRequest, method: st
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_saved_model_is_a_plain_one_with_the_adapters_merged(request_: TrainRequest) -> None:
-    report = _train(request_)[-1]
-    checkpoint = Path(str(report.checkpoint))
-    assert intact(checkpoint)
-    plain = AutoModelForSequenceClassification.from_pretrained(model_folder(checkpoint))
-    assert not any("lora" in name for name, _ in plain.named_parameters())
-    found = TextClassification().evaluate(
-        model_folder(checkpoint), Path(request_.prepared), "validation", request_.settings
-    )
+@pytest.mark.parametrize(("method", "layers"), [("dora", None), ("lora", (0, 2))])
+def test_what_is_kept_is_an_adapter_that_the_task_and_peft_read_alike_in_a_fresh_process(
+    request_: TrainRequest, method: str, layers: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    report = _train(_with(request_, method=method, keep_layers=layers))[-1]
+    kept = model_folder(Path(str(report.checkpoint)))
+    assert intact(kept.parent)
+    assert [path.name for path in kept.rglob("*.safetensors")] == ["adapter_model.safetensors"]
+    objective, prepared = TextClassification(), Path(request_.prepared)
+    found = objective.evaluate(kept, prepared, "validation", request_.settings)
     assert found["accuracy"] == report.metrics["accuracy"]
     assert found["loss"] == pytest.approx(report.metrics["loss"], abs=1e-5)
+    objective.merge(kept, tmp_path / "merged", request_.settings)
+    assert not list((tmp_path / "merged").glob("adapter*"))
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    assert weight_bytes(kept) == sum(4 * parameter.numel() for parameter in plain.parameters())
+    ids = [[2, 5, 6, 7, 3], [2, 8, 9, 10, 3]]
+    with torch.no_grad():
+        expected = plain(input_ids=torch.tensor(ids)).logits.tolist()
+    # As somebody without this package does it.
+    code = f"""
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+size = dict(num_labels=3, ignore_mismatched_sizes=True)
+base = AutoModelForSequenceClassification.from_pretrained({request_.model!r}, **size)
+model = PeftModel.from_pretrained(base, {str(kept)!r}).eval()
+print(model(input_ids=torch.tensor({ids})).logits.tolist())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    torch.testing.assert_close(torch.tensor(json.loads(said)), torch.tensor(expected), rtol=0, atol=1e-5)
 
 
 def test_only_adapters_and_head_are_trained(request_: TrainRequest) -> None:
     report = next(TextClassification().train(request_))
-    state = load_file(Path(str(report.checkpoint)) / "state/optimizer.safetensors")
-    assert any(name.startswith("classifier") for name in state)
-    assert all(".lora_" in name or name.startswith(("classifier", "bert.pooler")) for name in state)
-    base = load_file(Path(request_.model) / "model.safetensors")
-    saved = load_file(model_folder(Path(str(report.checkpoint))) / "model.safetensors")
-    words = "bert.embeddings.word_embeddings.weight"
-    assert torch.equal(saved[words], base[words])
-    query = "bert.encoder.layer.1.attention.self.query.weight"
-    assert not torch.equal(saved[query], base["bert.encoder.layer.2.attention.self.query.weight"])
+    checkpoint = Path(str(report.checkpoint))
+    for file in ("state/optimizer.safetensors", "model/adapter_model.safetensors"):
+        names = [name.removeprefix("base_model.model.") for name in load_file(checkpoint / file)]
+        assert any(name.startswith("classifier") for name in names)
+        assert all(".lora_" in name or name.startswith(("classifier", "bert.pooler")) for name in names)
     found = TextClassification().check(request_)
     assert found["trainable_parameters"] < found["parameters"] / 3
+    tensors = [*(checkpoint / "model").glob("*.safetensors"), checkpoint / "state/optimizer.safetensors"]
+    written = sum(path.stat().st_size for path in tensors)
+    assert found["checkpoint_bytes"] == pytest.approx(written, rel=0.2)
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks transformers so
-@pytest.mark.parametrize("method", ["lora", "dora"])
-def test_the_kept_adapter_is_what_peft_loads_onto_the_base_model(request_: TrainRequest, method: str) -> None:
-    from peft import PeftModel
+@pytest.mark.parametrize("damage", ["gone", "other"])
+def test_a_base_model_that_is_gone_or_another_is_told_and_not_trained_on(
+    request_: TrainRequest, damage: str, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(request_.model, tmp_path / "base"))
+    request = dataclasses.replace(request_, model=str(base))
+    kept = model_folder(Path(str(_train(request)[-1].checkpoint)))
+    again = dataclasses.replace(request_.assignment, attempt=2, start_from=str(kept.parent))
+    if damage == "gone":
+        shutil.rmtree(base)
+        told = f"the base model '{base}' that its adapter belongs to is not to be had"
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(base)
+        torch.nn.init.normal_(model.bert.embeddings.word_embeddings.weight)
+        model.save_pretrained(base)
+        told = f"its adapter was trained on other weights than '{base}' has now"
+        with pytest.raises(ModelError, match=told):
+            _train(dataclasses.replace(request, assignment=again))
+    with pytest.raises(ModelError, match=told):
+        TextClassification().evaluate(kept, Path(request.prepared), "validation", request.settings)
 
-    report = _train(_with(request_, method=method, keep_layers=None, epochs=1.0))[-1]
-    checkpoint = Path(str(report.checkpoint))
-    plain = AutoModelForSequenceClassification.from_pretrained(model_folder(checkpoint)).eval()
-    base = AutoModelForSequenceClassification.from_pretrained(
-        request_.model, config=plain.config, ignore_mismatched_sizes=True
-    )
-    adapted = PeftModel.from_pretrained(base, adapter_folder(checkpoint)).eval()
-    ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 10, 3]])
-    with torch.no_grad():
-        torch.testing.assert_close(adapted(input_ids=ids).logits, plain(input_ids=ids).logits, rtol=0, atol=1e-5)
+
+def test_a_base_that_moved_with_its_storage_is_found(request_: TrainRequest, tmp_path: Path) -> None:
+    base = shutil.copytree(request_.model, tmp_path / "old/prepared/model-1")
+    storage = tmp_path / "old/studies/some/checkpoints/trial-0000"
+    request = dataclasses.replace(request_, model=str(base), checkpoints=str(storage))
+    kept = model_folder(Path(str(_train(request)[-1].checkpoint)))
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = tmp_path / "new" / kept.relative_to(tmp_path / "old")
+    found = base_of(moved)
+    assert found is not None
+    assert found.reference == str(tmp_path / "new/prepared/model-1")
+    TextClassification().evaluate(moved, Path(request.prepared), "validation", request.settings)
 
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -148,13 +186,14 @@ def test_families_take_adapters_and_merge_to_what_they_compute(family: str, targ
     with torch.no_grad():
         for parameter in adapters.values():
             parameter.normal_(std=0.3)
-    plain = AutoModelForSequenceClassification.from_config(config)
-    missing, unexpected = plain.load_state_dict(plain_state(model) or {}, strict=False)
-    assert (missing, unexpected) == ([], [])
     ids = torch.tensor([[5, 6, 7, 1], [8, 9, 4, 1]])
     with torch.no_grad():
-        outputs = [each.eval()(input_ids=ids).logits for each in (model, plain)]
-    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+        adapted = model.eval()(input_ids=ids).logits
+        merge_adapters(model)
+        merged = model(input_ids=ids).logits
+    torch.testing.assert_close(merged, adapted, rtol=1e-4, atol=1e-5)
+    plain = AutoModelForSequenceClassification.from_config(config)
+    assert model.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_a_model_without_layers_takes_no_adapters() -> None:
@@ -174,17 +213,6 @@ def test_checkpointed_gradients_change_no_result(request_: TrainRequest) -> None
     assert [r.metrics["loss"] for r in plain] == pytest.approx([r.metrics["loss"] for r in spared], rel=1e-5)
     config = json.loads((model_folder(Path(str(spared[-1].checkpoint))) / "config.json").read_text())
     assert "gradient_checkpointing" not in config
-
-
-def test_a_study_of_adapters_is_exported_merged_with_its_adapter_beside(tmp_path: Path) -> None:
-    materials(tmp_path)
-    training = ("method=lora", "lora_targets=all", "epochs=1")
-    run(tiny_spec(tmp_path, "few", *(f"objective.training.{each}" for each in training), trials=1))
-    said = sweep(tmp_path, "export", "few", "--to", "out", "--adapter").stdout
-    assert "Exported trial 0" in said
-    lineage = json.loads((tmp_path / "out/sweep.json").read_text())
-    assert {"model.safetensors", "adapter/adapter_model.safetensors"} <= set(lineage["files"])
-    assert "reproduces" in sweep(tmp_path, "verify", "out").stdout
 
 
 @pytest.mark.slow

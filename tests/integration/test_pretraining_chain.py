@@ -16,6 +16,7 @@ from sweep.checkpoints import intact
 from sweep.deployment.export import content_of_model
 from sweep.deployment.lineage import read_lineage
 from sweep.errors import UserError
+from sweep.execution.warm_client import WarmParent
 from sweep.search import read_trials
 from sweep.spec import parse_spec
 from sweep.spec.model import StudySpec
@@ -112,14 +113,14 @@ def test_the_record_says_which_model_it_was_and_is_found_by_its_hash(folder: Pat
 
 def test_the_whole_chain_is_in_what_a_third_study_begins_with(folder: Path) -> None:
     assert read_lineage(_spec(TOPICS, folder).layout.export(0)).data["base_model"]["study"] == "words"
-    origin = base_model(_third(folder, "study:topics")).origin
+    origin = base_model(_third(folder, "study:topics"), WarmParent()).origin
     assert (origin["study"], origin["begun_with"]["study"]) == ("topics", "words")
     assert json.loads(json.dumps(origin)) == origin
 
 
 def test_garbage_collection_leaves_a_base_model_that_a_study_names(folder: Path) -> None:
     kept = Path(read_facts(_spec(TOPICS, folder).layout, "data")["model"])
-    unnamed = Path(base_model(_third(folder, "study:topics")).reference)
+    unnamed = Path(base_model(_third(folder, "study:topics"), WarmParent()).reference)
     sweep(folder, "gc", "topics", "--prepared")
     assert kept.is_dir()
     assert not unnamed.exists()
@@ -139,11 +140,11 @@ def test_a_base_model_stands_whatever_becomes_of_its_study(folder: Path, tmp_pat
 
 def test_a_study_that_does_not_exist_is_named_with_the_nearest(folder: Path) -> None:
     with pytest.raises(UserError, match=r"study:wrods: no such study in .*Did you mean study:words\? Run it first"):
-        base_model(_third(folder, "study:wrods"))
+        base_model(_third(folder, "study:wrods"), WarmParent())
 
 
 def test_other_references_stay_as_they_are(folder: Path) -> None:
-    found = base_model(_spec(WORDS, folder))
+    found = base_model(_spec(WORDS, folder), WarmParent())
     assert (found.reference, dict(found.origin)) == (f"random:{folder / 'config.json'}", {})
 
 

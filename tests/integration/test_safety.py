@@ -95,7 +95,7 @@ def bring_code(folder: Path) -> Path:
 def prepare_and_check(folder: Path, parent: WarmParent, trust: str) -> None:
     (folder / "study.yaml").write_text(SPEC.format(trust=trust), encoding="utf-8")
     spec = load_spec(folder / "study.yaml")
-    data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+    data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
     objective_jobs.check(spec, parent, data)
 
 

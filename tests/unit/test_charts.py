@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from itertools import pairwise
@@ -67,6 +68,7 @@ def test_every_chart_is_a_figure_by_plotlys_own_rules(made: dict[str, Chart]) ->
         "verdict",
         "progress",
         "learning_curves",
+        "train_validation_gap",
         "score_by_learning_rate",
         "score_by_dropout",
         "score_by_batch_size",
@@ -113,6 +115,17 @@ def test_the_best_and_the_defaults_stand_out_and_the_rungs_are_marked(made: dict
     assert widths[f"best (trial {view.facts.best})"] == widths["defaults (trial 0)"] == 3
     assert widths["pruned"] == 1
     assert [shape["x0"] for shape in curves["layout"]["shapes"]] == [0.25, 0.75, 2.25]
+
+
+def test_the_gap_of_each_trial_is_drawn_where_its_objective_reports_one(
+    made: dict[str, Chart], view: StudyView
+) -> None:
+    best = next(trace for trace in made["train_validation_gap"]["data"] if "best" in trace["name"])
+    assert best["y"] == pytest.approx([0.1 * fidelity for fidelity in best["x"]])
+    assert len(best["y"]) > 1
+    curve = tuple(dataclasses.replace(point, gap=None) for point in view.trials[0].curve)
+    without = dataclasses.replace(view, trials=(dataclasses.replace(view.trials[0], curve=curve),))
+    assert "train_validation_gap" not in charts(without)
 
 
 def test_importance_compares_trials_after_equal_training_and_finds_what_decides(tmp_path: Path) -> None:

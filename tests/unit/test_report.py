@@ -11,6 +11,7 @@ import pytest
 
 from dashboards.leaderboard import columns, rows, run_link
 from dashboards.report import render, write_report
+from sweep.domain import GAP
 from sweep.errors import SweepError
 from sweep.spec.model import StudySpec
 from sweep.study_view import StudyView, read_study
@@ -105,6 +106,9 @@ def test_the_leaderboard_has_the_complete_trials_first_by_rank_and_marks_best_an
     assert set(ranks[len(view.ranking) :]) == {None}
     trials = [line[names.index("trial")] for line in lines]
     assert trials[0]["text"].endswith("★")
+    gaps = [line[names.index("train–validation gap")] for line in lines]
+    best = next(trial for trial in view.trials if trial.number == view.facts.best)
+    assert gaps[0] == {"text": f"{best.metrics[GAP]:.4f}", "sort": best.metrics[GAP]}
     assert [trial["text"] for trial in trials if trial["sort"] == 0] == ["0 ◆"]
     wrong = {line[1]["sort"]: line[-1] for line in lines if line[-1] is not None}
     assert wrong[7]["text"] == "attempt 1 lost: its process was killed"

@@ -42,6 +42,8 @@ def test_a_browser_gets_everything_once_and_then_what_is_new(spec: StudySpec) ->
     assert first["is_whole"]
     assert [row[0] for row in first["trials"]] == list(range(20))
     assert first["about"]["columns"] == list(COLUMNS)
+    begun = dict(zip(COLUMNS, first["trials"][0], strict=True))
+    assert begun["gaps"] == pytest.approx([0.1 * fidelity for fidelity in begun["fidelities"]])
     known = {"since": first["token"], "about": first["about_digest"]}
     quiet = news(study, **known)
     assert quiet["trials"] == []

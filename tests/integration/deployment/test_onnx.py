@@ -18,17 +18,17 @@ from objectives.data.preparation import PreparedData
 from objectives.finetune.models import load_model
 from objectives.serving.onnx_file import TOLERANCE, write_onnx
 from objectives.tasks.text_classification import Classification
+from sweep.converted_export import export_converted
 from sweep.deployable import deployable
 from sweep.deployment.lineage import read_lineage
 from sweep.errors import UserError, VerificationError
-from sweep.onnx_export import export_with_onnx
 from sweep.spec.model import StudySpec
 from sweep.verification import exported
 
 
 def test_the_onnx_file_gives_the_weights_logits_for_any_batch_and_length(good: StudySpec, tmp_path: Path) -> None:
     chosen, lineage = deployable(good)
-    export_with_onnx(chosen.model, lineage, tmp_path / "out", trust_remote_code=False, folders={})
+    export_converted(chosen.model, lineage, tmp_path / "out", trust_remote_code=False, onnx=True)
     exported(tmp_path / "out")
     told = read_lineage(tmp_path / "out")
     assert told.onnx is not None
@@ -94,7 +94,7 @@ def test_an_onnx_file_that_disagrees_leaves_no_folder_behind(good: StudySpec, tm
     weights["classifier.bias"][0] = float("nan")
     save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
     with pytest.raises(VerificationError, match=r"logits differ by up to inf.*Nothing was written"):
-        export_with_onnx(tmp_path / "model", lineage, tmp_path / "out", trust_remote_code=False, folders={})
+        export_converted(tmp_path / "model", lineage, tmp_path / "out", trust_remote_code=False, onnx=True)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -129,7 +129,7 @@ def test_wrong_data_or_model_is_told_before_any_trial(folder: Path, parent: Warm
     before = sorted(folder.rglob("*"))
     spec = load_spec(folder / "study.yaml")
     with pytest.raises(UserError) as caught:
-        objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+        objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
     assert re.search(told, str(caught.value), re.IGNORECASE), caught.value
     assert caught.value.exit_code == 2
     assert "Traceback" not in str(caught.value)
