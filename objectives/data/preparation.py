@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from objectives.data.batching import Ragged, TokenRows
+from objectives.data.leakage import contradicted, leakage
 from objectives.data.rows import Rows, shown
 from objectives.data.sources import Source, column_names, open_source
 from objectives.data.splits import split_off
@@ -263,30 +263,12 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             "data.validation_fraction: 0 and no validation rows: trials cannot be compared. "
             "Set validation_fraction to 0.1, or give data.validation."
         )
-    seen = set(_keys(splits["train"], task))
-    for name in ("validation", "test"):
-        double = sum(key in seen for key in _keys(splits[name], task)) if name in splits else 0
-        if double:
-            warnings.append(f"{double} {name} rows have a text that is also a training text: scores will flatter.")
-    torn = _contradicted(splits.values(), task)
+    warnings += leakage(splits, task)
+    torn = contradicted(splits, task)
     if torn:
         answer = task.answer_columns[0]
         warnings.append(f"{torn} texts come with more than one {answer}: none of these answers can be right for all.")
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
-
-
-def _contradicted(splits: Iterable[Rows], task: DataTask) -> int:
-    """Texts that stand in several rows, with different answers."""
-    first: dict[str, str] = {}
-    pairs = (pair for r in splits for pair in zip(_keys(r, task), _keys(r, task, answers=True), strict=True))
-    return len({key for key, answer in pairs if first.setdefault(key, answer) != answer})
-
-
-def _keys(rows: Rows, task: DataTask, *, answers: bool = False) -> Iterator[str]:
-    """What a model sees of each row, or the right answer, as one text."""
-    columns = [values for part, values in rows.columns.items() if (part in task.answer_columns) == answers]
-    for values in zip(*columns, strict=True) if columns else itertools.repeat((), len(rows)):
-        yield values[0] if len(values) == 1 and isinstance(values[0], str) else json.dumps(values)
 
 
 def _write_split(folder: Path, split: str, rows: Rows, encoded: Encoded, tokenizer: Any) -> dict[str, Any]:

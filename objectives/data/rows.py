@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from sweep.errors import InvalidDataError
 
 _LONGEST_SHOWN = 60
 _LONGEST_TEXT = 200
+_NO_WORDS = re.compile(r"[\W_]+")
 
 Cell = Callable[[Any, str, str], Any]
 """Turns a cell into the value that a task works with; takes the cell, its place for messages, and the column's part."""
@@ -115,6 +118,11 @@ def whole_characters(value: str, place: str, part: str) -> str:
             "which no tokenizer takes. Remove it, or write the whole character."
         ) from err
     return value
+
+
+def words_alone(text: str) -> str:
+    """A text without what near copies differ in: case, blanks, punctuation, width of letters; itself if all is that."""
+    return _NO_WORDS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip() or text
 
 
 def is_empty(cell: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from objectives.data.batching import Array
 from objectives.data.files import Columns, Parser
-from objectives.data.rows import Rows
+from objectives.data.rows import Rows, words_alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,10 @@ class DataTask(Protocol):
     def strata(self, rows: Rows) -> Sequence[str] | None:
         """A word for each row by which splits are stratified; None splits at random."""
         return None
+
+    def gist(self, seen: str) -> str:
+        """What near copies have in common of what a model sees of a row, so that they are told from new rows."""
+        return words_alone(seen)
 
     def describe(self, splits: Mapping[str, Rows]) -> dict[str, Any]:
         """What else to know about the data, JSON-able, kept with it: at least ``labels`` and ``classes``.

@@ -15,6 +15,7 @@ from objectives.data.files import Columns, Parser
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.streams import Documents
 from objectives.finetune.likelihood import Likelihood, likelihood_metrics
+from objectives.finetune.report import DataReport, Studied, spread_of, unknown_tokens
 from objectives.finetune.task import Frame, Task
 
 Answers = tuple[npt.NDArray[np.int64], torch.Tensor, torch.Tensor]
@@ -52,3 +53,16 @@ class LanguageModeling(Task, Protocol):
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """Loss, perplexity and accuracy of any choice of documents."""
         return likelihood_metrics(rows)
+
+    def report(self, study: Studied) -> DataReport:
+        """Tokens, the blocks that they are cut into, and lengths of the documents."""
+        rows = {split: study.frame.data.rows(split) for split in study.splits}
+        facts = (
+            study.fact("tokens", lambda split: len(rows[split].ids)),
+            study.fact(
+                f"blocks of {study.frame.max_length} tokens",
+                lambda split: len(self.examples(rows[split], study.frame)),
+            ),
+        )
+        lengths = {split: np.diff(found.offsets) for split, found in rows.items()}
+        return DataReport(facts) + spread_of(lengths, "tokens of a document") + unknown_tokens(study)

@@ -9,6 +9,8 @@ without importing it (:mod:`sweep.spec.tasks` reads them):
 - ``SETTINGS``, if need be: training settings that this task alone has, each with its default, with a list of words of
   which the first is the default, or with ``{"default": 64, "low": 1, "high": 512}``. They can be searched.
 - ``EXTENSIONS``, if need be: data files that the task reads besides csv, tsv, jsonl, json and parquet.
+- ``UNUSED``, if need be: common training settings that do nothing for the task; the spec refuses them.
+- ``EXAMPLE``: a row of the data, shown to whoever has none yet.
 
 Below, a class derived from :class:`objectives.finetune.task.Task` says how rows are cleaned, encoded, trained and
 judged, and ``OBJECTIVE`` is a :class:`objectives.finetune.objective.FineTuning` of it. Data on disk, splits, batches,

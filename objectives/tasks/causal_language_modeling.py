@@ -25,6 +25,8 @@ METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
 COLUMNS = {"text": "text"}
 SETTINGS = {"packing": True}
 EXTENSIONS = [".txt"]
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "classifier_dropout"]
+EXAMPLE = {"text": "A paragraph of the corpus."}
 
 
 class CausalLanguageModeling(LanguageModeling):

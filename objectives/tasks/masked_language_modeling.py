@@ -29,6 +29,8 @@ METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
 COLUMNS = {"text": "text"}
 SETTINGS = {"packing": True, "whole_word_masking": False}
 EXTENSIONS = [".txt"]
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "classifier_dropout"]
+EXAMPLE = {"text": "A paragraph of the corpus."}
 
 _EVALUATION = (0x6D61736B,)
 """Seed of the masks in evaluation: the same for all trials."""

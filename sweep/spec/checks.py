@@ -12,6 +12,7 @@ from typing import Any
 
 from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME, StudyLayout
 from sweep.spec import fidelity, rules
+from sweep.spec.needs import needs_of
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
 from sweep.spec.source import Items, Node
@@ -130,7 +131,8 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str)
     read = not {f"{path}.{key}" for key in ("source", *_FILE_KEYS)} & reader.failed
     if read and source is None and not data.get("train") and not own:
         place = reader.nodes[path].place
-        remedy = "Add source: bundled:tweets, or train: with a csv, tsv, jsonl or parquet file"
+        bundled = "" if usual.keys() - set(_BUNDLED_COLUMNS) else "source: bundled:tweets, or "
+        remedy = f"Add {bundled}train: with a file; {needs_of(task)}"
         reader.problems.add(place, f"{path} names no rows to train on. {remedy}.")
     seen: dict[str, str] = {}
     for key in _FILE_KEYS:

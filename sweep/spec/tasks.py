@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import annotated_types
 from sweep.spec.values import Shape
 
 _PACKAGE = "objectives.tasks"
-_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS")
+_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS", "UNUSED", "EXAMPLE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +60,18 @@ class TaskSheet:
             its column is named.
         settings: Training settings that it has besides the common ones.
         extensions: Extensions of data files that the task reads besides the usual ones.
+        unused: Common training settings that do nothing for it.
+        example: A row of its data, by the usual names of the columns.
+        about: What goes in and what comes out.
     """
 
     metrics: Mapping[str, Literal["minimize", "maximize"]]
     columns: Mapping[str, str | None]
     settings: Mapping[str, Setting]
     extensions: tuple[str, ...]
+    unused: frozenset[str] = frozenset()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
 
 
 @cache
@@ -86,6 +92,9 @@ def task_sheets() -> Mapping[str, TaskSheet]:
                 columns=declared.get("COLUMNS", {}),
                 settings={name: _setting(value) for name, value in declared.get("SETTINGS", {}).items()},
                 extensions=tuple(declared.get("EXTENSIONS", ())),
+                unused=frozenset(declared.get("UNUSED", ())),
+                example=declared.get("EXAMPLE", {}),
+                about=_about(declared["__doc__"]),
             )
     return found
 
@@ -113,9 +122,16 @@ def _setting(declared: Any) -> Setting:
     return Setting(default=declared)
 
 
+def _about(docstring: str) -> str:
+    """The first sentence, without the task's name before it."""
+    first = docstring.partition("\n")[0]
+    return (first.partition(": ")[2] or first).rstrip(".")
+
+
 def _declared(file: Path) -> dict[str, Any]:
-    found = {}
-    for node in ast.parse(file.read_bytes()).body:
+    tree = ast.parse(file.read_bytes())
+    found: dict[str, Any] = {"__doc__": ast.get_docstring(tree) or ""}
+    for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(name := node.targets[0], ast.Name) and name.id in _NAMES:
             try:
                 found[name.id] = ast.literal_eval(node.value)

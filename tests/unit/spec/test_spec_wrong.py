@@ -123,8 +123,9 @@ WRONG = [
     Wrong(
         "{train: train.csv, ",
         "{",
-        "5: objective.data names no rows to train on. Add source: bundled:tweets, or train: with a csv, tsv, "
-        "jsonl or parquet file.",
+        "5: objective.data names no rows to train on. Add source: bundled:tweets, or train: with a file; "
+        "text-classification reads text and label, and text_pair where data names its column, of csv, tsv, jsonl, "
+        'json, parquet files with rows such as {"text": "what a day", "label": "good"}.',
     ),
     Wrong(
         "{train: train.csv, text: text, label: category}",
