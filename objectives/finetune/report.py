@@ -198,8 +198,9 @@ def class_shares(study: Studied, remedy: str = "") -> DataReport:
     counts = meta["classes"]
     names = sorted(counts["train"], key=lambda name: -counts["train"][name])
     listed = names if len(names) <= _MOST_CLASSES else [*names[: _MOST_CLASSES - 2], names[-1]]
+    rows = meta["rows"]
     facts = tuple(
-        study.fact(f"label {name}", lambda split, name=name: counts[split][name] / meta["rows"][split], "share")
+        Fact(what=f"label {name}", values={s: counts[s][name] / rows[s] for s in study.splits}, kind="share")
         for name in listed
     )
     most, least = counts["train"][names[0]], counts["train"][names[-1]]

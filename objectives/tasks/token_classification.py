@@ -25,7 +25,7 @@ from objectives.finetune.entities import OUTSIDE, entities, entity_counts, entit
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.prediction import logits_of
-from objectives.finetune.report import DataReport, Studied, length_report
+from objectives.finetune.report import DataReport, Fact, Studied, length_report
 from objectives.finetune.task import Frame, Task
 from sweep.errors import InvalidDataError
 from sweep.ports import Columns
@@ -227,7 +227,7 @@ class Tagging(Task):
         seen = {split: _words_seen(rows[split], study.frame) for split in rows}
         entities_of = {split: max(1, found[split].total()) for split in rows}
         facts = [
-            study.fact(f"entities, {kind}", lambda split, kind=kind: found[split][kind] / entities_of[split], "share")
+            Fact(what=f"entities, {kind}", values={s: found[s][kind] / entities_of[s] for s in rows}, kind="share")
             for kind, _ in found["train"].most_common()
         ]
         facts += [

@@ -100,7 +100,7 @@ class Translation(Task):
         """Lengths of what is read and of what is to be written."""
         source = study.tokens(lambda row: str(row["text"]))
         target = study.targets(lambda row: str(row["target"]))
-        written = int(study.frame.settings.get("max_new_tokens", SETTINGS["max_new_tokens"]["default"]))
+        written = int(study.frame.settings.get("max_new_tokens", 128))
         longer = {split: np.maximum(source[split], target[split]) for split in source}
         return (
             spread_of(source, "tokens of a text")

@@ -12,6 +12,7 @@ from typing import Any
 
 from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME, StudyLayout
 from sweep.spec import fidelity, rules
+from sweep.spec.idle import refuse_idle
 from sweep.spec.needs import needs_of
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
@@ -60,6 +61,8 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     _length(objective.get("training", {}), space, reader)
     if not rules.is_own(task):
         _precision(found, space, reader)
+    if around.must_exist:  # a stored study goes on, whatever it was once allowed to say
+        refuse_idle(found, reader, task)
     searched = any(path.startswith("search.") and path not in _SEARCH_KEYS for path in reader.nodes)
     if "search" in reader.nodes and "search" not in reader.failed and not searched:
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
