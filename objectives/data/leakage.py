@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ Prints = npt.NDArray[np.uint64]
 
 def leakage(splits: Mapping[str, Rows], task: DataTask) -> list[str]:
     """A warning for each split that shares texts with the training rows."""
-    exact, alike = _prints(splits["train"], task, str), _prints(splits["train"], task, task.gist)
+    exact, alike = _prints(splits["train"], task)
     warnings = []
     for name in ("validation", "test"):
         if name not in splits:
             continue
-        double = np.isin(_prints(splits[name], task, str), exact)
-        near = np.isin(_prints(splits[name], task, task.gist), alike) & ~double
+        own = _prints(splits[name], task)
+        double = np.isin(own[0], exact)
+        near = np.isin(own[1], alike) & ~double
         if double.any():
             count = int(double.sum())
             warnings.append(f"{count} {name} rows have a text that is also a training text: scores will flatter.")
@@ -45,9 +46,17 @@ def keys_of(rows: Rows, task: DataTask, *, answers: bool = False) -> Iterator[st
         yield values[0] if len(values) == 1 and isinstance(values[0], str) else json.dumps(values, ensure_ascii=False)
 
 
-def _prints(rows: Rows, task: DataTask, of: Callable[[str], str]) -> Prints:
-    hashes = (hashlib.blake2b(of(key).encode(errors="surrogatepass"), digest_size=8) for key in keys_of(rows, task))
-    return np.fromiter((int.from_bytes(found.digest()) for found in hashes), dtype=np.uint64, count=len(rows))
+def _prints(rows: Rows, task: DataTask) -> tuple[Prints, Prints]:
+    """Of what a model sees of each row, and of its gist."""
+    exact, gist = np.empty(len(rows), dtype=np.uint64), np.empty(len(rows), dtype=np.uint64)
+    for chunk in rows.chunks():
+        for row, key in enumerate(keys_of(chunk, task), start=chunk.start):
+            exact[row], gist[row] = _print(key), _print(task.gist(key))
+    return exact, gist
+
+
+def _print(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest())
 
 
 def contradicted(splits: Mapping[str, Rows], task: DataTask) -> int:

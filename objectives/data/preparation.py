@@ -6,14 +6,16 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from objectives.data.batching import Ragged, TokenRows
+from objectives.data.arrays import GrowingArrays
+from objectives.data.batching import Indices, Ragged, TokenRows
 from objectives.data.leakage import contradicted, leakage
 from objectives.data.rows import Rows, shown
 from objectives.data.sources import Source, column_names, open_source
@@ -23,7 +25,7 @@ from objectives.data.tokenizer_training import TokenizerRecipe
 from sweep.checkpoints import committing, intact
 from sweep.errors import InvalidDataError
 
-FORMAT = 2
+FORMAT = 3
 TOKENIZER_FOLDER = "tokenizer"
 _UNKNOWN_SHARE = 0.3
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -181,7 +183,8 @@ def prepare_data(
             (new / TOKENIZER_FOLDER / name).write_bytes(content)
         written = {}
         for name, rows in splits.items():
-            written[name] = _write_split(new, name, rows, task.encode(rows, tokenizer, max_length, meta), tokenizer)
+            encode = partial(task.encode, tokenizer=tokenizer, max_length=max_length, known=meta)
+            written[name] = _write_split(new, name, rows, encode, tokenizer)
         unknown = sum(w["unknown"] for w in written.values()) / max(1, sum(w["tokens"] for w in written.values()))
         if unknown >= _UNKNOWN_SHARE:
             warnings.append(
@@ -271,32 +274,40 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
 
 
-def _write_split(folder: Path, split: str, rows: Rows, encoded: Encoded, tokenizer: Any) -> dict[str, Any]:
-    inputs = Ragged.of(encoded.ids, encoded.dtype)
-    lengths = np.diff(inputs.offsets)
-    if not len(lengths) or lengths.min() == 0:
-        row = int(lengths.argmin()) if len(lengths) else 0
-        origin = int(encoded.others["row"][row]) if "row" in encoded.others else row
-        raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {shown(next(iter(rows.columns.values()))[origin])}. "
-            "Remove such rows."
-        )
-    arrays = dict(encoded.others) if encoded.labels is None else {"labels": encoded.labels, **encoded.others}
-    for name, values in {"ids": inputs, **arrays}.items():
-        np.save(folder / f"{split}.{name}.npy", values.values if isinstance(values, Ragged) else values)
-        if isinstance(values, Ragged):
-            np.save(folder / f"{split}.{name}.offsets.npy", values.offsets)
-    with (folder / f"{split}.texts.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as stream:
-        stream.writelines(json.dumps(record) + "\n" for record in rows.records())
+def _write_split(
+    folder: Path, split: str, rows: Rows, encode: Callable[[Rows], Encoded], tokenizer: Any
+) -> dict[str, Any]:
+    """Encode a split and write it, some rows at a time; returns what is known of it then."""
     # A tokenizer that ends texts with the unknown token knows everything.
-    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id != tokenizer.eos_token_id else None
-    special = tokenizer.num_special_tokens_to_add() * len(lengths)
+    unknown_id = tokenizer.unk_token_id if tokenizer.unk_token_id != tokenizer.eos_token_id else None
+    texts = folder / f"{split}.texts.jsonl"
+    ragged: dict[str, bool] = {}
+    lengths, unknown = [], 0
+    with texts.open("w", encoding="utf-8", errors="surrogatepass") as stream, GrowingArrays(folder, split) as arrays:
+        for chunk in rows.chunks():
+            encoded = encode(chunk)
+            inputs = Ragged.of(encoded.ids, encoded.dtype)
+            lengths.append(np.diff(inputs.offsets))
+            _refuse_nothing(chunk, lengths[-1])
+            others = dict(encoded.others) if encoded.labels is None else {"labels": encoded.labels, **encoded.others}
+            ragged = {name: isinstance(values, Ragged) for name, values in others.items()}
+            for name, values in {"ids": inputs, **others}.items():
+                arrays.append(name, values)
+            unknown += 0 if unknown_id is None else int((inputs.values == unknown_id).sum())
+            stream.writelines(json.dumps(record) + "\n" for record in chunk.records())
+    found = np.concatenate(lengths)
     return {
-        "arrays": {name: isinstance(values, Ragged) for name, values in arrays.items()},
-        "tokens": int(lengths.sum()) - special,
-        "unknown": 0 if unknown is None else int((inputs.values == unknown).sum()),
-        "lengths": {f"{q:g}": int(np.quantile(lengths, q)) for q in _QUANTILES},
+        "arrays": ragged,
+        "tokens": int(found.sum()) - tokenizer.num_special_tokens_to_add() * len(found),
+        "unknown": unknown,
+        "lengths": {f"{q:g}": int(np.quantile(found, q)) for q in _QUANTILES},
     }
+
+
+def _refuse_nothing(rows: Rows, lengths: Indices) -> None:
+    if lengths.min() == 0:
+        first = next(iter(rows.columns.values()))[int(lengths.argmin())]
+        raise InvalidDataError(f"{rows.origin}: the tokenizer makes no token of {shown(first)}. Remove such rows.")
 
 
 def _suffix(tokenizer: Any) -> int:

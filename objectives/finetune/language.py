@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 
 from objectives.data.batching import Indices, TokenRows, sorted_batches
-from objectives.data.corpus import paragraphs
-from objectives.data.files import Columns, Parser
+from objectives.data.files import Columns
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.streams import Documents
 from objectives.finetune.likelihood import Likelihood, likelihood_metrics
@@ -26,7 +25,7 @@ class LanguageModeling(Task, Protocol):
     """Documents cut into blocks, of which some tokens are predicted; derive from it as from a task."""
 
     answer_columns: Sequence[str] = ()
-    formats: Mapping[str, Parser] = {".txt": paragraphs}
+    is_corpus: bool = True
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Texts."""

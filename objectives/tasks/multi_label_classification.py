@@ -28,7 +28,13 @@ from sweep.ports import Columns
 
 METRICS = {"micro_f1": "maximize", "macro_f1": "maximize", "subset_accuracy": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
-SETTINGS = {"class_weights": ["none", "balanced"]}
+SETTINGS = {
+    "class_weights": {
+        "default": "none",
+        "choices": ["none", "balanced"],
+        "help": "balanced: rare classes count as much as frequent ones",
+    }
+}
 UNUSED = ["augment_delete", "augment_swap", "augment_mask"]
 EXAMPLE = {"text": "dinner with a band", "label": ["food", "music"]}
 

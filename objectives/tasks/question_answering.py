@@ -30,8 +30,8 @@ from sweep.ports import Columns
 METRICS = {"f1": "maximize", "exact_match": "maximize", "loss": "minimize"}
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 SETTINGS = {
-    "window_overlap": {"default": 32, "low": 0, "high": 4096},
-    "longest_answer": {"default": 30, "low": 1, "high": 4096},
+    "window_overlap": {"default": 32, "low": 0, "high": 4096, "help": "tokens that windows of a long context share"},
+    "longest_answer": {"default": 30, "low": 1, "high": 4096, "help": "tokens; longer answers are not given"},
 }
 UNUSED = ["augment_delete", "augment_swap", "augment_mask"]
 EXAMPLE = {"question": "Where is anna?", "context": "anna is in rome", "answers": ["rome"]}

@@ -15,6 +15,7 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoModelForSpee
 from objectives.data.audio import seconds_of
 from objectives.data.batching import Indices, Ragged, TokenRows, sorted_batches, stacked
 from objectives.data.files import Columns, read_columns
+from objectives.data.folders import Recordings
 from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, is_empty, shown, text_cell
 from objectives.data.speech import SpeechReader, SpeechRecipe
@@ -32,10 +33,12 @@ from sweep.errors import InvalidDataError
 METRICS = {"wer": "minimize", "cer": "minimize", "loss": "minimize"}
 COLUMNS = {"audio": "audio", "text": "text"}
 SETTINGS = {
-    "beams": {"default": 1, "low": 1, "high": 64},
-    "max_new_tokens": {"default": 128, "low": 1, "high": 100000},
+    "beams": {"default": 1, "low": 1, "high": 64, "help": "of the search for a text; 1 is greedy"},
+    "max_new_tokens": {"default": 128, "low": 1, "high": 100000, "help": "most tokens of a text that is written"},
 }
 UNUSED = ["augment_delete", "augment_swap", "augment_mask", "max_length"]
+MODEL = "random:wav2vec2-tiny"
+FOLDER = "metadata.*"
 EXAMPLE = {"audio": "recordings/1.wav", "text": "good day"}
 
 
@@ -44,6 +47,7 @@ class SpeechRecognition(Task):
 
     columns = COLUMNS
     answer_columns = ("text",)
+    folder = Recordings()
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Paths and texts."""

@@ -14,6 +14,7 @@ import torch
 
 from objectives.data.batching import Indices, TokenRows
 from objectives.data.files import Columns
+from objectives.data.folders import LabelledTexts
 from objectives.data.labels import check_labels, label_cell, label_names
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.task import Encoded
@@ -30,7 +31,14 @@ from sweep.errors import UserError
 
 METRICS = {"accuracy": "maximize", "macro_f1": "maximize", "mcc": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
-SETTINGS = {"class_weights": ["none", "balanced"]}
+SETTINGS = {
+    "class_weights": {
+        "default": "none",
+        "choices": ["none", "balanced"],
+        "help": "balanced: rare classes count as much as frequent ones",
+    }
+}
+FOLDER = "*/*.txt"
 EXAMPLE = {"text": "what a day", "label": "good"}
 
 _CELLS = {"text": text_cell, "text_pair": text_cell, "label": label_cell}
@@ -41,6 +49,7 @@ class Classification(Task):
 
     columns = COLUMNS
     augments = True
+    folder = LabelledTexts()
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Texts with names of classes."""

@@ -27,11 +27,12 @@ from objectives.finetune.written import Written, mean_loss, text_column, texts_o
 METRICS = {"chrf": "maximize", "bleu": "maximize", "exact_match": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "target": "target"}
 SETTINGS = {
-    "beams": {"default": 1, "low": 1, "high": 64},
-    "max_new_tokens": {"default": 128, "low": 1, "high": 100000},
-    "target_language": "en",
+    "beams": {"default": 1, "low": 1, "high": 64, "help": "of the search for a text; 1 is greedy"},
+    "max_new_tokens": {"default": 128, "low": 1, "high": 100000, "help": "most tokens of a text that is written"},
+    "target_language": {"default": "en", "help": "of the target; zh, ja and ko are counted by characters"},
 }
 UNUSED = ["augment_delete", "augment_swap", "augment_mask", "classifier_dropout"]
+MODEL = "random:t5-tiny"
 EXAMPLE = {"text": "guten Tag", "target": "good day"}
 
 

@@ -49,15 +49,22 @@ def _as_json(name: str, sheet: TaskSheet) -> dict[str, Any]:
         "about": sheet.about,
         "columns": dict(sheet.columns),
         "formats": list(formats_of(name)),
+        "folder": sheet.folder,
         "metrics": dict(sheet.metrics),
         "settings": {key: _setting(setting) for key, setting in sheet.settings.items()},
         "unused": sorted(sheet.unused),
+        "model": sheet.model,
         "example": dict(sheet.example),
     }
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
-    bounds = {"choices": list(setting.choices) or None, "low": setting.low, "high": setting.high}
+    bounds: dict[str, Any] = {
+        "choices": list(setting.choices) or None,
+        "low": setting.low,
+        "high": setting.high,
+        "help": setting.help or None,
+    }
     return {"default": setting.default, **{key: value for key, value in bounds.items() if value is not None}}
 
 
@@ -72,7 +79,7 @@ def _lines(name: str, sheet: TaskSheet) -> list[str]:
     lines = [
         f"task       {name}: {sheet.about}",
         f"columns    {', '.join(_columns(sheet))}{optional}",
-        f"files      {', '.join(formats_of(name))}",
+        f"files      {', '.join(formats_of(name))}" + (f"; or a folder with {sheet.folder}" if sheet.folder else ""),
         f"row        {json.dumps(dict(sheet.example), ensure_ascii=False)}",
         *(f"metric     {metric}, {direction}" for metric, direction in sheet.metrics.items()),
     ]
@@ -83,7 +90,9 @@ def _lines(name: str, sheet: TaskSheet) -> list[str]:
             if value is not None
         ).removeprefix(", ")
         default = json.dumps(setting.default).strip('"')
-        lines.append(f"setting    {key}: {default}" + (f" ({allowed})" if allowed else ""))
+        lines.append(
+            f"setting    {key}: {default}" + f" ({allowed})" * bool(allowed) + f", {setting.help}" * bool(setting.help)
+        )
     if sheet.unused:
         lines.append(f"unused     {', '.join(sorted(sheet.unused))}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -18,10 +19,9 @@ from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
 from sweep.spec.source import Items, Node
 from sweep.spec.space import Choices, top
-from sweep.spec.tasks import sheet_of, task_sheets
+from sweep.spec.tasks import TaskSheet, sheet_of, task_sheets
 
 DEFAULT_TASK = "text-classification"
-_BUNDLED_COLUMNS = ("text", "label")
 _FILE_KEYS = ("train", "validation", "test")
 
 
@@ -134,13 +134,13 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str)
     read = not {f"{path}.{key}" for key in ("source", *_FILE_KEYS)} & reader.failed
     if read and source is None and not data.get("train") and not own:
         place = reader.nodes[path].place
-        bundled = "" if usual.keys() - set(_BUNDLED_COLUMNS) else "source: bundled:tweets, or "
+        bundled = "" if usual.keys() - set(rules.BUNDLED_COLUMNS) else "source: bundled:tweets, or "
         remedy = f"Add {bundled}train: with a file; {needs_of(task)}"
         reader.problems.add(place, f"{path} names no rows to train on. {remedy}.")
     seen: dict[str, str] = {}
     for key in _FILE_KEYS:
         if source is None and data.get(key):
-            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around, sheet.extensions)
+            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around, sheet)
     if not own and around.must_exist:  # a stored study goes on, whatever it was once allowed to say
         _data_settings(data, reader)
         _bundled(data, usual, task, reader)
@@ -172,9 +172,9 @@ def _data_settings(data: dict[str, Any], reader: Reader) -> None:
 
 def _bundled(data: Mapping[str, Any], usual: Mapping[str, str], task: str, reader: Reader) -> None:
     """Refuse bundled rows for a task that needs other columns than they have."""
-    lacking = [part for part in usual if part not in _BUNDLED_COLUMNS]
+    lacking = [part for part in usual if part not in rules.BUNDLED_COLUMNS]
     if data.get("source") in rules.BUNDLED_DATA and lacking:
-        rule = f"has {' and '.join(_BUNDLED_COLUMNS)} only, and {task} reads {', '.join(usual)}"
+        rule = f"has {' and '.join(rules.BUNDLED_COLUMNS)} only, and {task} reads {', '.join(usual)}"
         reader.blame("objective.data.source", BrokenRule(rule, "Name files under train, or a data set of the Hub"))
 
 
@@ -184,29 +184,47 @@ def _files(
     seen: dict[str, str],
     reader: Reader,
     around: Surroundings,
-    extensions: tuple[str, ...],
+    sheet: TaskSheet,
 ) -> tuple[str, ...]:
+    """Absolute paths; a pattern stands for the files that match it now, which the stored spec names one by one."""
     node = reader.nodes[path]
     absolute = []
     for index, name in enumerate(files):
         item = node.items[index] if isinstance(node, Items) else node
         below = f"{path}[{index}]" if isinstance(node, Items) else path
-        file = around.absolute(name)
-        absolute.append(file)
-        fault = _file_fault(name, file, around.must_exist, (*rules.DATA_EXTENSIONS, *extensions))
-        if fault is None and file in seen:
-            fault = BrokenRule(f"is already in {seen[file]}", "Use each file once: shared rows make scores too good")
-        seen.setdefault(file, path)
+        found, fault = _meant(around.absolute(name), around.must_exist)
+        for file in found:
+            fault = fault or _file_fault(name, file, around.must_exist, sheet)
+            if fault is None and file in seen:
+                which = f"names {file}, which" if len(found) > 1 else ""
+                remedy = "Use each file once: shared rows make scores too good"
+                fault = BrokenRule(f"{which} is already in {seen[file]}".strip(), remedy)
+            seen.setdefault(file, path)
+        absolute += found
         if fault is not None:
             reader.blame(below, fault, item)
     return tuple(absolute)
 
 
-def _file_fault(name: str, file: str, must_exist: bool, extensions: tuple[str, ...]) -> BrokenRule | None:
+def _meant(path: str, must_exist: bool) -> tuple[list[str], BrokenRule | None]:
+    """The files that a path stands for, sorted: itself, or those that match it where it is a pattern."""
+    if not must_exist or not glob.has_magic(path) or os.path.lexists(path):
+        return [path], None
+    found = sorted(file for file in glob.glob(path, recursive=True) if not os.path.isdir(file))
+    return found, None if found else BrokenRule(f"matches no file ({path})", "Paths start from the spec's folder")
+
+
+def _file_fault(name: str, file: str, must_exist: bool, sheet: TaskSheet) -> BrokenRule | None:
+    extensions = (*rules.DATA_EXTENSIONS, *sheet.extensions)
     if must_exist and os.path.isdir(file):
-        return BrokenRule("is a folder", "Name a file in it")
-    extension = os.path.splitext(file)[1].lower()
-    if extension not in extensions:
+        if sheet.folder and glob.glob(sheet.folder, root_dir=file):
+            return None
+        lacks = f" that holds no {sheet.folder}" if sheet.folder else ""
+        return BrokenRule(f"is a folder{lacks}", "Name a file in it, or a pattern such as folder/*.jsonl")
+    if not must_exist and sheet.folder:
+        return None  # it may be a folder
+    base = os.path.basename(file).lower()
+    if not base.endswith(extensions) or base in extensions:
         return BrokenRule("has no known extension", f"Use one of {', '.join(extensions)}")
     if must_exist and os.path.exists(file) and not os.path.isfile(file):
         return BrokenRule("is no regular file", "Name a file; a pipe or a device cannot be read twice")

@@ -21,4 +21,5 @@ def needs_of(task: str) -> str:
     perhaps = f", and {' and '.join(besides)} where data names its column" if besides else ""
     endings = ", ".join(ending.removeprefix(".") for ending in formats_of(task))
     example = json.dumps(sheet.example, ensure_ascii=False)
-    return f"{task} reads {needed}{perhaps}, of {endings} files with rows such as {example}"
+    folder = "" if sheet.folder is None else f" (or a folder with {sheet.folder})"
+    return f"{task} reads {needed}{perhaps}, of {endings} files{folder} with rows such as {example}"

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import annotated_types
 
+from sweep.spec.rules import BUNDLED_MODELS
 from sweep.spec.values import Shape
 
 _PACKAGE = "objectives.tasks"
-_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS", "UNUSED", "EXAMPLE")
+_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS", "UNUSED", "EXAMPLE", "MODEL", "FOLDER")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,14 @@ class Setting:
         choices: The words that it may be; empty where it is no word of a few.
         low: Smallest value.
         high: Largest value.
+        help: What it does, in a few words.
     """
 
     default: str | bool | float
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+    help: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -62,6 +65,8 @@ class TaskSheet:
         extensions: Extensions of data files that the task reads besides the usual ones.
         unused: Common training settings that do nothing for it.
         example: A row of its data, by the usual names of the columns.
+        folder: Pattern of what a folder holds that the task reads; None if it reads files alone.
+        model: Reference of a model to begin with.
         about: What goes in and what comes out.
     """
 
@@ -71,6 +76,8 @@ class TaskSheet:
     extensions: tuple[str, ...]
     unused: frozenset[str] = frozenset()
     example: Mapping[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    model: str = BUNDLED_MODELS[0]
     about: str = ""
 
 
@@ -94,6 +101,8 @@ def task_sheets() -> Mapping[str, TaskSheet]:
                 extensions=tuple(declared.get("EXTENSIONS", ())),
                 unused=frozenset(declared.get("UNUSED", ())),
                 example=declared.get("EXAMPLE", {}),
+                folder=declared.get("FOLDER"),
+                model=declared.get("MODEL", BUNDLED_MODELS[0]),
                 about=_about(declared["__doc__"]),
             )
     return found
@@ -115,11 +124,7 @@ def sheet_of(task: str) -> TaskSheet:
 
 
 def _setting(declared: Any) -> Setting:
-    if isinstance(declared, dict):
-        return Setting(**declared)
-    if isinstance(declared, list | tuple):
-        return Setting(default=declared[0], choices=tuple(declared))
-    return Setting(default=declared)
+    return Setting(**{**declared, "choices": tuple(declared.get("choices", ()))})
 
 
 def _about(docstring: str) -> str:
