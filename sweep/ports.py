@@ -76,7 +76,8 @@ class Objective(Protocol):
 
         Returns:
             JSON-able findings with at least ``metrics`` (names an evaluation reports), ``step_seconds``,
-            ``parameters``; ``warnings`` is optional.
+            ``parameters``; ``warnings`` are optional, and so is a ``report`` on the data: a list of facts with
+            ``what``, ``kind`` (``count``, ``share`` or ``number``) and ``values`` by split.
 
         Raises:
             UserError: If the model, a setting or the metric cannot be used.

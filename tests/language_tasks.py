@@ -199,7 +199,7 @@ class Kind:
                 },
                 "training": {
                     "weight_decay": 0.0,
-                    "max_length": 32,
+                    **({} if self.task == "speech-recognition" else {"max_length": 32}),
                     "precision": "fp32",
                     **_COMMON,
                     **self.training,

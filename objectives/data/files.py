@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from objectives.data.rows import Rows, shown
 from sweep.errors import InvalidDataError
@@ -24,10 +24,18 @@ Parser = Callable[[Path, str], Columns | None]
 """Makes columns, by the parts they play, of a file's path and text; None if the file is an ordinary table."""
 
 
+class Folder(Protocol):
+    """Reads a folder in the place of a file."""
+
+    def read(self, folder: Path, names: Mapping[str, str]) -> tuple[Path, Columns]:
+        """Columns by part, and where paths in them start; see :class:`objectives.data.folders.FolderFormat`."""
+        ...
+
+
 _LONGEST_FIELD = 2**31 - 1
 _MOST_COMPARED = 1000
-_GZIP = b"\x1f\x8b"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+GZIP = b"\x1f\x8b"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _OTHER_SEPARATORS = (";", "\t", "|", ",")
 
 
@@ -36,6 +44,7 @@ def read_files(
     names: Mapping[str, str],
     clean: Callable[[Columns, str], Rows],
     formats: Mapping[str, Parser] = MappingProxyType({}),
+    folder: Folder | None = None,
 ) -> Rows:
     """Rows of one or more files, one after another.
 
@@ -44,11 +53,18 @@ def read_files(
         names: Columns by the parts they play.
         clean: Makes rows of the columns, by part, of a file.
         formats: Further formats by suffix, or others for a suffix that is known: from text to columns by part.
+        folder: Reads what is a folder; see :mod:`objectives.data.folders`.
 
     Raises:
         InvalidDataError: If a file cannot be read, lacks a column or has nothing to learn from.
     """
-    found = [clean(read_columns(path, names, formats), str(path)) for path in map(Path, paths)]
+    found = []
+    for path in map(Path, paths):
+        if folder is not None and path.is_dir():
+            origin, columns = folder.read(path, names)
+        else:
+            origin, columns = path, read_columns(path, names, formats)
+        found.append(clean(columns, str(origin)))
     return Rows(
         columns={part: [value for rows in found for value in rows[part]] for part in found[0].columns},
         origin=", ".join(map(str, paths)),
@@ -103,7 +119,7 @@ def _reader(path: Path, wanted: Sequence[str], formats: Mapping[str, Parser]) ->
 
 
 def _parsed(path: Path, parse: Parser) -> Columns | None:
-    return parse(path, _decoded(path))
+    return parse(path, decoded(path))
 
 
 def _guarded(path: Path, read: Callable[[], T]) -> T:
@@ -128,27 +144,46 @@ def check_regular(path: Path) -> None:
         raise InvalidDataError(f"{path}: is no regular file. Write what it gives to a file, and name that.")
 
 
-def _decoded(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """A file's text.
+
+    Raises:
+        InvalidDataError: If it is empty or not UTF-8.
+    """
     raw = path.read_bytes()
     if not raw.strip():
         raise InvalidDataError(f"{path}: the file is empty. Give a file that has rows.")
-    if raw.startswith(_GZIP):
+    if raw.startswith(GZIP):
         raise InvalidDataError(f"{path}: is compressed by gzip. Unpack it, for example `gzip -dc`.")
-    if raw.startswith(_UTF_16) or b"\0" in raw:
-        remedy = f"Convert it, for example `iconv -f utf-16 -t utf-8 {path.name}`"
-        raise InvalidDataError(f"{path}: is UTF-16 or no text: byte {max(0, raw.find(0))} is not UTF-8 text. {remedy}.")
+    if raw.startswith(UTF_16) or b"\0" in raw:
+        raise not_text(path, max(0, raw.find(0)))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as err:
-        line = raw.count(b"\n", 0, err.start) + 1
-        raise InvalidDataError(
-            f"{path}: byte {err.start} (0x{raw[err.start]:02x}, line {line}) is not UTF-8. "
-            f"Convert it, for example `iconv -f latin1 -t utf-8 {path.name}`."
-        ) from err
+        raise not_utf_8(path, err.start, err, raw.count(b"\n", 0, err.start) + 1) from err
+
+
+def not_text(path: Path, byte: int) -> InvalidDataError:
+    """The error for a file that is no text, which a byte shows."""
+    remedy = f"Convert it, for example `iconv -f utf-16 -t utf-8 {path.name}`"
+    return InvalidDataError(f"{path}: is UTF-16 or no text: byte {byte} is not UTF-8 text. {remedy}.")
+
+
+def not_utf_8(path: Path, byte: int, err: UnicodeDecodeError, line: int) -> InvalidDataError:
+    """The error for a byte that is none of UTF-8."""
+    return InvalidDataError(
+        f"{path}: byte {byte} (0x{err.object[err.start]:02x}, line {line}) is not UTF-8. "
+        f"Convert it, for example `iconv -f latin1 -t utf-8 {path.name}`."
+    )
+
+
+def not_json(path: Path, line: int, err: Exception) -> InvalidDataError:
+    """The error for a line that is no JSON."""
+    return InvalidDataError(f"{path}:{line}: not JSON ({_reason(err)}). Write one JSON object a line.")
 
 
 def _delimited(path: Path, delimiter: str) -> Columns:
-    content = _decoded(path)
+    content = decoded(path)
     if delimiter != "\t":
         return _table(path, content, delimiter, csv.QUOTE_MINIMAL)
     # Many tab-separated files hold bare quotes and quote nothing: what quotes would then join are rows of their own.
@@ -210,22 +245,20 @@ def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
 def _json_lines(path: Path) -> Columns:
     records = []
     # Not splitlines(): JSON text may hold U+2028 unescaped.
-    for number, line in enumerate(_decoded(path).split("\n"), start=1):
+    for number, line in enumerate(decoded(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             records.append(json.loads(line))
         except (ValueError, RecursionError) as err:
-            raise InvalidDataError(
-                f"{path}:{number}: not JSON ({_reason(err)}). Write one JSON object a line."
-            ) from err
+            raise not_json(path, number, err) from err
         if not isinstance(records[-1], dict):
             raise InvalidDataError(f"{path}:{number}: not a JSON object. Write one JSON object a line.")
     return _columns(records)
 
 
 def _json(path: Path) -> Columns:
-    content = _decoded(path)
+    content = decoded(path)
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as err:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from objectives.data.leakage import keys_of
+from objectives.data.rows import Rows, shown
+from objectives.data.task import DataTask
+from sweep.errors import InvalidDataError
 
 
 def fold_of_rows(
@@ -42,4 +48,38 @@ def fold_of_rows(
         found[rows] = fold
         np.add.at(counts[:, fold], own, 1)
         sizes[fold] += len(rows)
+    return found
+
+
+def validation_seed(data: Mapping[str, Any]) -> int:
+    """Seed of the rows to validate on: the splits', or the one that draws these rows anew."""
+    return int(data.get("validation_seed", data["split_seed"]))
+
+
+def validation_folds(
+    train: Rows, data: Mapping[str, Any], task: DataTask, warnings: list[str]
+) -> npt.NDArray[np.int64]:
+    """Fold of each training row, ``[rows]``, int64; warns of classes that some folds have no row of.
+
+    Raises:
+        InvalidDataError: If there are fewer different rows than folds.
+    """
+    folds, keys = int(data["folds"]), list(keys_of(train, task))
+    if len(set(keys)) < folds:
+        raise InvalidDataError(
+            f"{train.origin}: {len(set(keys))} different rows are too few for {folds} folds. "
+            "Give more rows, or lower data.folds."
+        )
+    strata = task.strata(train)
+    labels = [""] * len(train) if strata is None else strata
+    found = fold_of_rows(labels, keys, folds, validation_seed(data))
+    places: dict[str, set[int]] = {}
+    for label, fold in zip(labels, found.tolist(), strict=True):
+        places.setdefault(label, set()).add(fold)
+    lacking = sorted(label for label, own in places.items() if len(own) < folds)
+    if lacking:
+        warnings.append(
+            f"{len(lacking)} rare classes have no row in some of the {folds} folds, so their errors there go unseen: "
+            f"{', '.join(map(shown, lacking[:5]))}."
+        )
     return found

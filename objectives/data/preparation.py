@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from objectives.data.batching import Ragged, TokenRows
-from objectives.data.folds import fold_of_rows
+from objectives.data.arrays import GrowingArrays
+from objectives.data.batching import Indices, Ragged, TokenRows
+from objectives.data.folds import validation_folds, validation_seed
+from objectives.data.leakage import contradicted, leakage
 from objectives.data.rows import Rows, shown
 from objectives.data.sources import Source, column_names, open_source
 from objectives.data.splits import split_off
@@ -25,7 +26,7 @@ from objectives.data.tokenizer_training import TokenizerRecipe
 from sweep.checkpoints import committing, intact
 from sweep.errors import InvalidDataError
 
-FORMAT = 2
+FORMAT = 3
 TOKENIZER_FOLDER = "tokenizer"
 _UNKNOWN_SHARE = 0.3
 _FOLD = "fold"
@@ -194,7 +195,7 @@ def prepare_data(
     if intact(target):
         return PreparedData.open(target), False
     splits, warnings = _split(source, data, task)
-    folds = _folds(splits["train"], data, task, warnings) if data.get("folds") else None
+    folds = validation_folds(splits["train"], data, task, warnings) if data.get("folds") else None
     if recipe is not None:
         tokenizer = recipe.train(splits["train"])
         files = _files_of(tokenizer)
@@ -206,7 +207,8 @@ def prepare_data(
             (new / TOKENIZER_FOLDER / name).write_bytes(content)
         written = {}
         for name, rows in splits.items():
-            written[name] = _write_split(new, name, rows, task.encode(rows, tokenizer, max_length, meta), tokenizer)
+            encode = partial(task.encode, tokenizer=tokenizer, max_length=max_length, known=meta)
+            written[name] = _write_split(new, name, rows, encode, tokenizer)
         if folds is not None:
             np.save(new / f"train.{_FOLD}.npy", folds)
             meta["folds"] = np.bincount(folds, minlength=data["folds"]).tolist()
@@ -271,7 +273,7 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             "Leave data.folds out."
         )
     # A final may draw training and validation rows anew; the test rows stay.
-    seeds = (("test", data["split_seed"] + 1), ("validation", _validation_seed(data)))
+    seeds = (("test", data["split_seed"] + 1), ("validation", validation_seed(data)))
     for name, seed in seeds:
         fraction = data[f"{name}_fraction"]
         if name in splits or not fraction or (name == "validation" and data.get("folds")):
@@ -296,85 +298,48 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             "data.validation_fraction: 0 and no validation rows: trials cannot be compared. "
             "Set validation_fraction to 0.1, or give data.validation."
         )
-    seen = set(_keys(splits["train"], task))
-    for name in ("validation", "test"):
-        double = sum(key in seen for key in _keys(splits[name], task)) if name in splits else 0
-        if double:
-            warnings.append(f"{double} {name} rows have a text that is also a training text: scores will flatter.")
-    torn = _contradicted(splits.values(), task)
+    warnings += leakage(splits, task)
+    torn = contradicted(splits, task)
     if torn:
         answer = task.answer_columns[0]
         warnings.append(f"{torn} texts come with more than one {answer}: none of these answers can be right for all.")
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
 
 
-def _validation_seed(data: Mapping[str, Any]) -> int:
-    return int(data.get("validation_seed", data["split_seed"]))
-
-
-def _folds(train: Rows, data: Mapping[str, Any], task: DataTask, warnings: list[str]) -> npt.NDArray[np.int64]:
-    """Fold of each training row; a warning for classes that some folds have no row of."""
-    folds, keys = int(data["folds"]), list(_keys(train, task))
-    if len(set(keys)) < folds:
-        raise InvalidDataError(
-            f"{train.origin}: {len(set(keys))} different rows are too few for {folds} folds. "
-            "Give more rows, or lower data.folds."
-        )
-    strata = task.strata(train)
-    labels = [""] * len(train) if strata is None else strata
-    found = fold_of_rows(labels, keys, folds, _validation_seed(data))
-    places: dict[str, set[int]] = {}
-    for label, fold in zip(labels, found.tolist(), strict=True):
-        places.setdefault(label, set()).add(fold)
-    lacking = sorted(label for label, own in places.items() if len(own) < folds)
-    if lacking:
-        warnings.append(
-            f"{len(lacking)} rare classes have no row in some of the {folds} folds, so their errors there go unseen: "
-            f"{', '.join(map(shown, lacking[:5]))}."
-        )
-    return found
-
-
-def _contradicted(splits: Iterable[Rows], task: DataTask) -> int:
-    """Texts that stand in several rows, with different answers."""
-    first: dict[str, str] = {}
-    pairs = (pair for r in splits for pair in zip(_keys(r, task), _keys(r, task, answers=True), strict=True))
-    return len({key for key, answer in pairs if first.setdefault(key, answer) != answer})
-
-
-def _keys(rows: Rows, task: DataTask, *, answers: bool = False) -> Iterator[str]:
-    """What a model sees of each row, or the right answer, as one text."""
-    columns = [values for part, values in rows.columns.items() if (part in task.answer_columns) == answers]
-    for values in zip(*columns, strict=True) if columns else itertools.repeat((), len(rows)):
-        yield values[0] if len(values) == 1 and isinstance(values[0], str) else json.dumps(values)
-
-
-def _write_split(folder: Path, split: str, rows: Rows, encoded: Encoded, tokenizer: Any) -> dict[str, Any]:
-    inputs = Ragged.of(encoded.ids, encoded.dtype)
-    lengths = np.diff(inputs.offsets)
-    if not len(lengths) or lengths.min() == 0:
-        row = int(lengths.argmin()) if len(lengths) else 0
-        origin = int(encoded.others["row"][row]) if "row" in encoded.others else row
-        raise InvalidDataError(
-            f"{rows.origin}: the tokenizer makes no token of {shown(next(iter(rows.columns.values()))[origin])}. "
-            "Remove such rows."
-        )
-    arrays = dict(encoded.others) if encoded.labels is None else {"labels": encoded.labels, **encoded.others}
-    for name, values in {"ids": inputs, **arrays}.items():
-        np.save(folder / f"{split}.{name}.npy", values.values if isinstance(values, Ragged) else values)
-        if isinstance(values, Ragged):
-            np.save(folder / f"{split}.{name}.offsets.npy", values.offsets)
-    with (folder / f"{split}.texts.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as stream:
-        stream.writelines(json.dumps(record) + "\n" for record in rows.records())
+def _write_split(
+    folder: Path, split: str, rows: Rows, encode: Callable[[Rows], Encoded], tokenizer: Any
+) -> dict[str, Any]:
+    """Encode a split and write it, some rows at a time; returns what is known of it then."""
     # A tokenizer that ends texts with the unknown token knows everything.
-    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id != tokenizer.eos_token_id else None
-    special = tokenizer.num_special_tokens_to_add() * len(lengths)
+    unknown_id = tokenizer.unk_token_id if tokenizer.unk_token_id != tokenizer.eos_token_id else None
+    texts = folder / f"{split}.texts.jsonl"
+    ragged: dict[str, bool] = {}
+    lengths, unknown = [], 0
+    with texts.open("w", encoding="utf-8", errors="surrogatepass") as stream, GrowingArrays(folder, split) as arrays:
+        for chunk in rows.chunks():
+            encoded = encode(chunk)
+            inputs = Ragged.of(encoded.ids, encoded.dtype)
+            lengths.append(np.diff(inputs.offsets))
+            _refuse_nothing(chunk, lengths[-1])
+            others = dict(encoded.others) if encoded.labels is None else {"labels": encoded.labels, **encoded.others}
+            ragged = {name: isinstance(values, Ragged) for name, values in others.items()}
+            for name, values in {"ids": inputs, **others}.items():
+                arrays.append(name, values)
+            unknown += 0 if unknown_id is None else int((inputs.values == unknown_id).sum())
+            stream.writelines(json.dumps(record) + "\n" for record in chunk.records())
+    found = np.concatenate(lengths)
     return {
-        "arrays": {name: isinstance(values, Ragged) for name, values in arrays.items()},
-        "tokens": int(lengths.sum()) - special,
-        "unknown": 0 if unknown is None else int((inputs.values == unknown).sum()),
-        "lengths": {f"{q:g}": int(np.quantile(lengths, q)) for q in _QUANTILES},
+        "arrays": ragged,
+        "tokens": int(found.sum()) - tokenizer.num_special_tokens_to_add() * len(found),
+        "unknown": unknown,
+        "lengths": {f"{q:g}": int(np.quantile(found, q)) for q in _QUANTILES},
     }
+
+
+def _refuse_nothing(rows: Rows, lengths: Indices) -> None:
+    if lengths.min() == 0:
+        first = next(iter(rows.columns.values()))[int(lengths.argmin())]
+        raise InvalidDataError(f"{rows.origin}: the tokenizer makes no token of {shown(first)}. Remove such rows.")
 
 
 def _suffix(tokenizer: Any) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweep.errors import InvalidDataError
 
+_CHUNK_ROWS = 4096
 _LONGEST_SHOWN = 60
 _LONGEST_TEXT = 200
+_NO_WORDS = re.compile(r"[\W_]+")
 
 Cell = Callable[[Any, str, str], Any]
 """Turns a cell into the value that a task works with; takes the cell, its place for messages, and the column's part."""
@@ -26,11 +30,13 @@ class Rows:
         columns: Values by the part that a column plays for the task (``text``, ``label`` …), all of one length.
         origin: Where they come from, for messages.
         dropped: Rows left out because something was empty.
+        start: Place of the first row in its split, where these are only some of it.
     """
 
     columns: Mapping[str, Sequence[Any]]
     origin: str
     dropped: int = 0
+    start: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -41,6 +47,12 @@ class Rows:
     def take(self, indices: Sequence[int]) -> Rows:
         """The rows at ``indices``, in that order."""
         return Rows(columns={name: [c[i] for i in indices] for name, c in self.columns.items()}, origin=self.origin)
+
+    def chunks(self) -> Iterator[Rows]:
+        """The rows, some at a time."""
+        for start in range(0, len(self), _CHUNK_ROWS):
+            part = {name: values[start : start + _CHUNK_ROWS] for name, values in self.columns.items()}
+            yield Rows(columns=part, origin=self.origin, start=start)
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as values by part."""
@@ -115,6 +127,11 @@ def whole_characters(value: str, place: str, part: str) -> str:
             "which no tokenizer takes. Remove it, or write the whole character."
         ) from err
     return value
+
+
+def words_alone(text: str) -> str:
+    """A text without what near copies differ in: case, blanks, punctuation, width of letters; itself if all is that."""
+    return _NO_WORDS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip() or text
 
 
 def is_empty(cell: Any) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.bundled.tweets import DATA_NAME, TWEETS_SHA256, read_tweets, tweets_file
+from objectives.data.corpus import open_corpus
 from objectives.data.files import Columns, check_regular, pick, read_files
 from objectives.data.rows import Rows
 from objectives.data.splits import split_off
@@ -91,6 +92,14 @@ def _files(data: Mapping[str, Any], task: DataTask) -> Source:
     for split, paths in files.items():
         for path in paths:
             try:
+                if task.folder is not None and Path(path).is_dir():
+                    for file in task.folder.files(Path(path)):
+                        check_regular(file)
+                        stamps[str(file)] = _stamp(str(file))
+                        with file.open("rb") as stream:
+                            name = file.relative_to(path).as_posix()
+                            parts.append(f"{split}:{name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}")
+                    continue
                 check_regular(Path(path))
                 stamps[path] = _stamp(path)
                 with Path(path).open("rb") as stream:
@@ -105,11 +114,16 @@ def _files(data: Mapping[str, Any], task: DataTask) -> Source:
                     f"data.{split}: {path}: cannot be read ({err.strerror}).{near} Paths are relative to the spec."
                 ) from err
 
-    def read() -> Mapping[str, Rows]:
-        rows = {s: read_files(p, names, task.clean, task.formats) for s, p in files.items() if p}
+    def refuse_changes() -> None:
         changed = next((path for path, stamp in stamps.items() if _stamp(path) != stamp), None)
         if changed is not None:
             raise InvalidDataError(f"{changed}: was changed while it was read. Try again once it is whole.")
+
+    def read() -> Mapping[str, Rows]:
+        if task.is_corpus:
+            return {s: open_corpus(p, names["text"], refuse_changes) for s, p in files.items() if p}
+        rows = {s: read_files(p, names, task.clean, task.formats, task.folder) for s, p in files.items() if p}
+        refuse_changes()
         return rows
 
     name = Path(files["train"][0]).name + (f" and {len(files['train']) - 1} more" if files["train"][1:] else "")

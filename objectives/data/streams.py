@@ -16,10 +16,16 @@ Offsets = npt.NDArray[np.int64]
 """Start of each part of a stream and the end of the last, ``[parts + 1]``."""
 
 
-def stream_parts(documents: Sequence[Sequence[int]], separator: int) -> list[list[int]]:
-    """Documents with a separator behind each, and one more before the first: joined they are ``E d0 E d1 E``."""
+def stream_parts(documents: Sequence[Sequence[int]], separator: int, *, begins: bool = True) -> list[list[int]]:
+    """Documents with a separator behind each, and one more before the first: joined they are ``E d0 E d1 E``.
+
+    Args:
+        documents: Their tokens.
+        separator: The token that parts them.
+        begins: Whether the stream begins with these documents; if not, others come before them.
+    """
     parts = [[*tokens, separator] for tokens in documents]
-    return [[separator, *parts[0]], *parts[1:]] if parts else []
+    return [[separator, *parts[0]], *parts[1:]] if parts and begins else parts
 
 
 def block_offsets(documents: Offsets, size: int, *, packed: bool, separator_is_free: bool = False) -> Offsets:

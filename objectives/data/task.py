@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from objectives.data.batching import Array
 from objectives.data.files import Columns, Parser
-from objectives.data.rows import Rows
+from objectives.data.folders import FolderFormat
+from objectives.data.rows import Rows, words_alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +19,9 @@ class Encoded:
     """Rows as numbers.
 
     Attributes:
-        ids: Token ids of each example, or what else a model reads; several examples may come of one row.
+        ids: Token ids of each row, or what else a model reads.
         labels: Right answers; see :class:`~objectives.data.batching.TokenRows`.
-        others: Further values of each example, by name; ``row`` is its row, where there is not one example a row.
+        others: Further values of each example, by name.
         dtype: Of ``ids``.
     """
 
@@ -38,11 +39,15 @@ class DataTask(Protocol):
             part that is left out unless ``data`` names its column.
         answer_columns: Parts that hold the right answer; what a model sees are the others.
         formats: Further formats of data files; see :func:`objectives.data.files.read_files`.
+        folder: How a folder is read in the place of a file; None is not at all.
+        is_corpus: Whether a row is a text alone: files are then read some at a time and may be larger than memory.
     """
 
     columns: Mapping[str, str | None]
     answer_columns: Sequence[str] = ("label",)
     formats: Mapping[str, Parser] = MappingProxyType({})
+    is_corpus: bool = False
+    folder: FolderFormat | None = None
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Make rows of a table; see :func:`objectives.data.rows.clean_rows`.
@@ -69,6 +74,10 @@ class DataTask(Protocol):
         """A word for each row by which splits are stratified; None splits at random."""
         return None
 
+    def gist(self, seen: str) -> str:
+        """What near copies have in common of what a model sees of a row, so that they are told from new rows."""
+        return words_alone(seen)
+
     def describe(self, splits: Mapping[str, Rows]) -> dict[str, Any]:
         """What else to know about the data, JSON-able, kept with it: at least ``labels`` and ``classes``.
 
@@ -81,7 +90,7 @@ class DataTask(Protocol):
         """Turn rows into numbers, once for a study.
 
         Args:
-            rows: Rows of a split.
+            rows: Rows of a split, or some of them that follow one another: see their ``start``.
             tokenizer: Of the model.
             max_length: Most tokens that any trial will use.
             known: What :meth:`describe` found.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,15 +100,27 @@ class TokenizerRecipe:
 
     def train(self, rows: Rows) -> Any:
         """The tokenizer."""
-        texts = [str(text) for part in self.columns if part in rows.columns for text in rows[part]]
-        return train_tokenizer(texts, self.algorithm, self.role, self.vocabulary_size)
+        return train_tokenizer(_Texts(rows, self.columns), self.algorithm, self.role, self.vocabulary_size)
 
 
-def train_tokenizer(texts: Sequence[str], algorithm: Algorithm, role: Role, vocabulary_size: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Texts of rows, some rows at a time, as often as one likes."""
+
+    rows: Rows
+    columns: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self.columns:
+            if part in self.rows.columns:
+                yield from (str(text) for chunk in self.rows.chunks() for text in chunk[part])
+
+
+def train_tokenizer(texts: Iterable[str], algorithm: Algorithm, role: Role, vocabulary_size: int) -> Any:
     """Train a tokenizer.
 
     Args:
-        texts: The corpus.
+        texts: The corpus; it may be gone through more than once.
         algorithm: ``wordpiece`` (Schuster and Nakajima 2012, as in BERT, cased) or ``byte-bpe`` (byte-level BPE,
             Radford et al. 2019), which knows every text.
         role: Of the model it is for; decides the special tokens.
@@ -138,7 +150,7 @@ def train_tokenizer(texts: Sequence[str], algorithm: Algorithm, role: Role, voca
     return PreTrainedTokenizerFast(tokenizer_object=trained, **specials.roles)
 
 
-def _byte_bpe(texts: Sequence[str], specials: _Specials, size: int) -> Tokenizer:
+def _byte_bpe(texts: Iterable[str], specials: _Specials, size: int) -> Tokenizer:
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -152,7 +164,7 @@ def _byte_bpe(texts: Sequence[str], specials: _Specials, size: int) -> Tokenizer
     return tokenizer
 
 
-def _wordpiece(texts: Sequence[str], specials: _Specials, size: int) -> Tokenizer:
+def _wordpiece(texts: Iterable[str], specials: _Specials, size: int) -> Tokenizer:
     # The library numbers the letters inside of words by the order of a hash map, which changes the merges from one
     # process to the next; given in order, they keep it.
     letters = sorted(token for token in _vocabulary(texts, specials.tokens, 0) if token.startswith(_INSIDE))
@@ -163,7 +175,7 @@ def _wordpiece(texts: Sequence[str], specials: _Specials, size: int) -> Tokenize
     return tokenizer
 
 
-def _vocabulary(texts: Sequence[str], first: Sequence[str], size: int) -> dict[str, int]:
+def _vocabulary(texts: Iterable[str], first: Sequence[str], size: int) -> dict[str, int]:
     tokenizer = _wordpiece_tokenizer({})
     tokenizer.train_from_iterator(
         texts, WordPieceTrainer(vocab_size=size, special_tokens=list(first), show_progress=False)

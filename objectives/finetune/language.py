@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 
 from objectives.data.batching import Indices, TokenRows, sorted_batches
-from objectives.data.corpus import paragraphs
-from objectives.data.files import Columns, Parser
+from objectives.data.files import Columns
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.streams import Documents
 from objectives.finetune.likelihood import Likelihood, likelihood_metrics
+from objectives.finetune.report import DataReport, Studied, spread_of, unknown_tokens
 from objectives.finetune.task import Frame, Task
 
 Answers = tuple[npt.NDArray[np.int64], torch.Tensor, torch.Tensor]
@@ -25,7 +25,7 @@ class LanguageModeling(Task, Protocol):
     """Documents cut into blocks, of which some tokens are predicted; derive from it as from a task."""
 
     answer_columns: Sequence[str] = ()
-    formats: Mapping[str, Parser] = {".txt": paragraphs}
+    is_corpus: bool = True
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Texts."""
@@ -52,3 +52,16 @@ class LanguageModeling(Task, Protocol):
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """Loss, perplexity and accuracy of any choice of documents."""
         return likelihood_metrics(rows)
+
+    def report(self, study: Studied) -> DataReport:
+        """Tokens, the blocks that they are cut into, and lengths of the documents."""
+        rows = {split: study.frame.data.rows(split) for split in study.splits}
+        facts = (
+            study.fact("tokens", lambda split: len(rows[split].ids)),
+            study.fact(
+                f"blocks of {study.frame.max_length} tokens",
+                lambda split: len(self.examples(rows[split], study.frame)),
+            ),
+        )
+        lengths = {split: np.diff(found.offsets) for split, found in rows.items()}
+        return DataReport(facts) + spread_of(lengths, "tokens of a document") + unknown_tokens(study)

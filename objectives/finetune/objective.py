@@ -27,6 +27,7 @@ from objectives.finetune.peers import Alone, Order, Peers
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
+from objectives.finetune.report import Studied
 from objectives.finetune.schedule import Plan, plan_run
 from objectives.finetune.scratch import fit_vocabulary, is_random
 from objectives.finetune.session import Session, check_metric
@@ -111,7 +112,7 @@ class FineTuning:
         }
 
     def check(self, request: TrainRequest) -> Mapping[str, Any]:
-        """Run two real batches through training and one through evaluation; writes nothing."""
+        """Run two real batches through training and one through evaluation, and report on the data; writes nothing."""
         request, warnings = _as_possible_here(request)
         course, loop, plan, device = self._begin(request)
         seconds = 0.0
@@ -133,6 +134,9 @@ class FineTuning:
         ]
         check_metric(request.metric.name, names)
         parameters = list(course.model.parameters())
+        searched = frozenset(request.assignment.hyperparameters)
+        frame = self._frame(Path(request.prepared), request.settings)
+        report = self._task.report(Studied(frame=frame, config=course.model.config, searched=searched))
         return {
             "metrics": names,
             "step_seconds": seconds / request.devices,
@@ -140,7 +144,8 @@ class FineTuning:
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "checkpoint_bytes": checkpoint_bytes(course.model, str(request.settings["optimizer"])),
-            "warnings": warnings,
+            "report": report.as_json(),
+            "warnings": [*warnings, *report.warnings],
         }
 
     def find_learning_rate(self, request: TrainRequest) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from objectives.data.batching import Indices, TokenRows
 from objectives.data.preparation import PreparedData
 from objectives.data.task import DataTask
 from objectives.finetune.models import Head, load_tokenizer
+from objectives.finetune.report import DataReport, Studied, length_report, parts_of
 from objectives.finetune.scratch import is_random, recipe
 from sweep.errors import UserError
 from sweep.ports import Columns
@@ -140,6 +141,10 @@ class Task(DataTask, Protocol):
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """The metrics for any choice of rows; see :meth:`sweep.ports.PredictingObjective.metrics`."""
         ...
+
+    def report(self, study: Studied) -> DataReport:
+        """What a check tells of the data: the length of what a model reads, unless the task knows more."""
+        return length_report(study, *parts_of(study, *(c for c in self.columns if c not in self.answer_columns)))
 
     def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """How a registry serves a trained model; see :meth:`sweep.ports.Deployable.serving`.

@@ -23,8 +23,11 @@ from sweep.errors import ModelError
 
 METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
 COLUMNS = {"text": "text"}
-SETTINGS = {"packing": True}
-EXTENSIONS = [".txt"]
+SETTINGS = {"packing": {"default": True, "help": "false begins a block with each document"}}
+EXTENSIONS = [".txt", ".txt.gz", ".jsonl.gz"]
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "classifier_dropout"]
+MODEL = "random:gpt2-tiny"
+EXAMPLE = {"text": "A paragraph of the corpus."}
 
 
 class CausalLanguageModeling(LanguageModeling):
@@ -42,7 +45,7 @@ class CausalLanguageModeling(LanguageModeling):
         if end is None:
             raise ModelError("model: its tokenizer has no end token, which documents are separated by. Set eos_token.")
         documents = tokenizer(list(rows["text"]), add_special_tokens=False, verbose=False)["input_ids"]
-        return Encoded(ids=stream_parts(documents, end))
+        return Encoded(ids=stream_parts(documents, end, begins=rows.start == 0))
 
     def head(self, known: Mapping[str, Any]) -> Head:
         """A logit for each token of the vocabulary."""

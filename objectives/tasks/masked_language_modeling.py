@@ -27,8 +27,14 @@ from sweep.errors import ModelError
 
 METRICS = {"loss": "minimize", "perplexity": "minimize", "accuracy": "maximize"}
 COLUMNS = {"text": "text"}
-SETTINGS = {"packing": True, "whole_word_masking": False}
-EXTENSIONS = [".txt"]
+SETTINGS = {
+    "packing": {"default": True, "help": "false begins a block with each document"},
+    "whole_word_masking": {"default": False, "help": "true hides all tokens of a word together"},
+}
+EXTENSIONS = [".txt", ".txt.gz", ".jsonl.gz"]
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "classifier_dropout"]
+MODEL = "random:bert-tiny"
+EXAMPLE = {"text": "A paragraph of the corpus."}
 
 _EVALUATION = (0x6D61736B,)
 """Seed of the masks in evaluation: the same for all trials."""
@@ -53,8 +59,9 @@ class MaskedLanguageModeling(LanguageModeling):
                 "Choose another, such as random:bert-tiny, or task: causal-language-modeling."
             )
         encoded = tokenizer(list(rows["text"]), add_special_tokens=False, verbose=False)
-        parts = stream_parts(encoded["input_ids"], tokenizer.sep_token_id)
-        words = stream_parts([begins_of(encoded.word_ids(i)) for i in range(len(rows))], True)
+        begins = rows.start == 0
+        parts = stream_parts(encoded["input_ids"], tokenizer.sep_token_id, begins=begins)
+        words = stream_parts([begins_of(encoded.word_ids(i)) for i in range(len(rows))], True, begins=begins)
         return Encoded(ids=parts, others={"begins": Ragged.of(words, bool)})
 
     def head(self, known: Mapping[str, Any]) -> Head:

@@ -22,12 +22,21 @@ from objectives.finetune.classification import classification_head, encode_texts
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.prediction import logits_of, texts_of
+from objectives.finetune.report import DataReport, Studied, against_imbalance, class_shares
 from objectives.finetune.task import Frame, Task
 from sweep.ports import Columns
 
 METRICS = {"micro_f1": "maximize", "macro_f1": "maximize", "subset_accuracy": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
-SETTINGS = {"class_weights": ["none", "balanced"]}
+SETTINGS = {
+    "class_weights": {
+        "default": "none",
+        "choices": ["none", "balanced"],
+        "help": "balanced: rare classes count as much as frequent ones",
+    }
+}
+UNUSED = ["augment_delete", "augment_swap", "augment_mask"]
+EXAMPLE = {"text": "dinner with a band", "label": ["food", "music"]}
 
 _CELLS = {"text": text_cell, "text_pair": text_cell, "label": several_cell}
 
@@ -149,6 +158,16 @@ class MultiLabel(Task):
         truth = np.stack([np.asarray(rows[f"label_{i}"]) for i in range(count)], 1).astype(bool)
         given = np.stack([np.asarray(rows[f"prediction_{i}"]) for i in range(count)], 1).astype(bool)
         return _scores(truth, given) | {"loss": float(np.mean(rows["loss"]))}
+
+    def report(self, study: Studied) -> DataReport:
+        """Classes, how many a row has, and lengths."""
+        rows = {split: np.asarray(study.rows(split).labels).sum(1) for split in study.splits}
+        facts = (
+            study.fact("labels a row, mean", lambda split: float(rows[split].mean()), "number"),
+            study.fact("rows without a label", lambda split: float((rows[split] == 0).mean()), "share"),
+        )
+        classes = class_shares(study, against_imbalance(study.frame.settings, "macro_f1"))
+        return classes + DataReport(facts) + super().report(study)
 
 
 def _scores(truth: npt.NDArray[np.bool_], given: npt.NDArray[np.bool_]) -> dict[str, float]:

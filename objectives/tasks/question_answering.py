@@ -22,6 +22,7 @@ from objectives.data.tokens import encodings
 from objectives.finetune.answers import exact_match, token_f1
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
+from objectives.finetune.report import DataReport, Fact, Studied, spread_of, unknown_tokens
 from objectives.finetune.task import Frame, Task
 from sweep.errors import InvalidDataError
 from sweep.ports import Columns
@@ -29,9 +30,11 @@ from sweep.ports import Columns
 METRICS = {"f1": "maximize", "exact_match": "maximize", "loss": "minimize"}
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 SETTINGS = {
-    "window_overlap": {"default": 32, "low": 0, "high": 4096},
-    "longest_answer": {"default": 30, "low": 1, "high": 4096},
+    "window_overlap": {"default": 32, "low": 0, "high": 4096, "help": "tokens that windows of a long context share"},
+    "longest_answer": {"default": 30, "low": 1, "high": 4096, "help": "tokens; longer answers are not given"},
 }
+UNUSED = ["augment_delete", "augment_swap", "augment_mask"]
+EXAMPLE = {"question": "Where is anna?", "context": "anna is in rome", "answers": ["rome"]}
 
 _NOWHERE = (2**40, 2**40)
 
@@ -238,6 +241,59 @@ class QuestionAnswering(Task):
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """F1, exact match and loss of any choice of questions."""
         return {name: float(np.mean(rows[column])) for name, column in _MEANS.items()}
+
+    def report(self, study: Studied) -> DataReport:
+        """Questions without an answer, answers that no window holds or that are too long to be found, and lengths."""
+        rows = {split: study.rows(split) for split in study.splits}
+        windows = {split: self.examples(found, study.frame) for split, found in rows.items()}
+        tokens = {split: _answer_lengths(found.labels) for split, found in rows.items()}
+        lost = {split: found > 0 for split, found in tokens.items()}
+        for split, cut in windows.items():
+            lost[split][np.asarray(cut.others["row"])[np.asarray(cut.labels).any(1)]] = False
+        longest = int(study.frame.settings.get("longest_answer", 30))
+
+        def of_answers(chosen: Mapping[str, npt.NDArray[np.bool_]]) -> Callable[[str], float]:
+            return lambda split: float(chosen[split].sum() / max(1, (tokens[split] > 0).sum()))
+
+        beyond = {split: found > longest for split, found in tokens.items()}
+        facts = (
+            study.fact("questions without an answer", lambda split: float((tokens[split] == 0).mean()), "share"),
+            study.fact("windows a question, mean", lambda split: len(windows[split]) / len(rows[split]), "number"),
+            study.fact("answers that no window holds", of_answers(lost), "share"),
+            study.fact(f"answers of more than {longest} tokens", of_answers(beyond), "share"),
+        )
+        known = {record["context"] for record in study.frame.data.records("train")}
+        shared = {
+            split: float(np.mean([record["context"] in known for record in study.records(split)]))
+            for split in study.splits[1:]
+        }
+        top, warnings = int(tokens["train"].max()), []
+        if share := facts[2].values["train"]:
+            warnings.append(
+                f"{share:.1%} of the training answers stand whole in no window, so they are not learnt. "
+                f"Set window_overlap: {top}, or a larger max_length."
+            )
+        if share := facts[3].values["train"]:
+            warnings.append(
+                f"{share:.1%} of the training answers have more tokens than longest_answer {longest}: they are never "
+                f"found whole. Set longest_answer: {top}."
+            )
+        if share := shared["validation"]:
+            warnings.append(
+                f"{share:.1%} of the validation questions ask about a context that training questions ask about too. "
+                "If the model shall read new ones, split by context and give data.validation."
+            )
+        lengths = {split: np.diff(found.offsets) for split, found in rows.items()}
+        answered = {split: found[found > 0] for split, found in tokens.items() if found.any()}
+        spreads = spread_of(lengths, "tokens of question and context") + spread_of(answered, "tokens of an answer")
+        contexts = Fact(what="questions on a context of train", values=shared, kind="share")
+        return DataReport((*facts, contexts), tuple(warnings)) + spreads + unknown_tokens(study)
+
+
+def _answer_lengths(spans: Any) -> Indices:
+    """Tokens of each question's answer, ``[questions]``; 0 where there is none."""
+    found = np.asarray(spans)
+    return np.where(found[:, 0] == _NOWHERE[0], 0, found[:, 1] - found[:, 0] + 1)
 
 
 def _answers(cell: Any, place: str, part: str) -> dict[str, list[Any]]:

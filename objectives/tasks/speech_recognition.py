@@ -12,8 +12,10 @@ import numpy.typing as npt
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoTokenizer
 
+from objectives.data.audio import seconds_of
 from objectives.data.batching import Indices, Ragged, TokenRows, sorted_batches, stacked
 from objectives.data.files import Columns, read_columns
+from objectives.data.folders import Recordings
 from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, is_empty, shown, text_cell
 from objectives.data.speech import SpeechReader, SpeechRecipe
@@ -21,6 +23,7 @@ from objectives.data.task import Encoded
 from objectives.finetune.generation import generated, row_losses, token_loss
 from objectives.finetune.models import Head, load_tokenizer, locate_model
 from objectives.finetune.objective import FineTuning
+from objectives.finetune.report import DataReport, Studied, spread_of
 from objectives.finetune.scratch import is_random, recipe
 from objectives.finetune.task import Frame, Task
 from objectives.finetune.text_scores import transcription_counts, transcription_scores
@@ -30,9 +33,13 @@ from sweep.errors import InvalidDataError
 METRICS = {"wer": "minimize", "cer": "minimize", "loss": "minimize"}
 COLUMNS = {"audio": "audio", "text": "text"}
 SETTINGS = {
-    "beams": {"default": 1, "low": 1, "high": 64},
-    "max_new_tokens": {"default": 128, "low": 1, "high": 100000},
+    "beams": {"default": 1, "low": 1, "high": 64, "help": "of the search for a text; 1 is greedy"},
+    "max_new_tokens": {"default": 128, "low": 1, "high": 100000, "help": "most tokens of a text that is written"},
 }
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "max_length"]
+MODEL = "random:wav2vec2-tiny"
+FOLDER = "metadata.*"
+EXAMPLE = {"audio": "recordings/1.wav", "text": "good day"}
 
 
 class SpeechRecognition(Task):
@@ -40,6 +47,7 @@ class SpeechRecognition(Task):
 
     columns = COLUMNS
     answer_columns = ("text",)
+    folder = Recordings()
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Paths and texts."""
@@ -70,6 +78,10 @@ class SpeechRecognition(Task):
             found += [] if is_empty(cell) else [path]
         return found
 
+    def gist(self, seen: str) -> str:
+        """The path: names of recordings that are alike say nothing."""
+        return seen
+
     def reader(self, reference: str, config: Any, data: Mapping[str, Any], *, trust_remote_code: bool) -> Any:
         """A feature extractor with a tokenizer; of a model that begins at random, how they are made."""
         if not is_random(reference):
@@ -84,7 +96,7 @@ class SpeechRecognition(Task):
 
     def encode(self, rows: Rows, tokenizer: Any, max_length: int, known: Mapping[str, Any]) -> Encoded:
         """What the model hears of each recording, flat, and the tokens of its text; the text itself lies beside."""
-        heard = [tokenizer.features(Path(path)) for path in rows["audio"]]
+        heard = _all_heard(tokenizer, rows["audio"])
         targets = [tokenizer(text)["input_ids"] for text in rows["text"]]
         return Encoded(
             ids=[features.ravel() for features, _ in heard],
@@ -155,6 +167,66 @@ class SpeechRecognition(Task):
     def metrics(self, rows: Mapping[str, Any]) -> dict[str, float]:
         """Word and character error rate and loss of any choice of rows."""
         return transcription_scores(rows) | {"loss": mean_loss(rows)}
+
+    def report(self, study: Studied) -> DataReport:
+        """Seconds of sound, how fast people speak, and recordings that are too short for their text."""
+        records = {split: study.records(split) for split in study.splits}
+        seconds = {s: np.array([seconds_of(Path(row["audio"])) for row in found]) for s, found in records.items()}
+        letters = {s: np.array([len(row["text"]) for row in found]) for s, found in records.items()}
+        rows = study.frame.data.meta["rows"]
+        facts = (
+            study.fact("seconds of sound", lambda s: float(seconds[s].mean() * rows[s])),
+            study.fact("characters a second, median", lambda s: float(np.median(letters[s] / seconds[s])), "number"),
+        )
+        spreads = spread_of(seconds, "seconds of a recording", "number") + spread_of(letters, "characters of a text")
+        report = DataReport(facts) + spreads
+        return report if study.config.is_encoder_decoder else report + _ctc_report(study)
+
+
+def _ctc_report(study: Studied) -> DataReport:
+    """By CTC a text needs a frame for each token, and one more between two of the same."""
+
+    def too_short(split: str) -> float:
+        rows = study.rows(split)
+        frames = np.diff(rows.offsets)
+        for kernel, stride in zip(study.config.conv_kernel, study.config.conv_stride, strict=True):
+            frames = (frames - kernel) // stride + 1
+        texts = [np.asarray(rows.labels[row]) for row in range(len(rows))]
+        needed = np.array([len(text) + int((text[1:] == text[:-1]).sum()) for text in texts])
+        return float((frames < needed).mean())
+
+    fact = study.fact("recordings too short for their text", too_short, "share")
+    warnings = []
+    if fact.values["train"]:
+        warnings.append(
+            f"{fact.values['train']:.1%} of the training recordings are too short for their text by CTC and teach "
+            "nothing. Correct or remove them."
+        )
+    settings = study.frame.settings
+    usual = {name: declared["default"] for name, declared in SETTINGS.items()} | {"label_smoothing": 0.0}
+    idle = [n for n, value in usual.items() if n in study.searched or settings.get(n, value) != value]
+    if idle:
+        warnings.append(f"{', '.join(idle)}: without effect, as this model recognises by CTC and has no decoder.")
+    return DataReport((fact,), tuple(warnings))
+
+
+def _all_heard(reader: Any, paths: Sequence[str]) -> list[Any]:
+    """What the model hears of each recording.
+
+    Raises:
+        InvalidDataError: If some cannot be heard; tells how many, and what is wrong with the first.
+    """
+    heard, faults = [], []
+    for path in paths:
+        try:
+            heard.append(reader.features(Path(path)))
+        except InvalidDataError as err:
+            faults.append(err)
+    if len(faults) > 1:
+        raise InvalidDataError(f"{len(faults)} of {len(paths)} recordings cannot be heard; the first: {faults[0]}")
+    if faults:
+        raise faults[0]
+    return heard
 
 
 class _EitherKind:

@@ -14,6 +14,7 @@ import torch
 
 from objectives.data.batching import Indices, TokenRows
 from objectives.data.files import Columns
+from objectives.data.folders import LabelledTexts
 from objectives.data.labels import check_labels, label_cell, label_names
 from objectives.data.rows import Rows, clean_rows, text_cell
 from objectives.data.task import Encoded
@@ -21,6 +22,7 @@ from objectives.finetune.classification import class_weights, classification_hea
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.prediction import Examination, examine, logits_of
+from objectives.finetune.report import DataReport, Studied, against_imbalance, class_shares
 from objectives.finetune.scores import confusion_matrix, scores
 from objectives.finetune.task import Frame, Task
 from objectives.serving.offer import text_classifier_offer
@@ -29,7 +31,15 @@ from sweep.errors import UserError
 
 METRICS = {"accuracy": "maximize", "macro_f1": "maximize", "mcc": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "text_pair": None, "label": "label"}
-SETTINGS = {"class_weights": ["none", "balanced"]}
+SETTINGS = {
+    "class_weights": {
+        "default": "none",
+        "choices": ["none", "balanced"],
+        "help": "balanced: rare classes count as much as frequent ones",
+    }
+}
+FOLDER = "*/*.txt"
+EXAMPLE = {"text": "what a day", "label": "good"}
 
 _CELLS = {"text": text_cell, "text_pair": text_cell, "label": label_cell}
 
@@ -39,6 +49,7 @@ class Classification(Task):
 
     columns = COLUMNS
     augments = True
+    folder = LabelledTexts()
 
     def clean(self, columns: Columns, origin: str) -> Rows:
         """Texts with names of classes."""
@@ -98,6 +109,10 @@ class Classification(Task):
         truth, predicted = np.asarray(rows["label_id"]), np.asarray(rows["prediction_id"])
         classes = 1 + int(max(truth.max(), predicted.max()))
         return scores(confusion_matrix(truth, predicted, classes)) | {"loss": float(np.mean(rows["loss"]))}
+
+    def report(self, study: Studied) -> DataReport:
+        """Classes and lengths."""
+        return class_shares(study, against_imbalance(study.frame.settings, "macro_f1")) + super().report(study)
 
     def serving(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """By a file that needs transformers alone; pairs of texts are refused."""

@@ -22,12 +22,15 @@ from objectives.finetune.classification import encode_texts
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.prediction import logits_of, texts_of
+from objectives.finetune.report import DataReport, Studied
 from objectives.finetune.task import Frame, Task
 from sweep.errors import InvalidDataError
 from sweep.ports import Columns
 
 METRICS = {"spearman": "maximize", "rmse": "minimize", "loss": "minimize"}
 COLUMNS = {"text": "text", "text_pair": None, "score": "score"}
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "label_smoothing"]
+EXAMPLE = {"text": "what a day", "score": 4.5}
 
 Numbers = npt.NDArray[np.float64]
 
@@ -128,6 +131,17 @@ class Regression(Task):
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """The scores of any choice of rows."""
         return _scores(np.asarray(rows["label_score"]), np.asarray(rows["prediction_score"]), float(rows["spread"][0]))
+
+    def report(self, study: Studied) -> DataReport:
+        """Range of the scores, and lengths."""
+        scores = {split: np.asarray(study.frame.data.rows(split).labels) for split in study.splits}
+        facts = (
+            study.fact("score, lowest", lambda split: float(scores[split].min()), "number"),
+            study.fact("score, mean", lambda split: float(scores[split].mean()), "number"),
+            study.fact("score, highest", lambda split: float(scores[split].max()), "number"),
+            study.fact("score, standard deviation", lambda split: float(scores[split].std()), "number"),
+        )
+        return DataReport(facts) + super().report(study)
 
 
 def _scores(truth: Numbers, given: Numbers, spread: float) -> dict[str, float]:

@@ -25,6 +25,7 @@ from objectives.finetune.entities import OUTSIDE, entities, entity_counts, entit
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
 from objectives.finetune.prediction import logits_of
+from objectives.finetune.report import DataReport, Fact, Studied, length_report
 from objectives.finetune.task import Frame, Task
 from sweep.errors import InvalidDataError
 from sweep.ports import Columns
@@ -38,6 +39,8 @@ METRICS = {
 }
 COLUMNS = {"tokens": "tokens", "tags": "tags"}
 EXTENSIONS = [".conll", ".annotated"]
+UNUSED = ["augment_delete", "augment_swap", "augment_mask"]
+EXAMPLE = {"tokens": ["anna", "is", "in", "rome"], "tags": ["B-PER", "O", "O", "B-LOC"]}
 
 _IGNORED = -100
 
@@ -209,6 +212,39 @@ class Tagging(Task):
     def metrics(self, rows: Mapping[str, Any]) -> Mapping[str, float]:
         """Scores of entities and words, and loss, of any choice of rows."""
         return entity_scores(rows)
+
+    def report(self, study: Studied) -> DataReport:
+        """Entities of each type, words, the words that no model of this length sees, and lengths."""
+        rows = {split: study.rows(split) for split in study.splits}
+        names = study.frame.data.labels
+        found = {
+            split: Counter(
+                kind for tags in _ragged_rows(rows[split], "tags") for kind, *_ in entities([names[i] for i in tags])
+            )
+            for split in rows
+        }
+        words = {split: sum(map(len, _ragged_rows(rows[split], "tags"))) for split in rows}
+        seen = {split: _words_seen(rows[split], study.frame) for split in rows}
+        entities_of = {split: max(1, found[split].total()) for split in rows}
+        facts = [
+            Fact(what=f"entities, {kind}", values={s: found[s][kind] / entities_of[s] for s in rows}, kind="share")
+            for kind, _ in found["train"].most_common()
+        ]
+        facts += [
+            study.fact("entities a row, mean", lambda split: found[split].total() / len(rows[split]), "number"),
+            study.fact("words a row, mean", lambda split: words[split] / len(rows[split]), "number"),
+            study.fact("words beyond max_length", lambda split: 1 - seen[split] / words[split], "share"),
+        ]
+        return DataReport(tuple(facts)) + length_report(study, lambda row: " ".join(row["tokens"]))
+
+
+def _ragged_rows(rows: TokenRows, name: str) -> list[np.ndarray[Any, Any]]:
+    values = _ragged(rows.others[name])
+    return [values[row] for row in range(len(values))]
+
+
+def _words_seen(rows: TokenRows, frame: Frame) -> int:
+    return sum(int((words >= 0).sum()) for words in _cut(rows, rows.others["words"], np.arange(len(rows)), frame))
 
 
 def _first_of_words(offsets: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Translation, and other work from text to text: a model reads one and writes another (Sutskever et al. 2014)."""
+"""Translation, and other work from text to text: one in, another out (Sutskever et al. 2014)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from objectives.data.tokens import token_ids
 from objectives.finetune.generation import generated, row_losses, token_loss
 from objectives.finetune.models import Head
 from objectives.finetune.objective import FineTuning
+from objectives.finetune.report import DataReport, Studied, against, spread_of, unknown_tokens
 from objectives.finetune.task import Frame, Task
 from objectives.finetune.text_scores import sentence_chrf, translation_counts, translation_scores
 from objectives.finetune.written import Written, mean_loss, text_column, texts_of
@@ -26,10 +27,13 @@ from objectives.finetune.written import Written, mean_loss, text_column, texts_o
 METRICS = {"chrf": "maximize", "bleu": "maximize", "exact_match": "maximize", "loss": "minimize"}
 COLUMNS = {"text": "text", "target": "target"}
 SETTINGS = {
-    "beams": {"default": 1, "low": 1, "high": 64},
-    "max_new_tokens": {"default": 128, "low": 1, "high": 100000},
-    "target_language": "en",
+    "beams": {"default": 1, "low": 1, "high": 64, "help": "of the search for a text; 1 is greedy"},
+    "max_new_tokens": {"default": 128, "low": 1, "high": 100000, "help": "most tokens of a text that is written"},
+    "target_language": {"default": "en", "help": "of the target; zh, ja and ko are counted by characters"},
 }
+UNUSED = ["augment_delete", "augment_swap", "augment_mask", "classifier_dropout"]
+MODEL = "random:t5-tiny"
+EXAMPLE = {"text": "guten Tag", "target": "good day"}
 
 
 class Translation(Task):
@@ -92,6 +96,20 @@ class Translation(Task):
     def metrics(self, rows: Mapping[str, Any]) -> dict[str, float]:
         """chrF, BLEU, exact matches and loss of any choice of rows."""
         return translation_scores(rows) | {"loss": mean_loss(rows)}
+
+    def report(self, study: Studied) -> DataReport:
+        """Lengths of what is read and of what is to be written."""
+        source = study.tokens(lambda row: str(row["text"]))
+        target = study.targets(lambda row: str(row["target"]))
+        written = int(study.frame.settings.get("max_new_tokens", 128))
+        longer = {split: np.maximum(source[split], target[split]) for split in source}
+        return (
+            spread_of(source, "tokens of a text")
+            + spread_of(target, "tokens of a target")
+            + against(longer, study.frame.max_length, "max_length")
+            + against(target, written, "max_new_tokens", "target tokens")
+            + unknown_tokens(study)
+        )
 
 
 def _targets(rows: TokenRows, batch: Indices, frame: Frame) -> list[npt.NDArray[np.int32]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +13,12 @@ import typer
 from sweep.cli.options import JsonOption, print_json
 from sweep.cli.run import SetOption
 from sweep.cli.text import duration, settings, size
-from sweep.errors import UserError
+from sweep.errors import InvalidDataError, UserError
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
+
+_INDENT, _COLUMN = " " * 11, 12
 
 
 def check(
@@ -40,7 +44,8 @@ def check(
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
     with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
-        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
+        with _telling_needs(spec.objective.task):
+            data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
         findings = objective_jobs.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:
@@ -49,6 +54,20 @@ def check(
         raise UserError("\n".join(result["refusals"]))
     if not as_json:
         typer.echo("\n".join(_lines(spec, result)))
+
+
+@contextmanager
+def _telling_needs(task: str) -> Iterator[None]:
+    """Add to what is wrong with the data what the task needs."""
+    from sweep.spec.needs import needs_of
+    from sweep.spec.tasks import task_sheets
+
+    try:
+        yield
+    except InvalidDataError as err:
+        if task not in task_sheets():
+            raise
+        raise InvalidDataError(f"{err}\n{needs_of(task)}.") from err
 
 
 def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
@@ -61,6 +80,8 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
     coming = coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running)
     return {
         "study": spec.study,
+        "task": {"name": spec.objective.task, "columns": dict(spec.objective.data.columns)},
+        "report": findings.pop("report", []),
         "exists": spec.layout.spec.exists(),
         "data": data,
         "model": findings,
@@ -155,6 +176,25 @@ def _folds(spec: StudySpec, data: dict[str, Any]) -> list[str]:
     return [f"folds      {len(sizes)} of {told} rows; a trial trains {len(sizes) + 1} models, the last on all rows"]
 
 
+def table(splits: list[str], facts: list[dict[str, Any]]) -> list[str]:
+    """What the objective tells of its data, a column for each split."""
+    if not facts:
+        return []
+    width = max(len(fact["what"]) for fact in facts)
+    heads = "".join(f"{split:>{_COLUMN}}" for split in splits)
+    lines = [f"{_INDENT}{'':{width}}{heads}"]
+    for fact in facts:
+        cells = (_cell(fact["values"].get(split), fact["kind"]) for split in splits)
+        lines.append(f"{_INDENT}{fact['what']:{width}}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells))
+    return lines
+
+
+def _cell(value: float | None, kind: str) -> str:
+    if value is None:
+        return "–"
+    return {"share": f"{value:.1%}", "count": f"{value:,.0f}"}.get(kind, f"{value:.4g}")
+
+
 def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
     data, model, disk = result["data"], result["model"], result["disk"]
     rows = ", ".join(f"{split} {count}" for split, count in data["rows"].items())
@@ -173,6 +213,7 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         *_folds(spec, data),
         f"task       {spec.objective.task}: reads {columns}",
         *([f"labels     {len(data['labels'])}: {labels}"] if data["labels"] else []),
+        *table(list(data["rows"]), result["report"]),
         f"model      {spec.objective.model}: {model['parameters']:,} parameters{_begun(data.get('base_model') or {})}",
         f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source}",
         f"reported   {', '.join(model['metrics'])}",

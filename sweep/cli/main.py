@@ -27,6 +27,7 @@ from sweep.cli import (
     status,
     stop,
     sync,
+    tasks,
     ui,
     verify,
     watch,
@@ -50,6 +51,7 @@ _RESULTS = "See and use results"
 
 app.command("init", rich_help_panel=_STUDIES)(init.init)
 app.command("check", rich_help_panel=_STUDIES)(check.check)
+app.command("tasks", rich_help_panel=_STUDIES)(tasks.tasks)
 app.command("lr-find", rich_help_panel=_STUDIES)(lr_find.lr_find)
 app.command("run", rich_help_panel=_STUDIES)(run.run)
 app.command("resume", rich_help_panel=_STUDIES)(resume.resume)

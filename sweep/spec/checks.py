@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -12,16 +13,18 @@ from typing import Any
 
 from sweep.layout import CONFIRMATION_SUFFIX, LONGEST_NAME, StudyLayout
 from sweep.spec import fidelity, rules
+from sweep.spec.devices import check_devices
 from sweep.spec.folds import check_folds
+from sweep.spec.idle import refuse_idle
+from sweep.spec.needs import needs_of
 from sweep.spec.problems import BrokenRule, nearest
 from sweep.spec.reading import Reader
 from sweep.spec.sections import PrunerSpec
 from sweep.spec.source import Items, Node
 from sweep.spec.space import Choices, top
-from sweep.spec.tasks import sheet_of, task_sheets
+from sweep.spec.tasks import TaskSheet, sheet_of, task_sheets
 
 DEFAULT_TASK = "text-classification"
-_BUNDLED_COLUMNS = ("text", "label")
 _FILE_KEYS = ("train", "validation", "test")
 
 
@@ -65,10 +68,10 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     if "search" in reader.nodes and "search" not in reader.failed and not searched:
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
         reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
-    _devices(found.get("resources", {}), reader)
-    if found.get("resources", {}).get("strategy") == "fsdp" and not rules.is_own(task):
-        _sharding(objective.get("training", {}), space, reader)
+    check_devices(found, reader, task)
     check_folds(found, reader, task)
+    if around.must_exist:  # a stored study goes on, whatever it was once allowed to say
+        refuse_idle(found, reader, task)
     _metric(found.setdefault("metric", {}), task, reader)
     _confirm(found, reader)
     _stores(found, reader, around)
@@ -136,12 +139,13 @@ def _data(data: dict[str, Any], reader: Reader, around: Surroundings, task: str)
     read = not {f"{path}.{key}" for key in ("source", *_FILE_KEYS)} & reader.failed
     if read and source is None and not data.get("train") and not own:
         place = reader.nodes[path].place
-        remedy = "Add source: bundled:tweets, or train: with a csv, tsv, jsonl or parquet file"
+        bundled = "" if usual.keys() - set(rules.BUNDLED_COLUMNS) else "source: bundled:tweets, or "
+        remedy = f"Add {bundled}train: with a file; {needs_of(task)}"
         reader.problems.add(place, f"{path} names no rows to train on. {remedy}.")
     seen: dict[str, str] = {}
     for key in _FILE_KEYS:
         if source is None and data.get(key):
-            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around, sheet.extensions)
+            data[key] = _files(f"{path}.{key}", data[key], seen, reader, around, sheet)
     if not own and around.must_exist:  # a stored study goes on, whatever it was once allowed to say
         _data_settings(data, reader)
         _bundled(data, usual, task, reader)
@@ -173,9 +177,9 @@ def _data_settings(data: dict[str, Any], reader: Reader) -> None:
 
 def _bundled(data: Mapping[str, Any], usual: Mapping[str, str], task: str, reader: Reader) -> None:
     """Refuse bundled rows for a task that needs other columns than they have."""
-    lacking = [part for part in usual if part not in _BUNDLED_COLUMNS]
+    lacking = [part for part in usual if part not in rules.BUNDLED_COLUMNS]
     if data.get("source") in rules.BUNDLED_DATA and lacking:
-        rule = f"has {' and '.join(_BUNDLED_COLUMNS)} only, and {task} reads {', '.join(usual)}"
+        rule = f"has {' and '.join(rules.BUNDLED_COLUMNS)} only, and {task} reads {', '.join(usual)}"
         reader.blame("objective.data.source", BrokenRule(rule, "Name files under train, or a data set of the Hub"))
 
 
@@ -185,29 +189,47 @@ def _files(
     seen: dict[str, str],
     reader: Reader,
     around: Surroundings,
-    extensions: tuple[str, ...],
+    sheet: TaskSheet,
 ) -> tuple[str, ...]:
+    """Absolute paths; a pattern stands for the files that match it now, which the stored spec names one by one."""
     node = reader.nodes[path]
     absolute = []
     for index, name in enumerate(files):
         item = node.items[index] if isinstance(node, Items) else node
         below = f"{path}[{index}]" if isinstance(node, Items) else path
-        file = around.absolute(name)
-        absolute.append(file)
-        fault = _file_fault(name, file, around.must_exist, (*rules.DATA_EXTENSIONS, *extensions))
-        if fault is None and file in seen:
-            fault = BrokenRule(f"is already in {seen[file]}", "Use each file once: shared rows make scores too good")
-        seen.setdefault(file, path)
+        found, fault = _meant(around.absolute(name), around.must_exist)
+        for file in found:
+            fault = fault or _file_fault(name, file, around.must_exist, sheet)
+            if fault is None and file in seen:
+                which = f"names {file}, which" if len(found) > 1 else ""
+                remedy = "Use each file once: shared rows make scores too good"
+                fault = BrokenRule(f"{which} is already in {seen[file]}".strip(), remedy)
+            seen.setdefault(file, path)
+        absolute += found
         if fault is not None:
             reader.blame(below, fault, item)
     return tuple(absolute)
 
 
-def _file_fault(name: str, file: str, must_exist: bool, extensions: tuple[str, ...]) -> BrokenRule | None:
+def _meant(path: str, must_exist: bool) -> tuple[list[str], BrokenRule | None]:
+    """The files that a path stands for, sorted: itself, or those that match it where it is a pattern."""
+    if not must_exist or not glob.has_magic(path) or os.path.lexists(path):
+        return [path], None
+    found = sorted(file for file in glob.glob(path, recursive=True) if not os.path.isdir(file))
+    return found, None if found else BrokenRule(f"matches no file ({path})", "Paths start from the spec's folder")
+
+
+def _file_fault(name: str, file: str, must_exist: bool, sheet: TaskSheet) -> BrokenRule | None:
+    extensions = (*rules.DATA_EXTENSIONS, *sheet.extensions)
     if must_exist and os.path.isdir(file):
-        return BrokenRule("is a folder", "Name a file in it")
-    extension = os.path.splitext(file)[1].lower()
-    if extension not in extensions:
+        if sheet.folder and glob.glob(sheet.folder, root_dir=file):
+            return None
+        lacks = f" that holds no {sheet.folder}" if sheet.folder else ""
+        return BrokenRule(f"is a folder{lacks}", "Name a file in it, or a pattern such as folder/*.jsonl")
+    if not must_exist and sheet.folder:
+        return None  # it may be a folder
+    base = os.path.basename(file).lower()
+    if not base.endswith(extensions) or base in extensions:
         return BrokenRule("has no known extension", f"Use one of {', '.join(extensions)}")
     if must_exist and os.path.exists(file) and not os.path.isfile(file):
         return BrokenRule("is no regular file", "Name a file; a pipe or a device cannot be read twice")
@@ -253,49 +275,6 @@ def _precision(found: dict[str, Any], space: dict[str, Any], reader: Reader) -> 
     searched = space.get("precision")
     if isinstance(searched, Choices) and "fp16" in searched.values:
         reader.blame("search.precision", BrokenRule(f"holds fp16, which {broken.rule}", broken.remedy))
-
-
-def _devices(resources: Mapping[str, Any], reader: Reader) -> None:
-    """Refuse shares that cannot be parted among the devices of a trial."""
-    path = "resources.devices_per_trial"
-    devices = resources.get("devices_per_trial", 1)
-    if resources.get("strategy") == "fsdp" and devices == 1:
-        rule = "spreads a model over several devices, and resources.devices_per_trial is 1"
-        reader.blame("resources.strategy", BrokenRule(rule, "Raise that, or use ddp"))
-    if devices == 1 or {"resources", path, "resources.cpus_per_trial", "resources.gpus_per_trial"} & reader.failed:
-        return
-    cpus, gpus = resources.get("cpus_per_trial", 1.0), resources.get("gpus_per_trial", 0.0)
-    if cpus < devices:
-        rule = f"needs a CPU for the process of each device, and resources.cpus_per_trial is {cpus:g}"
-        reader.blame(path, BrokenRule(rule, f"Set resources.cpus_per_trial to {devices} or more"))
-    if gpus not in (0, devices):
-        rule = f"does not fit resources.gpus_per_trial={gpus:g}"
-        reader.blame(path, BrokenRule(rule, f"Set that to {devices}, a GPU for each device, or to 0"))
-
-
-_NOT_SHARDED: Mapping[str, tuple[Any, ...]] = {
-    "method": ("lora", "dora"),
-    "optimizer": ("adafactor",),
-    "precision": ("fp16",),
-    "compile": (True,),
-}
-
-
-def _sharding(training: Mapping[str, Any], space: Mapping[str, Any], reader: Reader) -> None:
-    """Refuse settings that do not go with a model spread over several devices."""
-    remedy = "Leave it out, or use ddp"
-    for name, refused in _NOT_SHARDED.items():
-        if training.get(name) in refused:
-            reader.blame(f"objective.training.{name}", BrokenRule("does not go with resources.strategy=fsdp", remedy))
-        searched = space.get(name)
-        for value in searched.values if isinstance(searched, Choices) else ():
-            if value in refused:
-                rule = f"holds {str(value).lower()}, which does not go with resources.strategy=fsdp"
-                reader.blame(f"search.{name}", BrokenRule(rule, remedy))
-    if training.get("layer_drop") or "layer_drop" in space:
-        place = "search.layer_drop" if "layer_drop" in space else "objective.training.layer_drop"
-        rule = "does not go with resources.strategy=fsdp: all processes need each layer at once"
-        reader.blame(place, BrokenRule(rule, remedy))
 
 
 def _metric(metric: dict[str, Any], task: str, reader: Reader) -> None:

@@ -14,6 +14,7 @@ from sweep.spec.space import Choices, Distribution
 
 BUNDLED_MODELS = ("bundled:minilm-l6",)
 BUNDLED_DATA = ("bundled:tweets",)
+BUNDLED_COLUMNS = ("text", "label")
 RANDOM = "random:"
 """Begins the reference of a model with random weights: a named shape or a configuration file follows."""
 DATA_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")

@@ -9,6 +9,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from sweep.domain import HyperparameterValue
 from sweep.spec import rules
+from sweep.spec.effects import (
+    WITH_ADAPTERS,
+    WITH_FOLDS,
+    WITH_HALVING,
+    WITH_PATIENCE,
+    WITH_RANDOM_WEIGHTS,
+    WITH_RUNGS,
+    WITH_WSD,
+    WITHOUT_ADAPTERS,
+    WITHOUT_WARMUP_STEPS,
+)
 from sweep.spec.problems import BrokenRule
 from sweep.spec.space import Distribution
 
@@ -55,8 +66,8 @@ class DataSpec(Part):
     test_fraction: float = Field(default=0.0, ge=0, lt=1)
     folds: int | None = Field(default=None, ge=2, le=100)
     split_seed: _Seed = 0
-    tokenizer: Literal["wordpiece", "byte-bpe"] | None = None
-    vocabulary_size: int = Field(default=8000, ge=100, le=1_000_000)
+    tokenizer: Annotated[Literal["wordpiece", "byte-bpe"] | None, WITH_RANDOM_WEIGHTS] = None
+    vocabulary_size: Annotated[int, WITH_RANDOM_WEIGHTS] = Field(default=8000, ge=100, le=1_000_000)
     license: str | None = None
     columns: Mapping[str, str] = Field(default_factory=dict)
 
@@ -116,7 +127,7 @@ class TrainingSpec(Part):
     accumulation: int = Field(default=1, ge=1)
     max_length: int = Field(default=128, ge=3)
     keep_layers: Annotated[tuple[int, ...] | None, AfterValidator(rules.layers)] = None
-    freeze: Annotated[tuple[Literal["embeddings"], ...], AfterValidator(rules.distinct)] = ()
+    freeze: Annotated[tuple[Literal["embeddings"], ...], AfterValidator(rules.distinct), WITHOUT_ADAPTERS] = ()
     train_rows: int | None = Field(default=None, ge=2)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     learning_rate: float = Field(default=5e-5, gt=0)
@@ -127,24 +138,24 @@ class TrainingSpec(Part):
     weight_decay: float = Field(default=0.01, ge=0)
     optimizer: Literal["adamw", "adafactor", "sgd", "lion"] = "adamw"
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    warmup: float = Field(default=0.1, ge=0, lt=1)
+    warmup: Annotated[float, WITHOUT_WARMUP_STEPS] = Field(default=0.1, ge=0, lt=1)
     warmup_steps: int | None = Field(default=None, ge=0)
     schedule: Literal["linear", "cosine", "constant", "wsd"] = "linear"
-    cooldown: float = Field(default=0.2, gt=0, le=1)
+    cooldown: Annotated[float, WITH_WSD] = Field(default=0.2, gt=0, le=1)
     gradient_clipping: float | None = Field(default=1.0, gt=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     augment_delete: float = Field(default=0.0, ge=0, lt=1)
     augment_swap: float = Field(default=0.0, ge=0, lt=1)
     augment_mask: float = Field(default=0.0, ge=0, lt=1)
     method: Literal["full", "lora", "dora"] = "full"
-    lora_rank: int = Field(default=8, ge=1)
-    lora_alpha: float = Field(default=16.0, gt=0)
-    lora_targets: Literal["attention", "all"] = "attention"
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    lora_rank: Annotated[int, WITH_ADAPTERS] = Field(default=8, ge=1)
+    lora_alpha: Annotated[float, WITH_ADAPTERS] = Field(default=16.0, gt=0)
+    lora_targets: Annotated[Literal["attention", "all"], WITH_ADAPTERS] = "attention"
+    lora_dropout: Annotated[float, WITH_ADAPTERS] = Field(default=0.0, ge=0, lt=1)
     gradient_checkpointing: bool = False
     compile: bool = False
     patience: int | None = Field(default=None, ge=1)
-    min_delta: float = Field(default=0.0, ge=0)
+    min_delta: Annotated[float, WITH_PATIENCE] = Field(default=0.0, ge=0)
     evaluate_every: float | None = Field(default=None, gt=0)
     extra: Mapping[str, HyperparameterValue] = Field(default_factory=dict)
 
@@ -194,10 +205,10 @@ class PrunerSpec(Part):
     """
 
     name: Literal["successive-halving", "median", "wilcoxon", "none"] = "successive-halving"
-    first_rung: float = Field(default=0.0625, ge=0.001, lt=1)
-    reduction_factor: int = Field(default=3, ge=2)
-    p_threshold: float | None = Field(default=None, gt=0, lt=1)
-    startup_folds: int = Field(default=2, ge=2)
+    first_rung: Annotated[float, WITH_RUNGS] = Field(default=0.0625, ge=0.001, lt=1)
+    reduction_factor: Annotated[int, WITH_HALVING] = Field(default=3, ge=2)
+    p_threshold: Annotated[float | None, WITH_FOLDS] = Field(default=None, gt=0, lt=1)
+    startup_folds: Annotated[int, WITH_FOLDS] = Field(default=2, ge=2)
 
 
 class SearchSpec(Part):

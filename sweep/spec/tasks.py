@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import annotated_types
 
+from sweep.spec.rules import BUNDLED_MODELS
 from sweep.spec.values import Shape
 
 _PACKAGE = "objectives.tasks"
-_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS")
+_NAMES = ("METRICS", "COLUMNS", "SETTINGS", "EXTENSIONS", "UNUSED", "EXAMPLE", "MODEL", "FOLDER")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,14 @@ class Setting:
         choices: The words that it may be; empty where it is no word of a few.
         low: Smallest value.
         high: Largest value.
+        help: What it does, in a few words.
     """
 
     default: str | bool | float
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+    help: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -60,12 +63,22 @@ class TaskSheet:
             its column is named.
         settings: Training settings that it has besides the common ones.
         extensions: Extensions of data files that the task reads besides the usual ones.
+        unused: Common training settings that do nothing for it.
+        example: A row of its data, by the usual names of the columns.
+        folder: Pattern of what a folder holds that the task reads; None if it reads files alone.
+        model: Reference of a model to begin with.
+        about: What goes in and what comes out.
     """
 
     metrics: Mapping[str, Literal["minimize", "maximize"]]
     columns: Mapping[str, str | None]
     settings: Mapping[str, Setting]
     extensions: tuple[str, ...]
+    unused: frozenset[str] = frozenset()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    folder: str | None = None
+    model: str = BUNDLED_MODELS[0]
+    about: str = ""
 
 
 @cache
@@ -86,6 +99,11 @@ def task_sheets() -> Mapping[str, TaskSheet]:
                 columns=declared.get("COLUMNS", {}),
                 settings={name: _setting(value) for name, value in declared.get("SETTINGS", {}).items()},
                 extensions=tuple(declared.get("EXTENSIONS", ())),
+                unused=frozenset(declared.get("UNUSED", ())),
+                example=declared.get("EXAMPLE", {}),
+                folder=declared.get("FOLDER"),
+                model=declared.get("MODEL", BUNDLED_MODELS[0]),
+                about=_about(declared["__doc__"]),
             )
     return found
 
@@ -106,16 +124,19 @@ def sheet_of(task: str) -> TaskSheet:
 
 
 def _setting(declared: Any) -> Setting:
-    if isinstance(declared, dict):
-        return Setting(**declared)
-    if isinstance(declared, list | tuple):
-        return Setting(default=declared[0], choices=tuple(declared))
-    return Setting(default=declared)
+    return Setting(**{**declared, "choices": tuple(declared.get("choices", ()))})
+
+
+def _about(docstring: str) -> str:
+    """The first sentence, without the task's name before it."""
+    first = docstring.partition("\n")[0]
+    return (first.partition(": ")[2] or first).rstrip(".")
 
 
 def _declared(file: Path) -> dict[str, Any]:
-    found = {}
-    for node in ast.parse(file.read_bytes()).body:
+    tree = ast.parse(file.read_bytes())
+    found: dict[str, Any] = {"__doc__": ast.get_docstring(tree) or ""}
+    for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(name := node.targets[0], ast.Name) and name.id in _NAMES:
             try:
                 found[name.id] = ast.literal_eval(node.value)

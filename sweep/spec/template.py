@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
+from sweep.spec.rules import RANDOM
+from sweep.spec.tasks import sheet_of
 from sweep.spec.values import is_plain
+
+_QUOTE = '"'
 
 _TEMPLATE = """\
 # A study: search space, objective, metric, budget. Check it with 'sweep check', start it with 'sweep run'.
 study: {study}
 
 objective:
-  task: text-classification         # or package.module:Class, an objective of your own
-  model: bundled:minilm-l6          # or a Hub id, a folder, models:/name@alias, study:name, random:bert-tiny
+  task: {task}# or package.module:Class, an objective of your own
+  model: {model}# or a Hub id, a folder, models:/name@alias, study:name, random:bert-tiny
   trust_remote_code: false          # true runs Python code that the model brings along
   data:
 {origin}
@@ -34,7 +40,7 @@ objective:
     freeze: []                      # [embeddings] leaves them untrained
     train_rows: null                # train on so many rows only; null takes all
     precision: auto                 # bf16 where the hardware has it, else fp32; or fp32, bf16, fp16
-    learning_rate: 5e-5             # highest learning rate
+    learning_rate: {rate:<17}# highest learning rate
     optimizer: adamw                # or lion (a fifth of its rate), adafactor (1e-3), sgd (1e-2)
     layer_decay: 1.0                # 0.9: each layer has nine tenths of the rate of the one above
     dropout: null                   # null leaves the model's own
@@ -48,8 +54,7 @@ objective:
     cooldown: 0.2                   # last share of the steps, in which wsd falls to 0
     gradient_clipping: 1.0          # largest gradient norm; null does not clip
     label_smoothing: 0.0            # 0.1 trusts labels less
-    class_weights: none             # balanced: rare classes count as much as frequent ones
-    augment_delete: 0.0             # share of the tokens left out of training rows, anew in each epoch
+{settings}    augment_delete: 0.0             # share of the tokens left out of training rows, anew in each epoch
     augment_swap: 0.0               # likewise, that change places
     augment_mask: 0.0               # likewise, that become the mask
     method: full                    # or lora, dora: adapters; their rates are about ten times as high
@@ -64,7 +69,7 @@ objective:
     evaluate_every: null            # epochs (or steps) between evaluations; null is one epoch
 
 search:                             # any training setting: low..high, low..high log, low..high step s, [a, b]
-  learning_rate: 1e-5..1e-3 log     # or auto: a range test finds the range when the study begins
+  learning_rate: {rates:<19}# or auto: a range test finds the range when the study begins
   dropout: 0..0.4
   weight_decay: 1e-4..0.3 log
   seed: 0                           # same seed, same study
@@ -77,8 +82,8 @@ search:                             # any training setting: low..high, low..high
     startup_folds: 2                # likewise: folds that no trial is stopped before
 
 metric:
-  name: accuracy                    # or macro_f1, mcc, loss
-  direction: maximize               # minimize for loss
+  name: {metric}# or {metrics}
+  direction: {direction:<23}# {other}
   from: best                        # a trial counts by its best evaluation; or last
 budget:
   trials: 12                        # finished trials
@@ -126,34 +131,69 @@ _BUNDLED_ORIGIN = """\
     # train: train.csv              # csv, tsv, jsonl or parquet; a list for several
     # validation: validation.csv
     # test: test.csv
-    text: {text}# column of the text
-    label: {label}# column of the label"""
+"""
 
 _FILE_ORIGIN = """\
-    train: {train}# csv, tsv, jsonl or parquet; a list for several
-    # validation: validation.csv    # without one, a share of train, stratified
+    train: {train}# {formats}; a list for several
+    # validation: validation.csv    # without one, a share of train{stratified}
     # test: test.csv                # likewise
-    text: {text}# column of the text
-    label: {label}# column of the label"""
+"""
+
+_RATES = ("5e-5", "1e-5..1e-3 log")
+_RANDOM_RATES = ("1e-3", "1e-4..1e-2 log")
 
 
 def template(
-    *, study: str = "my-study", train: str | None = None, text: str | None = None, label: str | None = None
+    *,
+    study: str = "my-study",
+    task: str = "text-classification",
+    train: str | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """A commented spec to start from; as it stands, it runs.
 
     Args:
         study: The study's name; see :func:`study_name_from`.
-        train: The data file, or None for the bundled data set.
-        text: Column of the text.
-        label: Column of the label.
+        task: A task's name.
+        train: The data file, or None for the bundled data set, which has the columns text and label.
+        columns: Columns by the parts that they play, where they have other names than usual.
     """
-    columns = {"text": _padded(text or "text", 4 + len("text: ")), "label": _padded(label or "label", 11)}
-    if train is None:
-        origin = _BUNDLED_ORIGIN.format(**columns)
-    else:
-        origin = _FILE_ORIGIN.format(train=_padded(train, 11), **columns)
-    return _TEMPLATE.format(study=_scalar(study), origin=origin, test_fraction="0.0" if train is None else "0.1")
+    sheet = sheet_of(task)
+    origin = _BUNDLED_ORIGIN
+    if train is not None:
+        others = "".join(f", {ending.removeprefix('.')}" for ending in sheet.extensions)
+        formats = f"csv, tsv, jsonl, parquet{others}" if others else "csv, tsv, jsonl or parquet"
+        stratified = ", stratified" if "label" in sheet.columns else ""
+        origin = _FILE_ORIGIN.format(train=_padded(train, 11), formats=formats, stratified=stratified)
+    named = {part: columns.get(part, usual) for part, usual in sheet.columns.items()}
+    read = [
+        f"    {part}: {_padded(n, 6 + len(part))}# column of the {part}" for part, n in named.items() if n is not None
+    ]
+    own = [
+        f"    {name}: {_padded(json.dumps(setting.default).strip(_QUOTE), 6 + len(name))}# {setting.help}\n"
+        for name, setting in sheet.settings.items()
+    ]
+    metric, *metrics = sheet.metrics
+    direction = sheet.metrics[metric]
+    against = [name for name, way in sheet.metrics.items() if way != direction]
+    other = "minimize" if direction == "maximize" else "maximize"
+    rate, rates = _RANDOM_RATES if sheet.model.startswith(RANDOM) else _RATES
+    filled = _TEMPLATE.format(
+        study=_scalar(study),
+        task=_padded(task, 8),
+        model=f"{sheet.model:<27}",
+        origin=origin + "\n".join(read),
+        test_fraction="0.0" if train is None else "0.1",
+        settings="".join(own),
+        rate=rate,
+        rates=rates,
+        metric=_padded(metric, 8),
+        metrics=", ".join(metrics),
+        direction=direction,
+        other=f"{other} for {' and '.join(against)}" if against else "whichever way is better",
+    )
+    idle = re.compile(rf"    (?:{'|'.join(sheet.unused) or '$'}): ")
+    return "".join(line for line in filled.splitlines(keepends=True) if not idle.match(line))
 
 
 def study_name_from(text: str) -> str:

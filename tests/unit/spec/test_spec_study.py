@@ -425,7 +425,8 @@ def test_the_template_takes_any_file_and_any_column(train: str, tmp_path: Path) 
     (tmp_path / train).write_text("a,b\n", encoding="utf-8")
     for column in ("category", "yes", "1", "- text: #", "{label}", "null"):
         for columns in ((column, "other"), ("other", column)):
-            text = template(study=study_name_from(train), train=train, text=columns[0], label=columns[1])
+            named = dict(zip(("text", "label"), columns, strict=True))
+            text = template(study=study_name_from(train), train=train, columns=named)
             spec = parse_spec(text, place="study.yaml", folder=tmp_path)
             assert spec.objective.data.train == (str(tmp_path / train),)
             assert tuple(spec.objective.data.columns[part] for part in ("text", "label")) == columns

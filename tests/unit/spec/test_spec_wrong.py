@@ -103,7 +103,12 @@ WRONG = [
         "{train: rows.xlsx",
         "5: objective.data.train=rows.xlsx has no known extension. Use one of .csv, .tsv, .jsonl, .json, .parquet.",
     ),
-    Wrong(DATA, "{train: .", "5: objective.data.train=. is a folder. Name a file in it."),
+    Wrong(
+        DATA,
+        "{train: .",
+        "5: objective.data.train=. is a folder that holds no */*.txt. Name a file in it, or a pattern such as "
+        "folder/*.jsonl.",
+    ),
     Wrong(
         DATA,
         "{train: [train.csv, gone.csv]",
@@ -123,8 +128,9 @@ WRONG = [
     Wrong(
         "{train: train.csv, ",
         "{",
-        "5: objective.data names no rows to train on. Add source: bundled:tweets, or train: with a csv, tsv, "
-        "jsonl or parquet file.",
+        "5: objective.data names no rows to train on. Add source: bundled:tweets, or train: with a file; "
+        "text-classification reads text and label, and text_pair where data names its column, of csv, tsv, jsonl, "
+        'json, parquet files (or a folder with */*.txt) with rows such as {"text": "what a day", "label": "good"}.',
     ),
     Wrong(
         "{train: train.csv, text: text, label: category}",
