@@ -62,9 +62,10 @@ class Objective(Protocol):
 
         Returns:
             JSON-able summary with at least ``folder`` (str), ``data_hash``, ``rows`` (by split), ``labels``,
-            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``; where the
-            objective splits data by itself, ``test_hash`` (of the test rows): a promotion then refuses to hold a model
-            against a champion that was trained on another split of the same data.
+            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``; ``folds``
+            (rows of each), where it validates in folds; where the objective splits data by itself, ``test_hash`` (of
+            the test rows): a promotion then refuses to hold a model against a champion that was trained on another
+            split of the same data.
 
         Raises:
             UserError: If data or model cannot be used.

@@ -88,20 +88,24 @@ class FoldedSession:
         if self._history:
             yield from self._pausing(self._own(self._history[-1]))
         while len(self._history) < self._folds and (until is None or self._step < until):
-            part = self._current()
-            part.loop.advance(part.plan.total_steps)
-            metrics = measured(part.course, part.loop, part.plan, part.device)
-            name = self._request.metric.name
-            check_metric(name, metrics)
-            if part.number == self._folds:
-                yield from self._pausing(self._report(part, {whole_fit_metric(name): metrics[name]}))
-                continue
-            part.course.show(Path(self._request.artifacts) / f"fold-{part.number + 1}")
-            self._scores.append(metrics)
-            if len(self._scores) < self._folds:
-                yield from self._pausing(self._report(part))
-            else:
-                self._commit(part, self._history)
+            # Nothing here holds on to a part, so that two never share the memory.
+            if (report := self._finish_part()) is not None:
+                yield from self._pausing(report)
+
+    def _finish_part(self) -> Report | None:
+        """Train what is to be trained to its end; the last fold has no report, as all rows are still to come."""
+        part, name = self._current(), self._request.metric.name
+        part.loop.advance(part.plan.total_steps)
+        metrics = measured(part.course, part.loop, part.plan, part.device)
+        check_metric(name, metrics)
+        if part.number == self._folds:
+            return self._report(part, {whole_fit_metric(name): metrics[name]})
+        part.course.show(Path(self._request.artifacts) / f"fold-{part.number + 1}")
+        self._scores.append(metrics)
+        if len(self._scores) < self._folds:
+            return self._report(part, {})
+        self._commit(part, self._history)
+        return None
 
     def _current(self) -> _Part:
         """What is to be trained; begins it with fresh weights, whatever came before, unless it is under way."""
@@ -128,13 +132,13 @@ class FoldedSession:
         self._now = self._begun_part(self._request, int(meta["part"]))
         restore_state(checkpoint, self._now.loop, self._now.course.model)
 
-    def _report(self, part: _Part, extra: Mapping[str, float] | None = None) -> Report:
+    def _report(self, part: _Part, more: Mapping[str, float]) -> Report:
         report = Report(
             trial_number=self._request.assignment.trial_number,
             attempt=self._request.assignment.attempt,
             step=self._step,
             fidelity=float(len(self._scores)),
-            metrics={**summary(self._scores, self._request.metric.name), **(extra or {})},
+            metrics={**summary(self._scores, self._request.metric.name), **more},
             checkpoint=str(self._folder(self._step)),
             wall_seconds=self._wall_seconds,
             reported_at=time.time(),
