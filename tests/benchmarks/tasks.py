@@ -82,7 +82,7 @@ class Study:
 def study_of(task: str) -> Study:
     """The study that shows a task."""
     if task not in EXAMPLES:
-        runs = ["run", "--trials", "8", "--workers", "1"]
+        runs = ["run", "--trials", "6", "--workers", "1"]
         return Study(task=task, spec=BUNDLED, runs=runs, data="bundled tweets, positive or negative", licence="MIT")
     published = EXAMPLES[task].published
     data, licence = "bundled tweets and their ratings", "MIT"
@@ -93,16 +93,13 @@ def study_of(task: str) -> Study:
 
 
 def measured(task: str, data: Path, folder: Path) -> Result:
-    """Run the study of a task in a folder of its own, from the beginning."""
+    """Run the study of a task in a folder of its own, unless it has run there, and judge it."""
     study = study_of(task)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    if task in EXAMPLES:
-        write_example(task, data, folder / task)
-    begun = _cpu_seconds()
-    told = _sweep(folder, *study.runs)
-    _reap_orphans()
-    spent = _cpu_seconds() - begun
+    kept = folder / "kept.json"
+    if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["spec_sha256"] != study.spec_sha256:
+        _run(study, data, folder)
+    run = json.loads(kept.read_text(encoding="utf-8"))
+    told = run["told"]
     best, baseline, metric = told["best"], told["baseline"], told["metric"]["name"]
     direction = told["metric"]["direction"]
     prepared = PreparedData.open(Path(read_facts(StudyLayout(Path(told["storage"]), told["study"]), "data")["folder"]))
@@ -125,8 +122,21 @@ def measured(task: str, data: Path, folder: Path) -> Result:
         winner_is={} if is_default else dict(best["hyperparameters"]),
         gain=None if is_default else _gain(folder, told),
         trials=sum(told["trials"].values()),
-        cpu_minutes=spent / 60,
+        cpu_minutes=run["cpu_seconds"] / 60,
     )
+
+
+def _run(study: Study, data: Path, folder: Path) -> None:
+    """Run a study from the beginning, and keep what it told and took."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if study.task in EXAMPLES:
+        write_example(study.task, data, folder / study.task)
+    begun = _cpu_seconds()
+    told = _sweep(folder, *study.runs)
+    _reap_orphans()
+    run = {"spec_sha256": study.spec_sha256, "told": told, "cpu_seconds": _cpu_seconds() - begun}
+    (folder / "kept.json").write_text(json.dumps(run), encoding="utf-8")
 
 
 def _gain(folder: Path, told: dict[str, Any]) -> Gain:
@@ -176,15 +186,17 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=ROOT / "build" / "tasks", help="folder of the studies")
     arguments = parser.parse_args()
     _adopt_orphans()
-    results = read_results()
     for task in arguments.only:
-        known = results.get(task)
-        if known is not None and known.spec_sha256 == study_of(task).spec_sha256 and not arguments.again:
+        known = read_results().get(task)
+        is_new = known is None or known.spec_sha256 != study_of(task).spec_sha256
+        if arguments.again:
+            shutil.rmtree(arguments.to / task, ignore_errors=True)
+        elif not is_new:
             continue
         print(f"{task} …", file=sys.stderr, flush=True)
-        results[task] = measured(task, arguments.data.absolute(), arguments.to.absolute() / task)
-        write_results(results)
-    table = rendered(results)
+        found = measured(task, arguments.data.absolute(), arguments.to.absolute() / task)
+        write_results(read_results() | {task: found})
+    table = rendered(read_results())
     readme = ROOT / "README.md"
     readme.write_text(replaced(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
     print(table)
