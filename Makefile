@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: sweep test lint test-slow storm broken-builds bench lock clean
+.PHONY: sweep test lint test-slow storm broken-builds bench task-table lock clean
 
 sweep: $(READY)
 	@$(BIN)/sweep run $(ARGS)
@@ -47,6 +47,10 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/execution_overhead.py
 	$(BIN)/python tests/benchmarks/recording.py
 	$(BIN)/python -m tests.benchmarks.verdict_simulation
+
+# Run a small study of every task and write the README's table of them. DATA=… names a folder of published data sets.
+task-table: $(READY)
+	$(BIN)/python -m tests.benchmarks.tasks $(if $(DATA),--data $(DATA)) $(ARGS)
 
 # Write the lock from what is installed now, after a deliberate upgrade.
 lock:
