@@ -12,7 +12,7 @@ from typing import Any
 
 from objectives.bundled.tweets import tweets_file
 from objectives.data.conll import read_conll
-from objectives.data.corpus import paragraphs
+from objectives.data.corpus import paragraphs_in, text_blocks
 from objectives.data.squad import read_squad
 from objectives.examples.published import DIGITS, SHAKESPEARE, SNIPS, TATOEBA, WNUT17, XQUAD, Published
 
@@ -97,7 +97,7 @@ def _questions(files: Sequence[Path]) -> Splits:
 def _speeches(files: Sequence[Path]) -> Splits:
     """The speeches of plays, in their order: nine tenths to train, the rest for validation and test."""
     (file,) = files
-    rows = [{"text": text} for text in paragraphs(file, file.read_text(encoding="utf-8"))["text"]]
+    rows = [{"text": text} for text in paragraphs_in(text_blocks(file))]
     first, second = len(rows) * 90 // 100, len(rows) * 95 // 100
     return {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
 
