@@ -150,8 +150,14 @@ def until_reported(step: int) -> Callable[[Sequence[Event]], bool]:
     return lambda seen: any(report.step == step for report in reports_in(seen))
 
 
-@pytest.mark.parametrize(("decision", "end"), [(Decision.STOP, "STOPPED"), (Decision.PAUSE, "PAUSED")])
-@pytest.mark.parametrize(("strategy", "step"), [("ddp", 4), ("ddp", 12), ("fsdp", 8)])
+@pytest.mark.parametrize(
+    ("strategy", "step", "decision", "end"),
+    [
+        ("ddp", 4, Decision.STOP, "STOPPED"),
+        ("ddp", 12, Decision.PAUSE, "PAUSED"),
+        ("fsdp", 8, Decision.STOP, "STOPPED"),
+    ],
+)
 def test_pain_18_pruned_at_any_evaluation_all_processes_exit_cleanly(
     executor: LocalExecutor,
     request_: TrainRequest,
@@ -248,8 +254,15 @@ def test_pain_18_a_frozen_process_loses_the_attempt_within_half_the_silence(
     assert gone_within(5, *pids)
 
 
-@pytest.mark.parametrize("moment", ["in a step", "in an evaluation"])
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    ("strategy", "moment"),
+    [
+        ("ddp", "in a step"),
+        pytest.param("ddp", "in an evaluation", marks=pytest.mark.slow),
+        pytest.param("fsdp", "in a step", marks=pytest.mark.slow),
+        ("fsdp", "in an evaluation"),
+    ],
+)
 def test_pain_18_sigterm_has_all_processes_leave_and_the_trial_goes_on_as_if_it_had_not(
     executor: LocalExecutor,
     request_: TrainRequest,

@@ -139,16 +139,19 @@ def test_two_processes_learn_what_one_does(
             torch.testing.assert_close(load_file(folder_of(ours) / STATE[0])[name], value, rtol=1e-5, atol=1e-5)
 
 
+_ADAPTERS = {"method": "lora", "lora_dropout": 0.1, "gradient_checkpointing": True, "precision": "bf16"}
+_FEW_ROWS = {"batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",)}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"method": "lora", "lora_dropout": 0.1, "gradient_checkpointing": True, "precision": "bf16"},
-        {"batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",), "gradient_clipping": None},
-        {"strategy": "fsdp", "gradient_checkpointing": True},
-        {"strategy": "fsdp", "batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",), "optimizer": "lion"},
+        pytest.param({}, id="whole"),
+        pytest.param(_ADAPTERS, id="adapters", marks=pytest.mark.slow),
+        pytest.param({**_FEW_ROWS, "gradient_clipping": None}, id="a process without rows"),
+        pytest.param({"strategy": "fsdp", "gradient_checkpointing": True}, id="sharded", marks=pytest.mark.slow),
+        pytest.param({**_FEW_ROWS, "strategy": "fsdp", "optimizer": "lion"}, id="sharded, a process without rows"),
     ],
-    ids=["full", "adapters", "a process without rows", "sharded", "sharded, a process without rows"],
 )
 def test_two_processes_go_on_bit_for_bit(
     executor: LocalExecutor, request_: TrainRequest, tmp_path: Path, changes: dict[str, Any]
