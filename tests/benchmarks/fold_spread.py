@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_settings
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--folds", type=int, default=10)
     arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows = DATA[arguments.name](arguments.data)
     random.Random(1).shuffle(rows)
     with tempfile.TemporaryDirectory() as scratch:
