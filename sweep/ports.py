@@ -76,7 +76,7 @@ class Objective(Protocol):
 
         Returns:
             JSON-able findings with at least ``metrics`` (names an evaluation reports), ``step_seconds``,
-            ``parameters``; ``warnings`` are optional, and so is a ``report`` on the data: a list of facts with ``what``,
+            ``parameters``; ``warnings`` are optional, and so is a ``report`` on the data: facts, each with ``what``,
             ``kind`` (``count``, ``share`` or ``number``) and ``values`` by split.
 
         Raises:
