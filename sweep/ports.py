@@ -77,7 +77,7 @@ class Objective(Protocol):
 
         Returns:
             JSON-able findings with at least ``metrics`` (names an evaluation reports), ``step_seconds``,
-            ``parameters``; ``warnings`` are optional, and so is a ``report`` on the data: a list of facts with
+            ``parameters``; ``warnings`` are optional, and so is a ``report`` on the data: facts, each with
             ``what``, ``kind`` (``count``, ``share`` or ``number``) and ``values`` by split.
 
         Raises:

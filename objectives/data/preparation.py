@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -81,8 +82,8 @@ class PreparedData:
         """Folder of the tokenizer."""
         return self.folder / TOKENIZER_FOLDER
 
-    def records(self, split: str) -> Iterator[dict[str, Any]]:
-        """The rows of a split as the task cleaned them, by part.
+    def records(self, split: str, stride: int = 1) -> Iterator[dict[str, Any]]:
+        """The rows of a split as the task cleaned them, by part; of so many, the first alone.
 
         Raises:
             InvalidDataError: If they cannot be read.
@@ -90,7 +91,7 @@ class PreparedData:
         file = self.folder / f"{split}.texts.jsonl"
         try:
             with file.open(encoding="utf-8", errors="surrogatepass") as stream:
-                yield from (json.loads(line) for line in stream)
+                yield from (json.loads(line) for line in itertools.islice(stream, 0, None, stride))
         except (OSError, ValueError) as err:
             raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
 

@@ -5,7 +5,6 @@ A task says what there is to tell; see :meth:`objectives.finetune.task.Task.repo
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,11 +90,12 @@ class Studied:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's."""
-        return AutoTokenizer.from_pretrained(self.frame.data.tokenizer)
+        trust = bool(self.frame.settings.get("trust_remote_code"))
+        return AutoTokenizer.from_pretrained(self.frame.data.tokenizer, trust_remote_code=trust)
 
     def records(self, split: str) -> list[dict[str, Any]]:
         """Some rows of a split, as the task cleaned them."""
-        return list(itertools.islice(self.frame.data.records(split), 0, None, self._stride(split)))
+        return list(self.frame.data.records(split, self._stride(split)))
 
     def rows(self, split: str) -> TokenRows:
         """The same rows of a split, encoded."""

@@ -278,7 +278,7 @@ class QuestionAnswering(Task):
                 f"{share:.1%} of the training answers have more tokens than longest_answer {longest}: they are never "
                 f"found whole. Set longest_answer: {top}."
             )
-        if share := shared["validation"]:
+        if share := shared.get("validation", 0.0):
             warnings.append(
                 f"{share:.1%} of the validation questions ask about a context that training questions ask about too. "
                 "If the model shall read new ones, split by context and give data.validation."

@@ -34,8 +34,10 @@ from tests.language_tasks import LESSONS, SHAPES, counting
 
 PREPARE = """
 import json, pathlib, resource, sys
+from objectives.data import corpus
 from objectives.loading import load_objective
 order = json.load(sys.stdin)
+corpus._CHUNK_DOCUMENTS = order["documents"]
 load_objective(order["settings"]["task"]).prepare(order["settings"], pathlib.Path(order["folder"]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -189,12 +191,15 @@ def generated(file: Path, megabytes: float) -> None:
             stream.write("\n\n".join(" ".join(draw.choice(words, length)) for length in lengths) + "\n\n")
 
 
-def prepared_by_another(settings: Mapping[str, Any], folder: Path) -> subprocess.Popen[str]:
+def prepared_by_another(
+    settings: Mapping[str, Any], folder: Path, documents: int = corpus._CHUNK_DOCUMENTS
+) -> subprocess.Popen[str]:
+    """A process that prepares a corpus, so many documents at a time, and prints the most memory that it took."""
     process = subprocess.Popen(
         [sys.executable, "-c", PREPARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
-    json.dump({"settings": settings, "folder": str(folder)}, process.stdin)
+    json.dump({"settings": settings, "folder": str(folder), "documents": documents}, process.stdin)
     process.stdin.close()
     return process
 
@@ -204,15 +209,15 @@ def kilobytes(folder: Path, megabytes: float) -> int:
     folder.mkdir()
     generated(folder / "corpus.txt", megabytes)
     settings = lesson_settings(folder, "causal-language-modeling", "gpt2", train="corpus.txt")
-    process = prepared_by_another(settings, folder / "prepared")
-    assert process.stdout is not None
-    found = int(process.stdout.read())
-    assert process.wait() == 0
+    with prepared_by_another(settings, folder / "prepared") as process:
+        assert process.stdout is not None
+        found = int(process.stdout.read())
+    assert process.returncode == 0
     return found
 
 
 def test_six_times_the_corpus_takes_little_more_memory(tmp_path: Path) -> None:
-    small, large = kilobytes(tmp_path / "small", 1), kilobytes(tmp_path / "large", 6)
+    small, large = kilobytes(tmp_path / "small", 0.5), kilobytes(tmp_path / "large", 3)
     # As encodings in memory, each of these megabytes takes more than 40.
     assert large - small < 40_000, (small, large)
 
@@ -225,14 +230,14 @@ def test_200_megabytes_are_prepared_within_150_megabytes_more_than_one(tmp_path:
 
 
 def test_a_preparation_that_is_killed_leaves_nothing_half_used(tmp_path: Path) -> None:
-    generated(tmp_path / "corpus.txt", 1.5)
+    generated(tmp_path / "corpus.txt", 0.3)
     settings = lesson_settings(tmp_path, "causal-language-modeling", "gpt2", train="corpus.txt")
     folder = tmp_path / "prepared"
-    process = prepared_by_another(settings, folder)
-    while process.poll() is None and not any(file.stat().st_size > 1e5 for file in folder.rglob("train.ids.npy")):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with prepared_by_another(settings, folder, documents=20) as process:
+        while process.poll() is None and not any(file.stat().st_size > 1e4 for file in folder.rglob("train.ids.npy")):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
     assert list(folder.rglob("train.ids.npy"))  # it was in the midst of it
     assert not list(folder.rglob("meta.json"))
     found = load_objective("causal-language-modeling").prepare(settings, folder)
