@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints import model_folder
 from sweep.deployable import deployable
 from sweep.deployment.lineage import LINEAGE_FILE, Lineage, read_lineage
@@ -208,7 +208,7 @@ def compare_sides(parent: WarmParent, first: Side, second: Side, split: str) -> 
     with TemporaryDirectory(prefix="sweep-") as name:
         folder = Path(name)
         # The difference is the first's to the second's: ask for them the other way round.
-        found = wiring.assess_models(
+        found = objective_jobs.assess_models(
             parent,
             [
                 ModelOnSplit(model=side.model, prepared=side.prepared, settings=side.settings)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints.prepared import in_use
 from sweep.deployment.export import export_model
 from sweep.deployment.lineage import Lineage
@@ -35,7 +35,7 @@ def export_with_onnx(
         UserError: If a package is missing, or the objective writes no ONNX.
         VerificationError: If file and weights disagree.
     """
-    with in_use(Path(lineage.data["folder"]).parent), wiring.warm_parent() as parent:
+    with in_use(Path(lineage.data["folder"]).parent), objective_jobs.warm_parent() as parent:
         examiner = Examiner(parent=parent, trust_remote_code=trust_remote_code)
 
         def add(folder: Path, origin: Lineage) -> Lineage:

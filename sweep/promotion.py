@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints.prepared import in_use
 from sweep.clock import SystemClock
 from sweep.deployable import deployable
@@ -100,7 +100,7 @@ def promote(
     # An MLflow that does not answer is told before anything is computed.
     registry.names()
     layout = spec.layout
-    with _turn(layout.storage, note), in_use(layout.prepared), wiring.warm_parent() as parent:
+    with _turn(layout.storage, note), in_use(layout.prepared), objective_jobs.warm_parent() as parent:
         chosen, lineage = deployable(spec)
         note("evaluating the winner again")
         examiner = Examiner(parent=parent, trust_remote_code=spec.objective.trust_remote_code)
@@ -256,7 +256,7 @@ def _compare(
         for model, data, origin in ((chosen.model, prepared, lineage), (folder, own["folder"], theirs))
     ]
     with tempfile.TemporaryDirectory(prefix="sweep-") as answers:
-        found = wiring.assess_models(
+        found = objective_jobs.assess_models(
             examiner.parent, pair, task=lineage.task, split="test", metric=name, level=LEVEL, folder=Path(answers)
         )
     challenger, holder = (one["metrics"][name] for one in found["models"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.deployment.export import hashes_of, verify_files
 from sweep.deployment.lineage import Lineage, content_of, read_lineage
 from sweep.deployment.scores import ScoreCheck, check_scores
@@ -75,7 +75,7 @@ class Examiner:
         settings = self.settings(lineage)
 
         def evaluate(split: str) -> Mapping[str, float]:
-            return wiring.evaluate_model(
+            return objective_jobs.evaluate_model(
                 self.parent,
                 task=lineage.task,
                 model=model.absolute(),
@@ -113,6 +113,6 @@ class Examiner:
         settings = {**objective, "training": training, "trust_remote_code": self.trust_remote_code}
         arguments = {"settings": settings, "folder": folder}
         result: Mapping[str, Any] = run_job(
-            self.parent, task, "prepare", arguments, timeout_seconds=wiring.JOB_TIMEOUT_SECONDS
+            self.parent, task, "prepare", arguments, timeout_seconds=objective_jobs.JOB_TIMEOUT_SECONDS
         )
         return result

@@ -13,6 +13,7 @@ from sweep.clock import SystemClock
 from sweep.confirmation import confirmation_spec
 from sweep.domain import Assignment, Planned, Report, TrialState, confirmation_seed
 from sweep.judgement import Judgement
+from sweep.objective_jobs import request_maker
 from sweep.redaction import Redactor
 from sweep.search import OptunaStore
 from sweep.selection import Verdict
@@ -23,7 +24,6 @@ from sweep.spec import parse_spec
 from sweep.study_files import write_facts
 from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.testing.doubles import MemoryRecorder
-from sweep.wiring import request_maker
 from tests.quick_study import SPEC
 
 RATES = {0: 0.001, 1: 0.1, 2: 0.2, 3: 0.4}

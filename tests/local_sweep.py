@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sweep import wiring
+from sweep import objective_jobs, wiring
 from sweep.cli.main import main
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
@@ -36,5 +36,5 @@ def warm_parent() -> WarmParent:
 
 if __name__ == "__main__":
     wiring.start_executor = start_executor
-    wiring.WarmParent = warm_parent  # type: ignore[misc, assignment]
+    objective_jobs.WarmParent = warm_parent  # type: ignore[misc, assignment]
     main()

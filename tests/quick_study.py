@@ -20,6 +20,7 @@ from sweep.engine.lock import driver_lock
 from sweep.engine.loop import LoopResult, StudyLoop
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
+from sweep.objective_jobs import request_maker
 from sweep.ports import Record, TrialOver
 from sweep.search import OptunaStore
 from sweep.spec import parse_spec, spec_text
@@ -28,7 +29,6 @@ from sweep.study_files import write_atomically
 from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.testing.doubles import SilentObserver
 from sweep.tracking.spool import Spool, read_entries
-from sweep.wiring import request_maker
 
 TASK = "sweep.testing.checkpointing_objective:QuickObjective"
 SPEC = f"""

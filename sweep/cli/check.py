@@ -29,7 +29,7 @@ def check(
 
     Example: `sweep check study.yaml`
     """
-    from sweep import wiring
+    from sweep import objective_jobs
     from sweep.checkpoints.prepared import in_use
     from sweep.redaction import redact_streams
     from sweep.spec import load_spec
@@ -39,9 +39,9 @@ def check(
     redact_streams(redactor_for(spec))
     if not as_json:
         sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
-    with in_use(spec.layout.prepared), wiring.warm_parent() as parent:
-        data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
-        findings = wiring.check(spec, parent, data)
+    with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
+        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+        findings = objective_jobs.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:
         print_json(result)

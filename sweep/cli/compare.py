@@ -46,7 +46,7 @@ def compare(
     Example: `sweep compare intents:3 intents:0`
     """
     from sweep.comparison import compare_sides, find_side
-    from sweep.wiring import warm_parent
+    from sweep.objective_jobs import warm_parent
 
     if len(sides) < 2:
         raise UserError("compare: name at least two, e.g. `sweep compare intents:3 intents:0`.")

@@ -34,7 +34,7 @@ def lr_find(
 
     Example: `sweep lr-find study.yaml --output rates.html`
     """
-    from sweep import wiring
+    from sweep import objective_jobs
     from sweep.checkpoints.prepared import in_use
     from sweep.errors import UserError
     from sweep.redaction import redact_streams
@@ -47,9 +47,9 @@ def lr_find(
     redact_streams(redactor_for(spec))
     if not as_json:
         sys.stderr.write("preparing data, then training with a rising learning rate …\n")
-    with in_use(spec.layout.prepared), wiring.warm_parent() as parent:
-        data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
-        found = wiring.find_learning_rate(spec, parent, data)
+    with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
+        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+        found = objective_jobs.find_learning_rate(spec, parent, data)
     if output is not None:
         _draw(found, output)
     if as_json:

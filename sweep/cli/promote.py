@@ -41,8 +41,8 @@ def promote(
     check_alias(alias)
     from sweep.promotion import promote as run
     from sweep.redaction import redacted
+    from sweep.registries import registry_of
     from sweep.study_files import tracking_uri
-    from sweep.wiring import registry_of
 
     spec = find_spec(study, storage, needed=("history", "tracking.uri"))
     model = name or spec.study

@@ -31,8 +31,8 @@ def find_registry(model: str | None, tracking: str | None, storage: Path | None)
     Raises:
         UserError: If there is no study to tell where.
     """
+    from sweep.registries import registry_at, registry_of
     from sweep.study_files import read_spec
-    from sweep.wiring import registry_at, registry_of
 
     if tracking is not None:
         return registry_at(tracking)

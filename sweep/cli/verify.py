@@ -38,14 +38,14 @@ def verify(
 
     Example: `sweep verify intents-model`, `sweep verify models:/intents@champion`
     """
-    from sweep import wiring
+    from sweep import objective_jobs
     from sweep.checkpoints.prepared import in_use
     from sweep.verification import Examiner
 
     with (
         _found(target, tracking, storage) as (folder, lineage),
         in_use(Path(lineage.data["folder"]).parent),
-        wiring.warm_parent() as parent,
+        objective_jobs.warm_parent() as parent,
     ):
         checks = Examiner(parent=parent, trust_remote_code=trust_remote_code).check(folder, lineage)
     reproduced = all(check.reproduced for check in checks)

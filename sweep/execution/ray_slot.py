@@ -26,6 +26,7 @@ class WorkerSlot:
 
     Attributes:
         number: Its number.
+        made_at: Monotonic time Ray was asked for its actor.
         actor: Ray's handle.
         ready: Answered once the actor is there; None afterwards.
         life: Fails when the actor dies.
@@ -40,6 +41,7 @@ class WorkerSlot:
     """
 
     number: int
+    made_at: float
     actor: Any
     ready: Any
     life: Any
@@ -63,6 +65,7 @@ class WorkerSlot:
         ).remote(settings)
         return cls(
             number=settings.slot,
+            made_at=time.monotonic(),
             actor=actor,
             ready=actor.identify.remote(),
             life=actor.live.options(concurrency_group=LIFE).remote(),

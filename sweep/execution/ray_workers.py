@@ -98,7 +98,7 @@ class RayExecutor:
         self._farewells: list[Farewell] = []
         self._given_up: list[Any] = []
         self._last_failure = ""
-        self._up_at = self._next_start_at = time.monotonic()
+        self._up_at = self._next_start_at = self._failed_start_at = time.monotonic()
         self._failed_starts = self._failed_waits = self._faults = 0
         self._has_run = False
         self._nodes.refresh()
@@ -419,11 +419,15 @@ class RayExecutor:
                 key = {"trial_number": worker.attempt[0], "attempt": worker.attempt[1]}
                 end = Ended(**key, end=AttemptEnd.LOST, detail=f"worker lost: {why}")
                 self._events.append(replace(end, end=AttemptEnd.PREEMPTED) if is_faulty else end)
-        if worker.ready is None:
-            return
+        if worker.ready is not None and worker.made_at > self._failed_start_at:  # those begun before fail as one
+            self._bear_failed_start(why)
+
+    def _bear_failed_start(self, why: str) -> None:
+        """Let the next start wait, longer each time, unless none can be hoped for."""
         self._failed_starts += 1
         pause = 2.0 ** (self._failed_starts - 1) - 1
-        self._next_start_at = time.monotonic() + min(pause, _LONGEST_PAUSE_SECONDS)
+        self._failed_start_at = time.monotonic()
+        self._next_start_at = self._failed_start_at + min(pause, _LONGEST_PAUSE_SECONDS)
         # Where trials have run before, it is a bad spell: another start may work.
         is_hopeless = not self._has_run and not any(other.is_up for other in self._workers)
         if is_hopeless and self._failed_starts >= _MAX_FAILED_STARTS:

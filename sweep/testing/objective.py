@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints import FolderKeeper, intact, model_folder, read_manifest
 from sweep.domain import Assignment, Report, TrainRequest, trial_seed
 from sweep.ports import DivergedError, LeftEarly, Objective, PredictingObjective
@@ -73,7 +73,7 @@ class ObjectiveUnderTest:
             seed=trial_seed(self.spec.search.seed, _TRIAL),
             start_from=start_from,
         )
-        made = wiring.request_maker(self.spec, self._data)(assignment)
+        made = objective_jobs.request_maker(self.spec, self._data)(assignment)
         folder = Path(self.spec.storage) / f"under-test{name}"
         return dataclasses.replace(made, checkpoints=str(folder / "checkpoints"), artifacts=str(folder / "artifacts"))
 

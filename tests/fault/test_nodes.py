@@ -215,12 +215,13 @@ def test_a_study_whose_last_node_goes_pauses_after_its_patience_and_goes_on_with
     study.observer.ready = lambda: study.trial_of(nodes.trials(only)) is not None
     study.observer.disturb = lambda: nodes.cut(only)
     told: list[str] = []
-    with workers(nodes.joined, share=TWO_CPUS, patience_seconds=6.0, note=told.append) as executor:
+    with workers(nodes.joined, share=TWO_CPUS, patience_seconds=30.0, note=told.append) as executor:
         result = study.run(executor)
+    assert study.observer.disturbed_at, result
     assert (result.state, result.cause) == ("PAUSED", StopCause.WORKERS)
-    assert "no worker was up for 0.1 min (limits.no_worker_minutes): each needs 2 CPUs" in (result.reason or "")
+    assert "no worker was up for 0.5 min (limits.no_worker_minutes): each needs 2 CPUs" in (result.reason or "")
     assert len(told) >= 1
-    assert "the study waits up to 0.1 min" in told[-1]
+    assert "the study waits up to 0.5 min" in told[-1]
     assert {trial.state.value for trial in study.trials} <= {"PAUSED", "COMPLETE"}
     another = nodes.add(cpus=2)
     try:

@@ -23,7 +23,7 @@ from tokenizers.models import WordLevel
 from typer.testing import CliRunner
 
 from objectives.finetune.artifacts import write_confusion
-from sweep import wiring
+from sweep import objective_jobs, wiring
 from sweep.checkpoints.garbage import keep_room_for_notes, remove_audited
 from sweep.checkpoints.space import Allowance, SpaceWatch, disk_use, needed_bytes
 from sweep.checkpoints.surplus import Surplus
@@ -263,7 +263,7 @@ def test_pain_27_run_and_resume_refuse_at_once_with_one_message_and_write_nothin
 def test_pain_27_check_refuses_what_run_would_and_a_warning_is_no_refusal(
     disk: SmallDisk, parent: WarmParent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "warm_parent", lambda: contextlib.nullcontext(parent))
+    monkeypatch.setattr(objective_jobs, "warm_parent", lambda: contextlib.nullcontext(parent))
     (disk.root / "study.yaml").write_text(SPEC.replace("storage: .", f"storage: {disk.root}"))
 
     def check(*arguments: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.checkpoints import model_folder
 from sweep.cli.main import app
 from sweep.deployment.export import export_model
@@ -51,7 +51,7 @@ def quick_parent(parent: WarmParent, monkeypatch: pytest.MonkeyPatch) -> None:
     def at_hand() -> Iterator[WarmParent]:
         yield parent
 
-    monkeypatch.setattr(wiring, "warm_parent", at_hand)
+    monkeypatch.setattr(objective_jobs, "warm_parent", at_hand)
 
 
 def compared(study: QuickStudy, *arguments: str) -> Any:
@@ -196,8 +196,8 @@ def test_answers_come_from_a_clean_process_and_none_from_an_objective_without_th
     trial = study.trials[0]
     where = {"model": model_folder(Path(trial.checkpoint or "")), "split": "validation", "settings": {}}
     data = json.loads((study.spec.layout.folder / "data.json").read_text())
-    answers = wiring.predict_model(parent, task=TASK, prepared=data["folder"], **where)
+    answers = objective_jobs.predict_model(parent, task=TASK, prepared=data["folder"], **where)
     assert answers is not None
     assert len(answers["row"]) == 240
     silent = "sweep.testing.toy_objectives:ToyObjective"
-    assert wiring.predict_model(parent, task=silent, prepared=data["folder"], **where) is None
+    assert objective_jobs.predict_model(parent, task=silent, prepared=data["folder"], **where) is None

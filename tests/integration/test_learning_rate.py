@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.cli.lr_find import _lines
 from sweep.study_files import read_spec
 from tests.tiny_study import materials, run, sweep, tiny_spec
@@ -43,13 +43,13 @@ def test_a_study_searches_the_range_that_it_finds_when_it_begins_and_keeps_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tests: list[str] = []
-    find = wiring.find_learning_rate
+    find = objective_jobs.find_learning_rate
 
     def counted(spec: object, *rest: object) -> dict[str, object]:
         tests.append("ran")
         return find(spec, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(wiring, "find_learning_rate", counted)
+    monkeypatch.setattr(objective_jobs, "find_learning_rate", counted)
     spec = tiny_spec(folder, "auto", "search.learning_rate=auto")
     assert spec.search.finds_rate
     result = run(spec)

@@ -216,6 +216,21 @@ def test_workers_that_cannot_be_made_are_one_clear_error(
         executor.close()
 
 
+def test_workers_that_fail_to_start_side_by_side_count_as_one_failure(
+    cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.execution.ray_workers._LONGEST_PAUSE_SECONDS", 0.0)
+    many = RayCluster(workers=6)
+    executor = RayExecutor(many, TrialShare(cpus=0.1), "toy", parent=None, loader=LOADER)
+    try:
+        assert len(executor._workers) == 6
+        for worker in list(executor._workers):
+            executor._lose(worker, "killed while it began")
+        assert executor._failed_starts == 1
+    finally:
+        executor.close()
+
+
 def test_workers_that_cannot_be_made_for_a_while_end_no_study_that_has_run_trials(
     cluster: RayCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

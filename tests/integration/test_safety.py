@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from objectives.testing import tiny_file, tiny_model, tiny_rows, tiny_settings
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.errors import ModelError
 from sweep.execution.jobs import run_job
 from sweep.execution.warm_client import WarmParent
@@ -63,7 +63,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmParent]:
     modules = tmp_path_factory.mktemp("modules")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_MODULES_CACHE", str(modules))
-        with wiring.warm_parent() as warm:
+        with objective_jobs.warm_parent() as warm:
             yield warm
 
 
@@ -95,8 +95,8 @@ def bring_code(folder: Path) -> Path:
 def prepare_and_check(folder: Path, parent: WarmParent, trust: str) -> None:
     (folder / "study.yaml").write_text(SPEC.format(trust=trust), encoding="utf-8")
     spec = load_spec(folder / "study.yaml")
-    data = wiring.prepare(spec, parent, wiring.objective_settings(spec))
-    wiring.check(spec, parent, data)
+    data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
+    objective_jobs.check(spec, parent, data)
 
 
 def test_code_that_a_model_brings_along_does_not_run_unless_the_spec_says_so(folder: Path, parent: WarmParent) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import tiny_file, tiny_model, tiny_rows
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.domain import Assignment, trial_seed
 from sweep.errors import InvalidSpecError, UserError
 from sweep.spec import StudySpec, parse_spec
@@ -102,7 +102,7 @@ def check(spec: StudySpec) -> None:
     data = {**objective.prepare(settings, spec.layout.prepared), "model": spec.objective.model}
     seed = trial_seed(spec.search.seed, 0)
     assignment = Assignment(trial_number=0, attempt=1, hyperparameters=spec.defaults(), seed=seed)
-    found = objective.check(wiring.request_maker(spec, data)(assignment))
+    found = objective.check(objective_jobs.request_maker(spec, data)(assignment))
     json.dumps({**data, **found}, allow_nan=False)
 
 

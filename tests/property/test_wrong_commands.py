@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from objectives.testing import tiny_file, tiny_model, tiny_rows
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.cli.main import main
 from sweep.execution.warm_client import WarmParent
 from sweep.layout import StudyLayout
@@ -193,7 +193,7 @@ def test_a_stored_spec_that_is_no_file_is_no_study(
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[WarmParent]:
-    with wiring.warm_parent() as warm:
+    with objective_jobs.warm_parent() as warm:
         yield warm
 
 
@@ -207,7 +207,7 @@ def folder(tmp_path: Path, parent: WarmParent, monkeypatch: pytest.MonkeyPatch) 
     def warm() -> Iterator[Any]:
         yield parent
 
-    monkeypatch.setattr(wiring, "warm_parent", warm)
+    monkeypatch.setattr(objective_jobs, "warm_parent", warm)
     return tmp_path
 
 

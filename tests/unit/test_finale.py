@@ -14,6 +14,7 @@ from sweep.engine.control import StopCause
 from sweep.engine.loop import LoopResult
 from sweep.finale import Finale
 from sweep.layout import StudyLayout
+from sweep.objective_jobs import request_maker
 from sweep.ports import ModelKept, StudyOver
 from sweep.redaction import Redactor
 from sweep.search import OptunaStore
@@ -23,7 +24,6 @@ from sweep.spec.model import StudySpec
 from sweep.study_files import read_facts, read_spec, write_facts
 from sweep.testing.checkpointing_objective import QuickObjective
 from sweep.testing.doubles import MemoryRecorder
-from sweep.wiring import request_maker
 from tests.quick_study import SPEC
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweep import wiring
+from sweep import objective_jobs, registries
 from sweep.execution.warm_client import WarmParent
 from sweep.promotion import Promotion, promote
 from sweep.spec.model import StudySpec
@@ -32,7 +32,7 @@ def parent() -> Iterator[WarmParent]:
 def _one_warm_parent(parent: WarmParent) -> Iterator[None]:
     """Clean processes are forked from one real parent for all tests: starting it is what takes time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "warm_parent", lambda: contextlib.nullcontext(parent))
+        patch.setattr(objective_jobs, "warm_parent", lambda: contextlib.nullcontext(parent))
         yield
 
 
@@ -56,7 +56,7 @@ def bad(folder: Path) -> StudySpec:
 
 @pytest.fixture
 def registry(good: StudySpec) -> Registry:
-    return wiring.registry_of(good)
+    return registries.registry_of(good)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sweep import wiring
+from sweep import objective_jobs, registries
 from sweep.deployable import deployable
 from sweep.deployment.export import content_of_model
 from sweep.errors import CheckpointError, RecordingError, UserError, VerificationError
@@ -150,8 +150,10 @@ def test_a_tampered_checkpoint_is_not_promoted(folder: Path, promoted: Promote, 
 def test_a_winner_that_does_not_reproduce_its_record_is_not_promoted(
     good: StudySpec, registry: Registry, promoted: Promote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = wiring.evaluate_model
-    monkeypatch.setattr(wiring, "evaluate_model", lambda *a, **k: {n: v - 0.01 for n, v in evaluate(*a, **k).items()})
+    evaluate = objective_jobs.evaluate_model
+    monkeypatch.setattr(
+        objective_jobs, "evaluate_model", lambda *a, **k: {n: v - 0.01 for n, v in evaluate(*a, **k).items()}
+    )
     with pytest.raises(VerificationError, match="not promoted"):
         promoted(good, "unreproduced")
     assert "unreproduced" not in registry.names()
@@ -201,7 +203,7 @@ def test_a_promotion_killed_at_any_step_is_finished_by_the_next_and_nothing_is_t
     child = os.fork()
     if child == 0:
         try:
-            act(dying(wiring.registry_of(good), step))
+            act(dying(registries.registry_of(good), step))
         finally:
             os._exit(7)
     _, status = os.waitpid(child, 0)
@@ -232,7 +234,7 @@ def test_two_promotions_at_once_make_one_version(folder: Path, good: StudySpec, 
 def test_a_server_that_is_down_is_told_at_once_and_clearly(folder: Path, tmp_path: Path) -> None:
     spec = tiny_spec(folder, "good", f"tracking.uri=http://127.0.0.1:{free_port()}")
     with pytest.raises(RecordingError, match=r"Once it answers, run the same command again"):
-        wiring.registry_of(spec).names()
+        registries.registry_of(spec).names()
 
 
 def test_the_command_line_tells_the_decision_and_exits_by_it(folder: Path) -> None:

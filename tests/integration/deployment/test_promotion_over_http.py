@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sweep import wiring
+from sweep import registries
 from sweep.deployable import deployable
 from sweep.deployment.alias_history import settled
 from sweep.deployment.export import content_of_model
@@ -65,7 +65,7 @@ def registered_by(registry: Registry, spec: StudySpec, name: str, storage: Path)
 def test_a_model_is_promoted_refused_verified_and_rolled_back_over_http(
     strong: StudySpec, weak: StudySpec, parent: WarmParent
 ) -> None:
-    registry = wiring.registry_of(strong)
+    registry = registries.registry_of(strong)
     options: dict[str, Any] = {"name": "far", "alias": ALIAS, "dry_run": False, "note": lambda line: None}
     stored = [len(logged_models(registry, spec)) for spec in (strong, weak)]
     first = promote(weak, registry, if_better=False, **options)
@@ -110,10 +110,10 @@ STEPS = 6  # the files, the model's tag, the registered model, the version, the 
 def test_a_server_that_fails_in_the_midst_is_told_and_nothing_is_half_done(
     strong: StudySpec, weak: StudySpec, server: MlflowServer, tmp_path: Path
 ) -> None:
-    registry = wiring.registry_of(strong)
+    registry = registries.registry_of(strong)
     kept = len(logged_models(registry, strong))
     with fault_proxy(server.port, Faults()) as proxy:
-        far = wiring.registry_at(proxy.address)
+        far = registries.registry_at(proxy.address)
         client = far._client
 
         def fail(faults: Faults) -> None:
@@ -139,11 +139,11 @@ def test_a_server_that_fails_in_the_midst_is_told_and_nothing_is_half_done(
 def test_a_server_that_dies_between_history_and_alias_leaves_the_old_champion_until_the_next_promotion(
     strong: StudySpec, weak: StudySpec, server: MlflowServer, tmp_path: Path
 ) -> None:
-    registry = wiring.registry_of(strong)
+    registry = registries.registry_of(strong)
     before = registered_by(registry, weak, "dying", tmp_path)
     move(registry, before, ALIAS, None, why="the first")
     better = registered_by(registry, strong, "dying", tmp_path)
-    mortal = wiring.registry_of(strong)
+    mortal = registries.registry_of(strong)
     mortal._client = Failing(mortal._client, 1, server.kill)
     with pytest.raises(RecordingError, match="Once it answers, run the same command again"):
         move(mortal, better, ALIAS, before, why="mine")
@@ -161,13 +161,13 @@ def test_a_server_that_dies_between_history_and_alias_leaves_the_old_champion_un
 def test_two_storages_that_promote_to_one_server_at_once_leave_one_champion_and_a_way_back(
     strong: StudySpec, weak: StudySpec, server: MlflowServer, tmp_path: Path
 ) -> None:
-    registry = wiring.registry_of(strong)
+    registry = registries.registry_of(strong)
     versions = [registered_by(registry, spec, "shared", tmp_path) for spec in (weak, strong)]
     start = threading.Barrier(2)
     told: dict[int, bool] = {}
 
     def act(version: Version) -> None:
-        own = wiring.registry_at(server.address)
+        own = registries.registry_at(server.address)
         start.wait()
         try:
             move(own, version, ALIAS, None, why="at once")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep import wiring
+from sweep import objective_jobs
 from sweep.errors import UserError
 from sweep.execution.warm_client import WarmParent
 from sweep.spec import load_spec
@@ -77,7 +77,7 @@ def test_a_wrong_spec_is_told_with_its_line_and_writes_nothing(folder: Path, mis
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[WarmParent]:
-    with wiring.warm_parent() as warm:
+    with objective_jobs.warm_parent() as warm:
         yield warm
 
 
@@ -129,7 +129,7 @@ def test_wrong_data_or_model_is_told_before_any_trial(folder: Path, parent: Warm
     before = sorted(folder.rglob("*"))
     spec = load_spec(folder / "study.yaml")
     with pytest.raises(UserError) as caught:
-        wiring.prepare(spec, parent, wiring.objective_settings(spec))
+        objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec))
     assert re.search(told, str(caught.value), re.IGNORECASE), caught.value
     assert caught.value.exit_code == 2
     assert "Traceback" not in str(caught.value)
