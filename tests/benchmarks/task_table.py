@@ -18,7 +18,8 @@ The trivial answer knows the frequencies of the training rows, or less; the defa
 the best validation score. Scores are validation / test. The search chose by validation alone, and so did we when
 we set these examples up, which makes validation scores optimistic: **the gain is that on the test rows**, winner
 over defaults, positive is better, with its 95 % interval (bootstrap over rows; other seeds spread it further,
-which is what `--confirm` is for).
+which is what `--confirm` is for). Killed while it trains, each of them goes on from its checkpoint to the same
+bits (`test_a_training_that_was_killed_ends_in_the_same_bits`).
 """
 
 
