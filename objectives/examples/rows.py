@@ -72,7 +72,7 @@ def _ratings(files: Sequence[Path]) -> Splits:
 
 def _entities(files: Sequence[Path]) -> Splits:
     """Sentences with emerging entities, in the publishers' own splits."""
-    found = {}
+    found: Splits = {}
     for file in files:
         split = {"emerging.dev.conll": "validation", "emerging.test.annotated": "test"}.get(file.name, "train")
         columns = read_conll(file, file.read_text(encoding="utf-8"))

@@ -132,10 +132,10 @@ def _run(study: Study, data: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     if study.task in EXAMPLES:
         write_example(study.task, data, folder / study.task)
-    begun = _cpu_seconds()
+    digest, begun = study.spec_sha256, _cpu_seconds()
     told = _sweep(folder, *study.runs)
     _reap_orphans()
-    run = {"spec_sha256": study.spec_sha256, "told": told, "cpu_seconds": _cpu_seconds() - begun}
+    run = {"spec_sha256": digest, "told": told, "cpu_seconds": _cpu_seconds() - begun}
     (folder / "kept.json").write_text(json.dumps(run), encoding="utf-8")
 
 

@@ -64,7 +64,7 @@ def _labels(data: PreparedData) -> Iterable[Answer]:
         guess = {f"prediction_{i}": [label in given] * len(rows) for i, label in enumerate(data.labels)}
         return MultiLabel().metrics({**truth, **guess, "loss": [0.0]})
 
-    for count in range(1, 6):
+    for count in range(1, len(frequency) + 1):
         given = [label for label, _ in frequency.most_common(count)]
         yield f"the {count} most frequent", lambda split, given=given: scored(split, given)
 

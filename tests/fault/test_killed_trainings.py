@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from objectives.loading import load_objective, task_names
-from sweep import wiring
 from sweep.checkpoints import FolderKeeper, read_manifest
 from sweep.domain import AttemptEnd, Decision, Report, TrainRequest
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
+from sweep.objective_jobs import warm_parent
 from sweep.ports import Ended, Reported, Started
 from sweep.testing.executor import gather
 from sweep.testing.objective import ObjectiveUnderTest
@@ -26,7 +26,7 @@ LESSON_OF = {kind.task: kind for kind in LESSONS.values()}
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[WarmParent]:
-    with wiring.warm_parent() as warm:
+    with warm_parent() as warm:
         yield warm
 
 
