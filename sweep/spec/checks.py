@@ -63,7 +63,7 @@ def check_study(found: dict[str, Any], reader: Reader, around: Surroundings) -> 
     if "search" in reader.nodes and "search" not in reader.failed and not searched:
         broken = BrokenRule("names no hyperparameter: nothing to search", "Add learning_rate: 1e-5..1e-3 log")
         reader.problems.add(reader.nodes["search"].place, f"search {broken.rule}. {broken.remedy}.")
-    _devices(found.get("resources", {}), reader)
+    _devices(found.get("resources", {}), objective.get("data") or {}, reader)
     if found.get("resources", {}).get("strategy") == "fsdp" and not rules.is_own(task):
         _sharding(objective.get("training", {}), space, reader)
     _metric(found.setdefault("metric", {}), task, reader)
@@ -252,8 +252,8 @@ def _precision(found: dict[str, Any], space: dict[str, Any], reader: Reader) -> 
         reader.blame("search.precision", BrokenRule(f"holds fp16, which {broken.rule}", broken.remedy))
 
 
-def _devices(resources: Mapping[str, Any], reader: Reader) -> None:
-    """Refuse shares that cannot be parted among the devices of a trial."""
+def _devices(resources: Mapping[str, Any], data: Mapping[str, Any], reader: Reader) -> None:
+    """Refuse shares that cannot be parted among the devices of a trial, and data that is trained on in turn."""
     path = "resources.devices_per_trial"
     devices = resources.get("devices_per_trial", 1)
     if resources.get("strategy") == "fsdp" and devices == 1:
@@ -265,6 +265,9 @@ def _devices(resources: Mapping[str, Any], reader: Reader) -> None:
     if cpus < devices:
         rule = f"needs a CPU for the process of each device, and resources.cpus_per_trial is {cpus:g}"
         reader.blame(path, BrokenRule(rule, f"Set resources.cpus_per_trial to {devices} or more"))
+    if data.get("folds"):
+        rule = "does not go with objective.data.folds, whose trainings follow each other in one process"
+        reader.blame(path, BrokenRule(rule, "Set it to 1, or leave the folds out"))
     if gpus not in (0, devices):
         rule = f"does not fit resources.gpus_per_trial={gpus:g}"
         reader.blame(path, BrokenRule(rule, f"Set that to {devices}, a GPU for each device, or to 0"))
