@@ -532,7 +532,7 @@ class ModelKept:
     """A checkpoint that stays: becomes a LoggedModel.
 
     Attributes:
-        folder: A folder transformers can load (weights, tokenizer, config, card).
+        folder: A folder transformers can load (weights, tokenizer, config, card), or an adapter in their place.
         metrics: Validation metrics at ``step``.
         test: Metrics on the test split, if opened.
     """

@@ -67,13 +67,12 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any], base: str 
     if kept is not None:
         # So that peft, too, takes these layers of the base model.
         config.layer_replication = [(layer, layer + 1) for layer in kept]
-    model.adapter_config = config
     own: Any = model
     own.adapter_config = config
     if base is not None:
         plain = (p for name, p in model.named_parameters() if ".lora_" not in name)
         own.adapter_base = AdapterBase(
-            reference=base,
+            reference=str(Path(base).absolute()) if Path(base).is_dir() else base,
             content=content_of_weights(base),
             keep_layers=None if kept is None else tuple(kept),
             weight_bytes=sum(p.numel() * p.element_size() for p in plain),
@@ -121,6 +120,8 @@ def load_adapter(folder: Path, model: torch.nn.Module) -> None:
     try:
         kept = load_file(folder / _WEIGHTS)
         parameters = {_key(name): parameter for name, parameter in model.named_parameters()}
+        if lacking := [name for name in parameters if ".lora_" in name and name not in kept]:
+            raise KeyError(lacking[0])
         with torch.no_grad():
             for name, value in kept.items():
                 parameters[name].copy_(value)

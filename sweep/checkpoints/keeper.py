@@ -30,7 +30,7 @@ def step_of(folder: Path) -> int | None:
 
 
 def model_folder(checkpoint: Path) -> Path:
-    """The part of a checkpoint that loads as a model: weights, tokenizer, config."""
+    """The part of a checkpoint that loads as a model: weights or an adapter, tokenizer, config."""
     return checkpoint / "model"
 
 

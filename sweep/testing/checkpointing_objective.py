@@ -235,10 +235,12 @@ def _loss(chances: Array, labels: NDArray[np.int64]) -> float:
 def _metrics(weights: Array, prepared: Path, split: str) -> dict[str, float]:
     rows, labels = _split(prepared, split)
     chances = _chances(weights, rows)
-    trained, answers = _split(prepared, "train")
-    loss = _loss(chances, labels)
-    gap = loss - _loss(_chances(weights, trained), answers)
-    return {"accuracy": float((chances.argmax(axis=1) == labels).mean()), "loss": loss, GAP: gap}
+    return {"accuracy": float((chances.argmax(axis=1) == labels).mean()), "loss": _loss(chances, labels)}
+
+
+def _with_gap(weights: Array, prepared: Path) -> dict[str, float]:
+    metrics = _metrics(weights, prepared, "validation")
+    return {**metrics, GAP: metrics["loss"] - _metrics(weights, prepared, "train")["loss"]}
 
 
 def _evaluated(course: _Course, request: TrainRequest, total: int, seconds: float) -> Report:
@@ -248,7 +250,7 @@ def _evaluated(course: _Course, request: TrainRequest, total: int, seconds: floa
         attempt=request.assignment.attempt,
         step=course.step,
         fidelity=fidelity,
-        metrics=_metrics(course.weights, Path(request.prepared), "validation"),
+        metrics=_with_gap(course.weights, Path(request.prepared)),
         checkpoint=str(step_folder(Path(request.checkpoints), course.step)),
         wall_seconds=course.seconds_before + seconds,
         reported_at=time.time(),

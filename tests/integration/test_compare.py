@@ -143,6 +143,9 @@ def test_the_plain_text_says_the_same(study: QuickStudy) -> None:
     every = CliRunner().invoke(
         app, ["compare", f"quick:{best}", f"quick:{worst}", "--all", "--storage", str(study.storage)]
     )
+    assert result.stdout.count(" · train–validation gap ") == 2
+    best_of_all = CliRunner().invoke(app, ["best", "quick", "-k", "1", "--storage", str(study.storage)])
+    assert "     train–validation gap " in best_of_all.stdout
     assert "batch_size" in every.stdout
     assert "batch_size" not in result.stdout
 
