@@ -27,7 +27,7 @@ BELOW = {
     "sweep.durable": set(),
     "sweep.domain": {"sweep.errors"},
     "sweep.layout": {"sweep.errors", "sweep.domain"},
-    "sweep.ports": {"sweep.errors", "sweep.domain", "sweep.layout"},
+    "sweep.ports": {"sweep.errors", "sweep.domain", "sweep.layout", "sweep.ports"},
     "sweep.teams": {"sweep.domain"},
     "sweep.spec": {"sweep.errors", "sweep.redaction", "sweep.domain", "sweep.layout", "sweep.spec"},
     "sweep.engine": {"sweep.errors", "sweep.domain", "sweep.layout", "sweep.ports", "sweep.spec", "sweep.engine"},

@@ -1,0 +1,62 @@
+"""The small Protocols between the rooms; every adapter passes its port's conformance suite."""
+
+from sweep.ports.execution import AttemptLimits, Ended, Event, Executor, Progressed, Reported, Started
+from sweep.ports.objective import (
+    Columns,
+    Deployable,
+    DivergedError,
+    LeftEarly,
+    Merging,
+    Objective,
+    PredictingObjective,
+    RateFinding,
+    TimedObjective,
+)
+from sweep.ports.recording import (
+    AttemptBegun,
+    AttemptOver,
+    ModelKept,
+    Record,
+    Recorder,
+    StudyBegun,
+    StudyFiles,
+    StudyOver,
+    Superseded,
+    TrialOver,
+    VerdictReached,
+)
+from sweep.ports.study import Agenda, CheckpointKeeper, Clock, StudyStore
+
+__all__ = [
+    "Agenda",
+    "AttemptBegun",
+    "AttemptLimits",
+    "AttemptOver",
+    "CheckpointKeeper",
+    "Clock",
+    "Columns",
+    "Deployable",
+    "DivergedError",
+    "Ended",
+    "Event",
+    "Executor",
+    "LeftEarly",
+    "Merging",
+    "ModelKept",
+    "Objective",
+    "PredictingObjective",
+    "Progressed",
+    "RateFinding",
+    "Record",
+    "Recorder",
+    "Reported",
+    "Started",
+    "StudyBegun",
+    "StudyFiles",
+    "StudyOver",
+    "StudyStore",
+    "Superseded",
+    "TimedObjective",
+    "TrialOver",
+    "VerdictReached",
+]
