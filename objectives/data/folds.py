@@ -62,8 +62,13 @@ def validation_folds(
     """Fold of each training row, ``[rows]``, int64; warns of classes that some folds have no row of.
 
     Raises:
-        InvalidDataError: If there are fewer different rows than folds.
+        InvalidDataError: If there are fewer different rows than folds, or the rows are running text.
     """
+    if task.is_corpus:
+        raise InvalidDataError(
+            f"{train.origin}: running text is not parted in folds: what is trained on are blocks across its rows. "
+            "Leave data.folds out."
+        )
     folds, keys = int(data["folds"]), list(keys_of(train, task))
     if len(set(keys)) < folds:
         raise InvalidDataError(

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives.data.folds import fold_of_rows
+from objectives.data.folds import fold_of_rows, validation_folds
 from objectives.data.preparation import PreparedData
+from objectives.data.rows import Rows
 from objectives.finetune.folded import summary
+from objectives.tasks.causal_language_modeling import CausalLanguageModeling
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import FolderKeeper, read_manifest
@@ -114,6 +116,9 @@ def test_what_cannot_be_parted_is_refused_and_a_rare_class_told(model: Path) -> 
     given = str(tiny_file(model.parent / "validation.jsonl", tiny_rows(10, seed=1)))
     with pytest.raises(InvalidDataError, match=r"the validation rows are given.*Leave data\.folds out"):
         prepared(model, tiny_rows(60), validation=(given,))
+    corpus = Rows(columns={"text": ["one", "two", "three"]}, origin="corpus.txt")
+    with pytest.raises(InvalidDataError, match=r"corpus\.txt: running text is not parted.*Leave data\.folds out"):
+        validation_folds(corpus, {"folds": 2, "split_seed": 0}, CausalLanguageModeling(), [])
     rare = [*tiny_rows(60), {"text": "n100 play", "label": "rare"}]
     told = prepared(model, rare, test_fraction=0.0)["warnings"]
     assert told == ["1 rare classes have no row in some of the 3 folds, so their errors there go unseen: 'rare'."]
