@@ -119,7 +119,9 @@ class Page:
         """Show the page at its whole height and wait until each chart is drawn."""
         height = self.js("return document.documentElement.scrollHeight")
         self.resize(height)
-        script = "return [...document.querySelectorAll('.chart')].every((c) => c.hidden || c.dataset.drawn)"
+        script = (
+            "return [...document.querySelectorAll('.chart')].every((c) => c.closest('[hidden]') || c.dataset.drawn)"
+        )
         until(lambda: self.js(script), "all charts are drawn")
 
     def resize(self, height: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dashboards.watched import COLUMNS
 from sweep.domain import Planned, TrialState
 from sweep.search import OptunaStore
 from sweep.spec import spec_text
@@ -162,7 +163,7 @@ def test_mlflow_shows_our_runs_without_an_error_nothing_that_is_no_number_includ
     until(lambda: "trial-0003" in page.js("return document.body.innerText"), "MLflow lists the runs", 120)
     page.picture("mlflow-runs")
     assert page.js("return document.getElementById('sweep-way-back').textContent") == "Sweep ↗"
-    run = diverged[0][14]
+    run = diverged[0][COLUMNS.index("run_id")]
     page.js("location.hash = arguments[0]", f"#/experiments/1/runs/{run}")
     name = f"trial-{diverged[0][0]:04d}"
     until(lambda: name in page.js("return document.body.innerText"), "MLflow shows the diverged run", 120)

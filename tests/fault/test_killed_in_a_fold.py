@@ -34,7 +34,10 @@ for report in objective.train(request):
 
 
 # The last fold is committed without a report, so that the model of all rows does not train it again.
-@pytest.mark.parametrize(("committed", "reported"), [(2, 2), (FOLDS, FOLDS - 1)], ids=["fold-3", "all-rows"])
+@pytest.mark.parametrize(
+    ("committed", "reported"),
+    [pytest.param(2, 2, id="fold-3"), pytest.param(FOLDS, FOLDS - 1, id="all-rows", marks=pytest.mark.slow)],
+)
 def test_a_trial_killed_within_a_part_trains_no_finished_fold_again_and_ends_alike(
     tmp_path: Path, committed: int, reported: int
 ) -> None:

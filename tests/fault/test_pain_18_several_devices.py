@@ -260,7 +260,7 @@ def test_pain_18_a_frozen_process_loses_the_attempt_within_half_the_silence(
         ("ddp", "in a step"),
         pytest.param("ddp", "in an evaluation", marks=pytest.mark.slow),
         pytest.param("fsdp", "in a step", marks=pytest.mark.slow),
-        ("fsdp", "in an evaluation"),
+        pytest.param("fsdp", "in an evaluation", marks=pytest.mark.slow),
     ],
 )
 def test_pain_18_sigterm_has_all_processes_leave_and_the_trial_goes_on_as_if_it_had_not(

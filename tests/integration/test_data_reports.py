@@ -181,6 +181,7 @@ def test_only_some_rows_of_a_long_split_are_looked_at(tmp_path: Path, monkeypatc
     assert np.isclose(part["tokens, median"]["train"], whole["tokens, median"]["train"], atol=2)
 
 
+@pytest.mark.slow
 def test_check_prints_the_table_and_says_what_a_task_needs_when_a_column_is_missing(tmp_path: Path) -> None:
     small_study(tmp_path, "token-classification")
     study = tmp_path / "study.yaml"

@@ -63,4 +63,4 @@ def test_a_study_searches_the_range_that_it_finds_when_it_begins_and_keeps_it(
     assert space.low <= drawn[1] <= space.high  # type: ignore[union-attr, operator]
     assert tests == ["ran"]
     refused = sweep(folder, "export", "auto", "--to", "out", "--adapter", expect=2)
-    assert "this model was not trained by an adapter" in refused.stderr
+    assert "this model is no adapter" in refused.stderr

@@ -230,7 +230,7 @@ def test_mutated_specs_at_the_command_line_end_with_0_or_2_and_refused_ones_writ
             assert [path for path in sorted(folder.rglob("*")) if "mlruns" not in path.parts] == before
         else:
             assert out.rstrip().endswith("Ready.")
-    assert codes.count(0) >= SPECS / 30
+    assert codes.count(0) >= SPECS / 40
     assert codes.count(2) >= SPECS / 2
     assert not (folder / "mlruns" / "studies").exists()
 

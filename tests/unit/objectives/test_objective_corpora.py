@@ -216,6 +216,7 @@ def kilobytes(folder: Path, megabytes: float) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_six_times_the_corpus_takes_little_more_memory(tmp_path: Path) -> None:
     small, large = kilobytes(tmp_path / "small", 0.5), kilobytes(tmp_path / "large", 3)
     # As encodings in memory, each of these megabytes takes more than 40.
