@@ -23,6 +23,7 @@ from sweep.tracking import resolve_model
 
 STUDY = "study:"
 REGISTERED = "models:/"
+_ADAPTER = "adapter_config.json"  # as peft calls it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +45,33 @@ def base_model(spec: StudySpec, parent: WarmParent) -> BaseModel:
     the study's trials begin with the same weights. An adapter is merged.
 
     Raises:
-        UserError: If there is no such study, or it has no winner yet.
+        UserError: If there is no such study, it has no winner yet, or a folder holds an adapter alone.
         ModelError: If a registered model is not to be had.
         SweepError: If it cannot be copied.
     """
     reference = spec.objective.model
     if reference.startswith(STUDY):
-        folder, lineage = _winner_of(spec, reference.removeprefix(STUDY))
-        settings = {**lineage.settings, "trust_remote_code": spec.objective.trust_remote_code}
-        spec.layout.prepared.mkdir(parents=True, exist_ok=True)
-        scratch = spec.layout.prepared
-        with plain_model(folder, parent, task=lineage.task, settings=settings, scratch=scratch) as plain:
-            return _kept(spec, plain, _origin(lineage))
+        return _kept_plain(spec, *_winner_of(spec, reference.removeprefix(STUDY)), parent)
     if reference.startswith(REGISTERED):
         folder = resolve_model(reference, tracking_uri(spec))
-        return _kept(spec, folder, _origin(read_lineage(folder)) if (folder / LINEAGE_FILE).exists() else {})
+        if not (folder / LINEAGE_FILE).exists():
+            return _kept(spec, folder, {})
+        return _kept_plain(spec, folder, read_lineage(folder), parent)
+    if (Path(reference) / _ADAPTER).is_file():
+        raise UserError(
+            f"objective.model: {reference} holds an adapter alone. Export it merged (`sweep export` without "
+            f"--adapter), or name its study ({STUDY}NAME)."
+        )
     return BaseModel(reference=reference)
+
+
+def _kept_plain(spec: StudySpec, folder: Path, lineage: Lineage, parent: WarmParent) -> BaseModel:
+    """A copy of a study's model, an adapter merged."""
+    settings = {**lineage.settings, "trust_remote_code": spec.objective.trust_remote_code}
+    scratch = spec.layout.prepared
+    scratch.mkdir(parents=True, exist_ok=True)
+    with plain_model(folder, parent, task=lineage.task, settings=settings, scratch=scratch) as plain:
+        return _kept(spec, plain, _origin(lineage))
 
 
 def _kept(spec: StudySpec, folder: Path, origin: Mapping[str, Any]) -> BaseModel:

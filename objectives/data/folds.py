@@ -61,6 +61,8 @@ def validation_folds(
 ) -> npt.NDArray[np.int64]:
     """Fold of each training row, ``[rows]``, int64; warns of classes that some folds have no row of.
 
+    Rows that are alike but for case, blanks or punctuation get into one fold, as the task's ``gist`` says.
+
     Raises:
         InvalidDataError: If there are fewer different rows than folds, or the rows are running text.
     """
@@ -69,7 +71,7 @@ def validation_folds(
             f"{train.origin}: running text is not parted in folds: what is trained on are blocks across its rows. "
             "Leave data.folds out."
         )
-    folds, keys = int(data["folds"]), list(keys_of(train, task))
+    folds, keys = int(data["folds"]), [task.gist(key) for key in keys_of(train, task)]
     if len(set(keys)) < folds:
         raise InvalidDataError(
             f"{train.origin}: {len(set(keys))} different rows are too few for {folds} folds. "

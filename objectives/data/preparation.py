@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from objectives.data.arrays import GrowingArrays
 from objectives.data.batching import Indices, Ragged, TokenRows
@@ -88,10 +89,12 @@ class PreparedData:
         Raises:
             InvalidDataError: If they cannot be read.
         """
-        file = self.folder / f"{split}.texts.jsonl"
+        chosen = self._of_fold(split)
+        file = self.folder / f"{split if chosen is None else 'train'}.texts.jsonl"
         try:
             with file.open(encoding="utf-8", errors="surrogatepass") as stream:
-                yield from (json.loads(line) for line in itertools.islice(stream, 0, None, stride))
+                lines = stream if chosen is None else itertools.compress(stream, chosen)
+                yield from (json.loads(line) for line in itertools.islice(lines, 0, None, stride))
         except (OSError, ValueError) as err:
             raise InvalidDataError(f"{file}: cannot be read ({err}). Prepare the study's data again.") from err
 
@@ -119,8 +122,10 @@ class PreparedData:
         Raises:
             InvalidDataError: If there is no such split.
         """
-        if self.fold is not None and split in ("train", "validation"):
-            return self._rows_of_fold(self.fold, is_held_out=split == "validation")
+        chosen = self._of_fold(split)
+        if chosen is not None:
+            rows = replace(self, fold=None).rows("train")
+            return replace(rows if chosen.all() else rows.take(np.flatnonzero(chosen)), split=split)
         if split not in self.meta["rows"]:
             raise InvalidDataError(
                 f"{self.folder}: no split {split!r}; there are {', '.join(self.meta['rows'])}. Name one."
@@ -138,14 +143,15 @@ class PreparedData:
             split=split,
         )
 
-    def _rows_of_fold(self, fold: int, *, is_held_out: bool) -> TokenRows:
-        rows = replace(self, fold=None).rows("train")
-        if fold == self.folds:
-            return rows
+    def _of_fold(self, split: str) -> npt.NDArray[np.bool_] | None:
+        """Which training rows stand for a split in this fold, ``[rows]``; None where the split has rows of its own."""
+        if self.fold is None or split not in ("train", "validation"):
+            return None
         of_rows = self._array(f"train.{_FOLD}", is_ragged=False)
-        # Several examples may come of one row.
-        of_examples = of_rows[np.asarray(rows.others["row"])] if "row" in rows.others else of_rows
-        return rows.take(np.flatnonzero((of_examples == fold) == is_held_out))
+        if self.fold == self.folds:
+            return np.ones(len(of_rows), dtype=np.bool_)
+        chosen: npt.NDArray[np.bool_] = (of_rows == self.fold) == (split == "validation")
+        return chosen
 
     def _array(self, name: str, *, is_ragged: bool) -> Any:
         values = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification
 
 from sweep import objective_jobs, wiring
 from sweep.base_model import base_model
 from sweep.checkpoints.adapted import base_of
 from sweep.deployable import deployable
-from sweep.errors import ModelError
+from sweep.errors import ModelError, UserError
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.merging import plain_model
@@ -76,6 +77,22 @@ def test_the_next_study_begins_with_the_merged_winner(folder: Path, spec: StudyS
     assert (found / "model.safetensors").exists()
     assert base_of(found) is None
     assert [path.name for path in spec.layout.prepared.glob("*model-*")] == [found.name]
+
+
+def test_a_study_may_begin_with_a_recorded_adapter_and_is_refused_one_in_a_folder(
+    folder: Path, spec: StudySpec, parent: WarmParent
+) -> None:
+    client = MlflowClient(spec.layout.tracking_uri)
+    experiment = client.get_experiment_by_name("few")
+    kept = client.search_logged_models([experiment.experiment_id])[0]
+    again = tiny_spec(folder, "again", f"objective.model=models:/{kept.model_id}")
+    found = Path(base_model(again, parent).reference)
+    assert (found / "model.safetensors").exists()
+    assert base_of(found) is None
+    (folder / "peft").mkdir()
+    (folder / "peft/adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"peft holds an adapter alone\. Export it merged"):
+        base_model(tiny_spec(folder, "refused", f"objective.model={folder / 'peft'}"), parent)
 
 
 @pytest.mark.slow

@@ -94,6 +94,30 @@ def test_each_row_is_validated_on_once_and_never_trained_on_then(model: Path) ->
     assert all(not one & other for one, other in itertools.combinations(held_out, 2))
 
 
+def test_a_folds_records_are_those_of_its_rows(model: Path) -> None:
+    folder = Path(prepared(model, tiny_rows(60))["folder"])
+    whole = PreparedData.open(folder)
+    records, of_rows = list(whole.records("train")), np.load(folder / "train.fold.npy")
+    for fold in range(3):
+        data = PreparedData(folder=folder, meta=whole.meta, fold=fold)
+        for split, chosen in (("validation", of_rows == fold), ("train", of_rows != fold)):
+            assert list(data.records(split)) == list(itertools.compress(records, chosen))
+            assert len(data.rows(split)) == chosen.sum()
+            assert data.rows(split).split == split
+    everything = PreparedData(folder=folder, meta=whole.meta, fold=3)
+    assert list(everything.records("validation")) == list(everything.records("train")) == records
+
+
+def test_rows_that_are_nearly_the_same_stay_in_one_fold(model: Path) -> None:
+    rows = tiny_rows(30)
+    found = Path(prepared(model, [*rows, *({**row, "text": f"{row['text'].upper()} !"} for row in rows)])["folder"])
+    groups = [record["text"].lower().removesuffix(" !") for record in PreparedData.open(found).records("train")]
+    places: dict[str, set[int]] = {}
+    for group, fold in zip(groups, np.load(found / "train.fold.npy").tolist(), strict=True):
+        places.setdefault(group, set()).add(fold)
+    assert all(len(own) == 1 for own in places.values())
+
+
 def test_rows_with_the_same_text_stay_in_one_fold(model: Path) -> None:
     rows = tiny_rows(60)
     doubled = [dict(row) for row in rows for _ in range(2)]
