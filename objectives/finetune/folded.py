@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from objectives.finetune.loop import Loop
 from objectives.finetune.schedule import Plan
-from objectives.finetune.session import Course, check_metric, measured
+from objectives.finetune.session import Course, check_metric, committed_report, measured, own_report
 from objectives.finetune.state import restore_state, save_training
 from sweep.checkpoints import committing, read_manifest, step_folder
 from sweep.domain import Report, TrainRequest, fold_metric, whole_fit_metric
@@ -86,7 +86,7 @@ class FoldedSession:
         if start_from is not None:
             self._resume(Path(start_from))
         if self._history:
-            yield from self._pausing(self._own(self._history[-1]))
+            yield from self._pausing(own_report(self._history[-1], self._request))
         while len(self._history) < self._folds and (until is None or self._step < until):
             # Nothing here holds on to a part, so that two never share the memory.
             if (report := self._finish_part()) is not None:
@@ -144,9 +144,7 @@ class FoldedSession:
             reported_at=time.time(),
         )
         self._commit(part, [*self._history, report])
-        # A step committed by an earlier attempt stands, and so does the time of its report.
-        known = read_manifest(self._folder(self._step), verify=False).meta["history"][-1]
-        self._history.append(self._own(Report(**known)))
+        self._history.append(committed_report(self._folder(self._step), self._request))
         return self._history[-1]
 
     def _commit(self, part: _Part, history: Sequence[Report]) -> None:
@@ -173,16 +171,6 @@ class FoldedSession:
         paused_at = time.perf_counter()
         yield report
         self._begun += time.perf_counter() - paused_at
-
-    def _own(self, report: Report) -> Report:
-        """A report of any attempt as this one's; its checkpoint lies where the trial's checkpoints are now."""
-        assignment = self._request.assignment
-        return dataclasses.replace(
-            report,
-            trial_number=assignment.trial_number,
-            attempt=assignment.attempt,
-            checkpoint=str(self._folder(report.step)),
-        )
 
     @property
     def _step(self) -> int:

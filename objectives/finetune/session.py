@@ -78,6 +78,27 @@ def measured(course: Course, loop: Loop, plan: Plan, device: torch.device) -> di
     return metrics
 
 
+def own_report(report: Report, request: TrainRequest) -> Report:
+    """A report of any attempt as this one's; its checkpoint lies where the trial's checkpoints are now."""
+    assignment = request.assignment
+    return dataclasses.replace(
+        report,
+        trial_number=assignment.trial_number,
+        attempt=assignment.attempt,
+        checkpoint=str(step_folder(Path(request.checkpoints), report.step)),
+    )
+
+
+def committed_report(checkpoint: Path, request: TrainRequest) -> Report:
+    """The newest report that a checkpoint holds: a step committed by an earlier attempt stands, and so does its time.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+    """
+    known = read_manifest(checkpoint, verify=False).meta["history"][-1]
+    return own_report(Report(**known), request)
+
+
 class Session:
     """Runs an attempt.
 
@@ -121,7 +142,7 @@ class Session:
         if self._request.assignment.start_from is not None:
             self._resume(Path(self._request.assignment.start_from))
         if self._history:
-            yield from self._pausing(self._own(self._history[-1]))
+            yield from self._pausing(own_report(self._history[-1], self._request))
         reported = self._history[-1].step if self._history else 0
         for point in (*(point for point in self._plan.evaluate_at if point < last), last):
             if self._has_stalled:
@@ -146,16 +167,6 @@ class Session:
         # Without the key it was written before trials could leave between evaluations, at a report.
         self._seconds_before = float(meta["wall_seconds"] if "wall_seconds" in meta else self._history[-1].wall_seconds)
 
-    def _own(self, report: Report) -> Report:
-        """A report of any attempt as this one's; its checkpoint lies where the trial's checkpoints are now."""
-        assignment = self._request.assignment
-        return dataclasses.replace(
-            report,
-            trial_number=assignment.trial_number,
-            attempt=assignment.attempt,
-            checkpoint=str(self._folder(report.step)),
-        )
-
     def _report(self) -> Report:
         step = self._loop.step
         metrics = measured(self._course, self._loop, self._plan, self._device)
@@ -175,9 +186,7 @@ class Session:
         if self._request.metric.chosen(history) is report:
             self._course.show(Path(self._request.artifacts))
         self._commit(history)
-        # A step committed by an earlier attempt stands, and so does the time of its report.
-        known = read_manifest(self._folder(step), verify=False).meta["history"][-1]
-        self._history.append(self._own(Report(**known)))
+        self._history.append(committed_report(self._folder(step), self._request))
         return self._history[-1]
 
     def _commit_unreported(self) -> None:
