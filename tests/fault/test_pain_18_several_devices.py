@@ -18,13 +18,13 @@ from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import FolderKeeper, read_manifest
 from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
-from sweep.execution.jobs import run_job
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 from sweep.testing.executor import gather, gone_within, run, the_end, toy_request, wait_for
 from sweep.testing.toy_objectives import LOADER
 from tests.fault.test_pain_07_preemption import assert_same
+from tests.warmed_parent import warmed_parent
 
 TASK = "text-classification"
 Strategy = Literal["ddp", "fsdp"]
@@ -36,13 +36,8 @@ BOUND_SECONDS = 20.0
 
 @pytest.fixture(scope="module")
 def training() -> Iterator[WarmParent]:
-    parent = WarmParent()
-    parent.start()
-    # However long it takes on a busy machine: nobody waits so long for an attempt.
-    job = {"model": "", "prepared": "", "split": "", "settings": {}}
-    run_job(parent, "sweep.testing.toy_objectives:ToyObjective", "evaluate", job)
-    yield parent
-    parent.close()
+    with warmed_parent() as parent:
+        yield parent
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 from sweep.testing.executor import gather, gone_within, run, start, the_end, toy_request
 from tests.tiny_study import materials, tiny_spec
 from tests.tiny_study import run as study
+from tests.warmed_parent import warmed_parent
 
 TASK = "text-classification"
 CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
@@ -37,13 +38,8 @@ STATE = ("model/model.safetensors", "state/optimizer.safetensors", "state/state.
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[WarmParent]:
-    parent = WarmParent()
-    parent.start()
-    # However long it takes on a busy machine: nobody waits so long for an attempt.
-    job = {"model": "", "prepared": "", "split": "", "settings": {}}
-    run_job(parent, "sweep.testing.toy_objectives:ToyObjective", "evaluate", job)
-    yield parent
-    parent.close()
+    with warmed_parent() as parent:
+        yield parent
 
 
 @pytest.fixture(scope="module")
