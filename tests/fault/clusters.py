@@ -279,12 +279,13 @@ def workers(
     *,
     share: TrialShare | None = None,
     count: int | None = None,
+    objective: str = QUICK,
     modules: Sequence[str] = QUICK_MODULES,
     **more: Any,
 ) -> Iterator[RayExecutor]:
-    """Workers of the quick objective on a cluster."""
+    """Workers on a cluster, of the quick objective if no other is named."""
     executor = RayExecutor(
-        RayCluster(workers=count), share or TrialShare(), QUICK, parent=parent, modules=modules, **more
+        RayCluster(workers=count), share or TrialShare(), objective, parent=parent, modules=modules, **more
     )
     try:
         yield executor

@@ -17,9 +17,9 @@ from sweep.execution.ray_workers import RayExecutor
 from tests.fault import faulty_node
 from tests.fault.clusters import QUICK_MODULES, Nodes, QuickStudy, eventually, send, workers
 from tests.fault.faulty_node import FAULTY_NODE
+from tests.fault.held_objective import EVALUATED_AT, HELD, holding_file
 
 ELSEWHERE_SECONDS = 30.0
-EVALUATED_AT = 20
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def victim(nodes: Nodes) -> Iterator[Any]:
 
 
 def run_disturbed(nodes: Nodes, victim: Any, study: QuickStudy, disturb: Callable[[], None]) -> int:
-    """Run a study on two nodes; ``disturb`` comes when a trial on the victim is past a checkpoint.
+    """Run a study on two nodes; ``disturb`` comes when a trial on the victim is past a checkpoint; all wait for it.
 
     Returns:
         That trial.
@@ -53,8 +53,14 @@ def run_disturbed(nodes: Nodes, victim: Any, study: QuickStudy, disturb: Callabl
         struck.append(trial)
         return True
 
-    study.observer.ready, study.observer.disturb = ready, disturb
-    with workers(nodes.joined) as executor:
+    def release_and_disturb() -> None:
+        held.unlink()
+        disturb()
+
+    held = holding_file(study.spec.layout.prepared)
+    held.touch()
+    study.observer.ready, study.observer.disturb = ready, release_and_disturb
+    with workers(nodes.joined, objective=HELD) as executor:
         assert study.run(executor).state == "COMPLETE"
     return struck[-1]
 
