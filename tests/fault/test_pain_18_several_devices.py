@@ -326,3 +326,13 @@ def test_pain_18_a_process_that_does_not_end_is_ended(parent: WarmParent, tmp_pa
         assert "rank 1 did not end by itself" in (tmp_path / "log").read_text()
     finally:
         executor.close()
+
+
+def test_pain_18_who_leaves_before_it_has_begun_waits_for_no_other_process(parent: WarmParent, tmp_path: Path) -> None:
+    executor = LocalExecutor(1, parent, "toy", loader="tests.fault.hurried_leave:load")
+    try:
+        request = dataclasses.replace(toy_request(tmp_path, follower="hang"), devices=2)
+        assert the_end(run(executor, request, tmp_path / "log")).end is AttemptEnd.PREEMPTED
+        assert "did not end by itself" not in (tmp_path / "log").read_text()
+    finally:
+        executor.close()
