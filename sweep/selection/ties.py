@@ -12,9 +12,9 @@ _FEWEST = 5
 
 
 def compared_too_early(trials: Sequence[Trial], spec: StudySpec) -> str | None:
-    """Say so if most of five trials or more had the same value at the first rung of successive halving.
+    """Say so if more trials had the same value at the first rung of successive halving than it is to stop.
 
-    Nobody is stopped among equals, but whoever is a little off by chance lives or dies by it.
+    Equals are not stopped, so it stops next to nobody, and whoever is a little off by chance lives or dies by that.
     """
     if (ladder := spec.ladder) is None:
         return None
@@ -22,7 +22,7 @@ def compared_too_early(trials: Sequence[Trial], spec: StudySpec) -> str | None:
     values = Counter(trial.values[rung] for trial in trials if rung in trial.values)
     reached = values.total()
     value, same = max(values.items(), key=lambda each: each[1], default=(0.0, 0))
-    if reached < _FEWEST or 2 * same <= reached:
+    if reached < _FEWEST or same * ladder.reduction_factor <= reached * (ladder.reduction_factor - 1):
         return None
     return (
         f"{same} of {reached} trials had the same {spec.rule.name}, {value:.4g}, at the first rung "

@@ -83,7 +83,10 @@ def weights(report: Report) -> dict[str, torch.Tensor]:
 
 
 def state(report: Report) -> dict[str, torch.Tensor]:
-    return {f"{name}/{key}": value for name in STATE for key, value in load_file(folder_of(report) / name).items()}
+    """All tensors of a checkpoint: of the model or its adapters, and of the state."""
+    folder = folder_of(report)
+    files = folder.rglob("*.safetensors")
+    return {f"{file.relative_to(folder)}/{key}": value for file in files for key, value in load_file(file).items()}
 
 
 def folder_of(report: Report) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from objectives.finetune import session
+from objectives.finetune import logbook
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_settings
 from sweep.checkpoints import STATE_PREFIX, intact, model_folder, read_manifest
@@ -203,7 +203,7 @@ def test_files_to_show_are_there_when_the_process_dies_right_after_a_commit(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "read_manifest", die)  # what comes next after the commit
+        patch.setattr(logbook, "read_manifest", die)  # what comes next after the commit
         with pytest.raises(Killed):
             _train(_starting(last_wins, until_step=2))
     committed = Path(request_.checkpoints) / "step-00000002"

@@ -81,7 +81,7 @@ def test_texts_in_folders_by_label_are_rows(folder: Path) -> None:
     again = prepared(study, folder)
     assert again["data_hash"] != found["data_hash"]
     assert any("1 rows with an empty text" in warning for warning in again["warnings"])
-    (folder / "texts" / "food" / "empty.txt").rename(folder / "texts" / "music" / "empty.txt")
+    (folder / "texts" / "weather").rename(folder / "texts" / "weathers")
     assert prepared(study, folder)["data_hash"] != again["data_hash"]
     (folder / "secret.txt").write_text("not to be read")
     (folder / "texts" / "food" / "link.txt").symlink_to(folder / "secret.txt")

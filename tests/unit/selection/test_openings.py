@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from sweep.errors import SweepError
 from sweep.layout import StudyLayout
+from sweep.selection import test_split
 from sweep.selection.test_split import TestOpening, openings, record_opening, said
 
 FIRST = TestOpening(at=1.5, reason="verdict", models=("trial 3", "trial 0"))
@@ -33,11 +35,18 @@ def test_a_line_that_a_crash_cut_off_swallows_no_other(tmp_path: Path) -> None:
     assert openings(layout) == [FIRST, SECOND]
 
 
-def test_two_who_look_at_once_know_of_each_other(tmp_path: Path) -> None:
+def test_two_who_look_at_once_know_of_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = StudyLayout(tmp_path, "intents")
+
+    def slowly(layout: StudyLayout) -> list[TestOpening]:
+        found = openings(layout)
+        time.sleep(0.005)  # in which another one may count the same
+        return found
+
+    monkeypatch.setattr(test_split, "openings", slowly)
     with ThreadPoolExecutor(8) as pool:
-        counts = list(pool.map(lambda _: record_opening(layout, FIRST), range(40)))
-    assert sorted(counts) == list(range(1, 41))
+        counts = list(pool.map(lambda _: record_opening(layout, FIRST), range(16)))
+    assert sorted(counts) == list(range(1, 17))
 
 
 def test_an_opening_that_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
