@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.utils import is_bitsandbytes_available
 
+from objectives.finetune.device import give_back_memory
 from objectives.finetune.layers import layers_in_order
 from sweep.errors import ModelError, UserError
 
@@ -78,6 +79,7 @@ def quantize(model: torch.nn.Module) -> None:
     require_library()
     for name, plain in _maps(model).items():
         model.set_submodule(name, QuantizedLinear(plain))
+    give_back_memory()
 
 
 def round_weights(model: torch.nn.Module) -> None:

@@ -78,7 +78,7 @@ def _hashes(report: Report) -> dict[str, str]:
     ("task", "training"),
     [
         *(pytest.param(task, {}, id=task) for task in task_names()),
-        pytest.param("text-classification", QUANTISED, id="an adapter on a quantised base"),
+        pytest.param("text-classification", QUANTISED, id="quantised-base"),
     ],
 )
 def test_a_training_that_was_killed_ends_in_the_same_bits(

@@ -83,7 +83,10 @@ def weights(report: Report) -> dict[str, torch.Tensor]:
 
 
 def state(report: Report) -> dict[str, torch.Tensor]:
-    return {f"{name}/{key}": value for name in STATE for key, value in load_file(folder_of(report) / name).items()}
+    folder = folder_of(report)
+    # Of adapters, the model's file has another name.
+    files = [*(folder / "model").glob("*.safetensors"), *(folder / name for name in STATE[1:])]
+    return {f"{file.relative_to(folder)}/{key}": value for file in files for key, value in load_file(file).items()}
 
 
 def folder_of(report: Report) -> Path:
