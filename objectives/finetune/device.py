@@ -69,7 +69,7 @@ def system_metrics(device: torch.device) -> dict[str, float]:
 
 
 def give_back_memory() -> None:
-    """Give freed memory back to the system, if the C library can: it lies in pieces that nothing else would fit into."""
+    """Give freed memory back to the system, if the C library can: it may lie in pieces that nothing else fits into."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)

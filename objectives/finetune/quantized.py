@@ -35,7 +35,7 @@ def require_library() -> None:
     """
     if not is_bitsandbytes_available(_OLDEST):
         raise UserError(
-            f"quantization: bitsandbytes {_OLDEST} or newer is not installed. `pip install "
+            f"quantization: nf4 needs bitsandbytes {_OLDEST} or newer, which is not installed here. `pip install "
             "'sweep-finetune[quantization]'`."
         )
 
