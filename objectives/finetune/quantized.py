@@ -115,8 +115,8 @@ def _maps(model: torch.nn.Module) -> dict[str, torch.nn.Linear]:
     found = {
         name: part
         for name, part in model.named_modules()
-        # On some CPUs bitsandbytes gives rows of other widths the wrong scales.
-        if part in inside and isinstance(part, torch.nn.Linear) and part.in_features % _BLOCK == 0
+        # Its kinds may compute otherwise. On some CPUs bitsandbytes gives rows of other widths the wrong scales.
+        if part in inside and type(part) is torch.nn.Linear and part.in_features % _BLOCK == 0
     }
     if not found:
         raise ModelError(
