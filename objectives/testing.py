@@ -59,6 +59,7 @@ TRAINING: Mapping[str, Any] = {
     "lora_alpha": 16.0,
     "lora_targets": "attention",
     "lora_dropout": 0.0,
+    "quantization": "none",
     "gradient_checkpointing": False,
     "compile": False,
     "patience": None,
@@ -113,16 +114,16 @@ def tiny_tokenizer(folder: Path, texts: Sequence[str] = ()) -> PreTrainedTokeniz
     return fast
 
 
-def tiny_model(folder: Path, texts: Sequence[str] = (), layers: int = 2) -> Path:
-    """A BERT of about 20,000 parameters with a tokenizer, saved to a folder."""
+def tiny_model(folder: Path, texts: Sequence[str] = (), layers: int = 2, width: int = 32) -> Path:
+    """A BERT of about 20,000 parameters (at these sizes) with a tokenizer, saved to a folder."""
     silence_libraries()
     tokenizer = tiny_tokenizer(folder, texts)
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=2,
-        intermediate_size=64,
+        intermediate_size=2 * width,
         max_position_embeddings=64,
         pad_token_id=0,
         initializer_range=0.1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from sweep.layout import StudyLayout
 from sweep.selection.soup import Recipe
 
 _MODEL_PREFIX = "model/"
-_MERGED = "merged"
 
 Evaluate = Callable[[Path, int, Mapping[str, Any]], Mapping[str, float]]
 """(model, seed index, hyperparameters) -> metrics on the validation split of that seed."""
@@ -120,8 +119,7 @@ class Soups:
         meta: dict[str, Any] = {"made_of": origin, "trials": list(recipe), "seed_index": seed_index}
         target = self.layout.soup(seed_index, recipe)
         with committing(target, meta, stands=lambda other: other["made_of"] == origin) as folder:
-            average_models([self._plain(run, folder) for run in ingredients], model_folder(folder))
-            shutil.rmtree(folder / _MERGED, ignore_errors=True)
+            self._average(ingredients, model_folder(folder))
             if known is None:
                 known = dict(self.evaluate(model_folder(folder), seed_index, ingredients[0].hyperparameters))
                 if not math.isfinite(known.get(self.rule.name, math.nan)):
@@ -129,15 +127,34 @@ class Soups:
             meta["metrics"] = known
         return known
 
-    def _plain(self, run: Trial, folder: Path) -> Path:
-        """A run's model with all of its weights: factors of adapters do not average to the average of what they add."""
-        model = model_folder(Path(run.checkpoint or ""))
-        if base_of(model) is None:
-            return model
-        merged = folder / _MERGED / str(run.number)
-        merged.parent.mkdir(exist_ok=True)
-        self.merge(model, merged, run.hyperparameters)
-        return merged
+    def _average(self, runs: Sequence[Trial], to: Path) -> None:
+        """Write the average of runs' models.
+
+        Factors of adapters do not average to the average of what they add, so adapters are merged: one after the
+        other, so that three whole models lie on the disk at most, however many runs there are.
+        """
+        models = [_model(run) for run in runs]
+        if not any(map(base_of, models)):
+            average_models(models, to)
+            return
+        merged, mean = to.with_name("merged"), to.with_name("mean")
+        self._write_plain(runs[0], to)
+        for count, run in enumerate(runs[1:], 1):
+            self._write_plain(run, merged)
+            average_models([to, merged], mean, counts=[count, 1])
+            shutil.rmtree(merged)
+            shutil.rmtree(to)
+            mean.rename(to)
+
+    def _write_plain(self, run: Trial, to: Path) -> None:
+        if base_of(_model(run)) is None:
+            shutil.copytree(_model(run), to)
+        else:
+            self.merge(_model(run), to, run.hyperparameters)
+
+
+def _model(run: Trial) -> Path:
+    return model_folder(Path(run.checkpoint or ""))
 
 
 def _value(run: Trial) -> float:

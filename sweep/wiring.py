@@ -88,13 +88,14 @@ def expected_slots(spec: StudySpec) -> int:
     return max(1, int(usable_cpus() // resources.cpus_per_trial))
 
 
-def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[str]:
+def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int, merged_bytes: int) -> list[str]:
     """Why a new study would be refused, though its spec, data and model are in order.
 
     Args:
         spec: The study.
         checkpoint_bytes: One resumable checkpoint.
         running: Trials side by side.
+        merged_bytes: One model of an adapter and its base; 0 where none is trained.
     """
     told = []
     try:
@@ -105,7 +106,7 @@ def refusals(spec: StudySpec, *, checkpoint_bytes: int, running: int) -> list[st
     except SweepError as err:
         told.append(str(err))
     try:
-        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+        refuse_without_room(spec, checkpoint_bytes=checkpoint_bytes, running=running, merged_bytes=merged_bytes)
     except UserError as err:
         told.append(str(err))
     return told
@@ -198,7 +199,12 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         if spec.search.finds_rate:
             spec = spec.with_rates(**data["learning_rate"])
             note("learning_rate: {low:g}..{high:g} log, found by a range test".format(**data["learning_rate"]))
-        refuse_without_room(spec, checkpoint_bytes=int(data["checkpoint_bytes"]), running=executor.slots)
+        refuse_without_room(
+            spec,
+            checkpoint_bytes=int(data["checkpoint_bytes"]),
+            running=executor.slots,
+            merged_bytes=int(data.get("merged_bytes", 0)),
+        )
         if not resuming:
             fence = stack.enter_context(sole_driver(spec))
             if layout.spec.exists():

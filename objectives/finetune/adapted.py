@@ -11,12 +11,15 @@ import torch
 from objectives.finetune.adapters import FILES, load_adapter, merge_adapters
 from objectives.finetune.layers import keep_layers
 from objectives.finetune.models import Head, content_of_weights, load_config, load_weights
+from objectives.finetune.quantized import NONE, round_weights
 from sweep.checkpoints.adapted import BASE_FILE, AdapterBase, base_of
 from sweep.errors import CheckpointError, ModelError
 
 
 def load_adapted(folder: Path, head: Head, *, trust_remote_code: bool = False) -> torch.nn.Module:
     """The plain model that a saved adapter and its base make together, in fp32 on the CPU; draws no random number.
+
+    A quantised base is rounded alike: what was trained, and scored, is what is merged.
 
     Args:
         folder: Of the adapter.
@@ -26,11 +29,12 @@ def load_adapted(folder: Path, head: Head, *, trust_remote_code: bool = False) -
     Raises:
         ModelError: If the base model is gone, has changed, or cannot be loaded.
         CheckpointError: If the adapter cannot be read.
+        UserError: If the base cannot be quantised here.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     base = check_base(folder)
-    trust = {"trust_remote_code": trust_remote_code}
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     config = load_config(str(folder), **trust)
     if base.keep_layers is not None:
         whole = load_config(base.reference, **trust)
@@ -41,6 +45,8 @@ def load_adapted(folder: Path, head: Head, *, trust_remote_code: bool = False) -
         model = load_weights(base.reference, head, config, **trust)
         if base.keep_layers is not None:
             keep_layers(model, base.keep_layers)
+        if base.quantization != NONE:
+            round_weights(model)
         adapter: Any = LoraConfig.from_pretrained(folder)
         # Both are done already: the head is no copy, and the layers are those that were kept.
         adapter.modules_to_save = adapter.layer_replication = None
@@ -56,6 +62,7 @@ def write_merged(folder: Path, to: Path, head: Head, *, trust_remote_code: bool 
     Raises:
         ModelError: See :func:`load_adapted`.
         CheckpointError: Likewise.
+        UserError: Likewise.
         OSError: If it cannot be written.
     """
     model: Any = load_adapted(folder, head, trust_remote_code=trust_remote_code)
@@ -63,8 +70,12 @@ def write_merged(folder: Path, to: Path, head: Head, *, trust_remote_code: bool 
     model.save_pretrained(to)
 
 
-def check_base(folder: Path) -> AdapterBase:
+def check_base(folder: Path, loaded: AdapterBase | None = None) -> AdapterBase:
     """The base of a saved adapter, which is still what the adapter was trained on.
+
+    Args:
+        folder: Of the adapter.
+        loaded: The base that it is put onto, if that is loaded already: it need not be hashed again.
 
     Raises:
         ModelError: If it is gone or has changed.
@@ -74,7 +85,7 @@ def check_base(folder: Path) -> AdapterBase:
     if base is None:
         raise CheckpointError(f"{folder}: holds no adapter of this kind. Use another checkpoint.")
     try:
-        content = content_of_weights(base.reference)
+        content = content_of_weights(base.reference) if loaded is None else loaded.content
     except ModelError as err:
         raise ModelError(
             f"{folder}: the base model {base.reference!r} that its adapter belongs to is not to be had. "

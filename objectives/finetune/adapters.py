@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from objectives.finetune.layers import layers_in_order
 from objectives.finetune.models import content_of_weights, drawn_weights, locate_model
+from objectives.finetune.quantized import quantization_of, values_of
 from sweep.checkpoints.adapted import AdapterBase
 from sweep.errors import CheckpointError, ModelError
 
@@ -35,7 +36,8 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any], base: str 
     Args:
         model: A transformers model with its task's head.
         settings: ``method`` (``full``: nothing happens; ``lora``: Hu et al., arXiv:2106.09685; ``dora``: Liu et al.,
-            arXiv:2402.09353), ``lora_rank``, ``lora_alpha``, ``lora_targets``, ``lora_dropout``, ``keep_layers``.
+            arXiv:2402.09353), ``lora_rank``, ``lora_alpha``, ``lora_targets``, ``lora_dropout``, ``keep_layers``,
+            ``quantization``.
         base: Reference of the model that was loaded; a model that is to be saved needs it.
 
     Raises:
@@ -75,13 +77,19 @@ def add_adapters(model: torch.nn.Module, settings: Mapping[str, Any], base: str 
             reference=str(Path(base).absolute()) if Path(base).is_dir() else base,
             content=content_of_weights(base),
             keep_layers=None if kept is None else tuple(kept),
-            weight_bytes=sum(p.numel() * p.element_size() for p in plain),
+            weight_bytes=sum(4 * values_of(p) for p in plain),  # merged, in fp32
+            quantization=quantization_of(settings),
         )
 
 
 def has_adapters(model: torch.nn.Module) -> bool:
     """Whether :func:`add_adapters` has put some into it."""
     return hasattr(model, "adapter_config")
+
+
+def base_below(model: torch.nn.Module) -> AdapterBase | None:
+    """The base that a model's adapters were put into; None of one without, or that is not to be saved."""
+    return getattr(model, "adapter_base", None)
 
 
 def merge_adapters(model: torch.nn.Module) -> None:

@@ -68,6 +68,13 @@ def system_metrics(device: torch.device) -> dict[str, float]:
     return found
 
 
+def give_back_memory() -> None:
+    """Give freed memory back to the system, if the C library can: it may lie in pieces that nothing else fits into."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def _keep_freed_memory() -> None:
     """Let glibc re-use large blocks instead of giving them back: a step allocates the same ones again.
 

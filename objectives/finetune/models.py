@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from objectives.bundled.model import MODEL_NAME, bundled_model
 from objectives.finetune.dropout import apply_dropout
 from objectives.finetune.layers import check_layers, keep_layers
+from objectives.finetune.quantized import NONE, quantization_of, quantize
 from objectives.finetune.quiet import silence_libraries
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.scratch import is_random, random_config
@@ -134,16 +137,18 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
     """The model with a task's head, layers cut and parts frozen, in fp32 on the CPU.
 
     A head that the model lacks, or all of a model that begins at random, is drawn from torch's global generator: seed
-    it before.
+    it before. With adapters the base's linear maps may be held in four bits.
 
     Args:
         reference: See :func:`locate_model`.
         head: Of the task.
-        settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``, ``trust_remote_code``.
+        settings: Training settings: ``dropout``, ``keep_layers``, ``freeze``, ``method``, ``quantization``,
+            ``trust_remote_code``.
         trained: Whether it is a trial's own model: then every weight must fit, the head's too.
 
     Raises:
         ModelError: If it cannot be found, loaded or configured.
+        UserError: If it cannot be quantised here.
     """
     trust = bool(settings.get("trust_remote_code"))
     config = configured(load_config(reference, trust_remote_code=trust), head, settings)
@@ -152,11 +157,19 @@ def load_model(reference: str, head: Head, settings: Mapping[str, Any], *, train
             reference, head.part, lambda: head.auto.from_config(config, dtype=torch.float32)
         )
         return _shaped(new, settings)
-    return _shaped(load_weights(reference, head, config, trust_remote_code=trust, trained=trained), settings)
+    held = quantization_of(settings)
+    model = load_weights(reference, head, config, trust_remote_code=trust, trained=trained, quantization=held)
+    return _shaped(model, settings)
 
 
 def load_weights(
-    reference: str, head: Head, config: Any, *, trust_remote_code: bool = False, trained: bool = False
+    reference: str,
+    head: Head,
+    config: Any,
+    *,
+    trust_remote_code: bool = False,
+    trained: bool = False,
+    quantization: str = NONE,
 ) -> torch.nn.Module:
     """A model's weights in a configuration, in fp32 on the CPU; see :func:`load_model`.
 
@@ -166,9 +179,11 @@ def load_weights(
         config: All of the model's layers, and the head's.
         trust_remote_code: Whether Python code that the model brings along may run.
         trained: Whether every weight must fit.
+        quantization: How the linear maps of its layers are held.
 
     Raises:
         ModelError: If it cannot be found or loaded.
+        UserError: If it cannot be quantised here.
     """
     located = locate_model(reference)
     model, told = _loading(
@@ -188,6 +203,9 @@ def load_weights(
     lacking = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
     model.drawn_weights = sorted(parameters & lacking)
     _leave_fixed(model)
+    if quantization != NONE:
+        # While the weights are still mapped from the file: all of them in fp32 never lie in memory.
+        quantize(model)
     _house(model)
     loaded: torch.nn.Module = model
     return loaded
@@ -199,13 +217,13 @@ def drawn_weights(model: torch.nn.Module) -> list[str]:
 
 
 def content_of_weights(reference: str) -> str:
-    """Hash of a model's weights.
+    """Hash of the files that a model's weights are loaded from.
 
     Args:
         reference: See :func:`locate_model`; one of the Hub has been loaded before.
 
     Raises:
-        ModelError: If it cannot be found.
+        ModelError: If they cannot be found.
     """
     folder = Path(locate_model(reference))
     if not folder.is_dir():
@@ -216,10 +234,18 @@ def content_of_weights(reference: str) -> str:
 
         folder = Path(_loading(reference, "weights", fetched))
     total = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
+    for name in _loading(reference, "weights", lambda: _weight_files(folder)):
+        with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """What transformers loads of a folder, which may hold more: one file, or those of an index."""
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        return [SAFE_WEIGHTS_NAME]
+    index = json.loads((folder / SAFE_WEIGHTS_INDEX_NAME).read_text(encoding="utf-8"))
+    return sorted(set(index["weight_map"].values()))
 
 
 def outline(config: Any, head: Head, settings: Mapping[str, Any]) -> torch.nn.Module:

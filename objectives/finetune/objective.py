@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from objectives.data.augmentation import SETTINGS
 from objectives.data.preparation import PreparedData, prepare_data
 from objectives.finetune.adapted import check_base, load_adapted, write_merged
-from objectives.finetune.adapters import add_adapters, load_adapter
+from objectives.finetune.adapters import add_adapters, base_below, load_adapter
 from objectives.finetune.course import TaskCourse
 from objectives.finetune.device import choose_device, has_gpu, system_metrics
 from objectives.finetune.dropout import KINDS
@@ -25,6 +25,7 @@ from objectives.finetune.memory import checkpoint_gradients
 from objectives.finetune.models import Head, configured, load_config, load_model, longest_input, outline
 from objectives.finetune.peers import Alone, Order, Peers
 from objectives.finetune.precision import choose_precision
+from objectives.finetune.quantized import NONE, bytes_of, require_library, values_of
 from objectives.finetune.range_test import rate_at, run_range_test
 from objectives.finetune.regularisation import freeze
 from objectives.finetune.report import Studied
@@ -71,6 +72,9 @@ class FineTuning:
             raise UserError(
                 f"method: adapters would leave the random weights of {reference!r} as they are. Set it to full."
             )
+        with_adapters = set(_values("method", training, space)) != {"full"}
+        if with_adapters and set(_values("quantization", training, space)) != {NONE}:
+            require_library()
         data = settings["data"]
         tokenizer = self._task.reader(reference, config, data, trust_remote_code=trust)
         max_length = int(_largest("max_length", training, space))
@@ -91,6 +95,7 @@ class FineTuning:
         _largest_checkpoint(reference, self._head(reference, guess), training, space)
         prepared, fresh = prepare_data(data, tokenizer, max_length, folder, self._task)
         meta = prepared.meta
+        head = self._head(reference, meta)
         drawn = _largest("train_rows", training, space)
         warnings = list(meta["warnings"])
         if drawn is not None and drawn > meta["rows"]["train"]:
@@ -106,7 +111,8 @@ class FineTuning:
             "lengths": meta["lengths"],
             **({"folds": meta["folds"]} if prepared.folds else {}),
             "training_rows": min(drawn or meta["rows"]["train"], meta["rows"]["train"]),
-            "checkpoint_bytes": _largest_checkpoint(reference, self._head(reference, meta), training, space),
+            "checkpoint_bytes": _largest_checkpoint(reference, head, training, space),
+            **({"merged_bytes": _largest_model(reference, head, training, space)} if with_adapters else {}),
             "warnings": warnings,
             "reused": not fresh,
         }
@@ -123,7 +129,7 @@ class FineTuning:
                 seconds = time.perf_counter() - begun
         except DivergedError as err:
             raise UserError(f"objective.training: trial 0, the defaults, diverges at once: {err}") from err
-        metrics = course.rehearse()
+        metrics, base = course.rehearse(), base_below(course.model)
         names = [
             *metrics,
             "train_loss",
@@ -141,9 +147,11 @@ class FineTuning:
             "metrics": names,
             "step_seconds": seconds / request.devices,
             "total_steps": plan.total_steps,
-            "parameters": sum(p.numel() for p in parameters),
+            "parameters": sum(map(values_of, parameters)),
+            "parameter_bytes": sum(map(bytes_of, parameters)),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "checkpoint_bytes": checkpoint_bytes(course.model, str(request.settings["optimizer"])),
+            **({"adapter_base": asdict(base)} if base else {}),
             "report": report.as_json(),
             "warnings": [*warnings, *report.warnings],
         }
@@ -298,7 +306,7 @@ class FineTuning:
             freeze(model, settings["freeze"] or ())
         add_adapters(model, settings, request.model)
         if begins is not None and has_adapters:
-            check_base(model_folder(Path(begins)))
+            check_base(model_folder(Path(begins)), base_below(model))
             load_adapter(model_folder(Path(begins)), model)
         if settings["gradient_checkpointing"]:
             checkpoint_gradients(model)
@@ -363,6 +371,17 @@ def _largest_checkpoint(reference: str, head: Head, training: Mapping[str, Any],
                 model = outline(configured(config(), head, shape), head, shape)
                 add_adapters(model, adapters)
                 sizes += [checkpoint_bytes(model, name) for name in _values("optimizer", training, space)]
+    return max(sizes)
+
+
+def _largest_model(reference: str, head: Head, training: Mapping[str, Any], space: Mapping[str, Any]) -> int:
+    """Bytes of the largest plain model that a trial's adapter and its base make together."""
+    sizes = []
+    for layers in _values("keep_layers", training, space):
+        shape = {**training, "keep_layers": layers}
+        config = load_config(reference, trust_remote_code=bool(training["trust_remote_code"]))
+        model = outline(configured(config, head, shape), head, shape)
+        sizes.append(sum(4 * p.numel() for p in model.parameters()))
     return max(sizes)
 
 

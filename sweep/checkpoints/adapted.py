@@ -21,12 +21,15 @@ class AdapterBase:
         content: Hash of its weights.
         keep_layers: Its layers that were kept; None is all.
         weight_bytes: Of the model that base and adapter make together.
+        quantization: To what the base's weights were rounded when the adapter was trained, and are where both are
+            merged; ``none`` to nothing.
     """
 
     reference: str
     content: str
     keep_layers: tuple[int, ...] | None
     weight_bytes: int
+    quantization: str = "none"
 
     def write(self, model: Path) -> None:
         """Write into a model's folder."""

@@ -65,7 +65,7 @@ def difference(first: Path, other: Path) -> str | None:
     return None if differing is None else f"{differing} of config.json differs between {first} and {other}"
 
 
-def average_models(models: Sequence[Path], to: Path) -> None:
+def average_models(models: Sequence[Path], to: Path, counts: Sequence[int] | None = None) -> None:
     """Write the element-wise mean of models' weights; all other files are the first one's.
 
     Sums are in double precision; each tensor keeps its own type. Tensors that hold no floating-point numbers are the
@@ -74,6 +74,7 @@ def average_models(models: Sequence[Path], to: Path) -> None:
     Args:
         models: Folders for which :func:`why_not_averaged` has nothing to say; at least one.
         to: A new folder.
+        counts: How often each model counts; None is once.
 
     Raises:
         CheckpointError: If a model cannot be read.
@@ -82,10 +83,10 @@ def average_models(models: Sequence[Path], to: Path) -> None:
     first = models[0]
     shutil.copytree(first, to, ignore=shutil.ignore_patterns(_WEIGHTS))
     for path in sorted(first.glob(_WEIGHTS)):
-        _average_file([model / path.name for model in models], to / path.name)
+        _average_file([model / path.name for model in models], to / path.name, counts or [1] * len(models))
 
 
-def _average_file(paths: Sequence[Path], to: Path) -> None:
+def _average_file(paths: Sequence[Path], to: Path, counts: Sequence[int]) -> None:
     import numpy as np
 
     layouts = [_read_header(path) for path in paths]
@@ -101,11 +102,11 @@ def _average_file(paths: Sequence[Path], to: Path) -> None:
         for start in range(0, count, _CHUNK_VALUES):
             length = min(_CHUNK_VALUES, count - start) * kind.itemsize
             total = np.zeros(length // kind.itemsize)
-            for file, layout in zip(files, layouts, strict=True):
+            for file, layout, weight in zip(files, layouts, counts, strict=True):
                 begin = layout[name].begin + start * kind.itemsize
-                total += np.frombuffer(file[begin : begin + length].tobytes(), dtype=kind)
+                total += weight * np.frombuffer(file[begin : begin + length].tobytes(), dtype=kind).astype(np.float64)
             begin = tensor.begin + start * kind.itemsize
-            mean = (total / len(files)).astype(kind)
+            mean = (total / sum(counts)).astype(kind)
             written[begin : begin + length] = np.frombuffer(mean.tobytes(), dtype=np.uint8)
     written.flush()
 

@@ -52,7 +52,8 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
     from sweep.study_files import secrets_warnings
 
     checkpoint_bytes, running = int(data["checkpoint_bytes"]), wiring.expected_slots(spec)
-    coming = coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running)
+    merged_bytes = int(data.get("merged_bytes", 0))
+    coming = coming_bytes(spec, checkpoint_bytes=checkpoint_bytes, running=running, merged_bytes=merged_bytes)
     return {
         "study": spec.study,
         "task": {"name": spec.objective.task, "columns": dict(spec.objective.data.columns)},
@@ -73,7 +74,9 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
             *_idle_limits(spec),
             *_idle_pruner(spec),
         ],
-        "refusals": wiring.refusals(spec, checkpoint_bytes=checkpoint_bytes, running=running),
+        "refusals": wiring.refusals(
+            spec, checkpoint_bytes=checkpoint_bytes, running=running, merged_bytes=merged_bytes
+        ),
     }
 
 
@@ -135,6 +138,18 @@ def _final(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> d
     return {"runs": runs, "minutes": runs * steps * float(findings["step_seconds"]) / 60}
 
 
+def _adapters(model: dict[str, Any]) -> list[str]:
+    """What adapters train, and what they are put onto."""
+    base = model.get("adapter_base")
+    if base is None:
+        return []
+    held = "" if base["quantization"] == "none" else f" in {base['quantization']}"
+    return [
+        f"adapters   train {model['trainable_parameters']:,} parameters; base sha256 {base['content'][:12]}{held}: "
+        f"weights take {size(model['parameter_bytes'])} of memory, merged {size(base['weight_bytes'])}"
+    ]
+
+
 def _begun(base: dict[str, Any]) -> str:
     """Whose weights a study begins with, if another study trained them."""
     if "study" not in base:
@@ -191,6 +206,7 @@ def _lines(spec: StudySpec, result: dict[str, Any]) -> list[str]:
         *([f"labels     {len(data['labels'])}: {labels}"] if data["labels"] else []),
         *table(list(data["rows"]), result["report"]),
         f"model      {spec.objective.model}: {model['parameters']:,} parameters{_begun(data.get('base_model') or {})}",
+        *_adapters(model),
         f"metric     {spec.rule.name}, {spec.rule.direction}, {spec.rule.source}",
         f"reported   {', '.join(model['metrics'])}",
         f"defaults   {settings(result['defaults'])}",

@@ -62,5 +62,6 @@ def export(
             f"(largest difference {lineage.onnx['max_difference']:.1e})."
         )
     if adapter and base is not None:
-        typer.echo(f"It is an adapter of {base.reference}: PeftModel.from_pretrained(base, {str(to)!r}).")
+        held = "" if base.quantization == "none" else f" in {base.quantization}, the only one on which its scores hold"
+        typer.echo(f"It is an adapter of {base.reference}{held}: PeftModel.from_pretrained(base, {str(to)!r}).")
     typer.echo(f"Check that it reproduces its score: sweep verify {to}")

@@ -38,7 +38,8 @@ class Objective(Protocol):
 
         Returns:
             JSON-able summary with at least ``folder`` (str), ``data_hash``, ``rows`` (by split), ``labels``,
-            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``; ``folds``
+            ``training_rows``, ``checkpoint_bytes`` (estimate of one resumable checkpoint), ``warnings``;
+            ``merged_bytes`` (of the plain model), where what is saved is to be merged (:class:`Merging`); ``folds``
             (rows of each), where it validates in folds; where the objective splits data by itself, ``test_hash`` (of
             the test rows): a promotion then refuses to hold a model against a champion that was trained on another
             split of the same data.
@@ -54,7 +55,9 @@ class Objective(Protocol):
         Returns:
             JSON-able findings with at least ``metrics`` (names an evaluation reports), ``step_seconds``,
             ``parameters``; ``warnings`` are optional, and so is a ``report`` on the data: facts, each with
-            ``what``, ``kind`` (``count``, ``share`` or ``number``) and ``values`` by split.
+            ``what``, ``kind`` (``count``, ``share`` or ``number``) and ``values`` by split. Of adapters, also
+            ``adapter_base`` (:class:`sweep.checkpoints.adapted.AdapterBase`), ``trainable_parameters`` and
+            ``parameter_bytes`` (of all weights in memory).
 
         Raises:
             UserError: If the model, a setting or the metric cannot be used.

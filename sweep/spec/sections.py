@@ -112,6 +112,7 @@ class TrainingSpec(Part):
         lora_alpha: Their weight is ``lora_alpha / lora_rank``.
         lora_targets: Linear maps of the layers that get one: those of the ``attention``, or ``all``.
         lora_dropout: Before the adapters.
+        quantization: How the adapters' base is held: ``nf4`` keeps its linear maps in four bits (QLoRA).
         gradient_checkpointing: Less memory for more time.
         compile: Whether ``torch.compile`` compiles the training pass; needs a C++ compiler on the CPU.
         patience: Evaluations without a better metric after which a trial is complete; None trains to the end.
@@ -152,6 +153,7 @@ class TrainingSpec(Part):
     lora_alpha: Annotated[float, WITH_ADAPTERS] = Field(default=16.0, gt=0)
     lora_targets: Annotated[Literal["attention", "all"], WITH_ADAPTERS] = "attention"
     lora_dropout: Annotated[float, WITH_ADAPTERS] = Field(default=0.0, ge=0, lt=1)
+    quantization: Annotated[Literal["none", "nf4"], WITH_ADAPTERS] = "none"
     gradient_checkpointing: bool = False
     compile: bool = False
     patience: int | None = Field(default=None, ge=1)

@@ -62,6 +62,7 @@ objective:
     lora_alpha: 16                  # their weight is lora_alpha / lora_rank
     lora_targets: attention         # linear maps that get one; or all
     lora_dropout: 0.0               # before the adapters
+    quantization: none              # nf4 holds the adapters' base in four bits: less memory, slower
     gradient_checkpointing: false   # true takes less memory and more time
     compile: false                  # true compiles the training pass by torch.compile
     patience: null                  # evaluations without a better metric, after which a trial is complete

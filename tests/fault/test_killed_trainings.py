@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from sweep.testing.objective import ObjectiveUnderTest
 from tests.language_tasks import LESSONS
 from tests.task_studies import ROWS, small_study
 
+QUANTISED = {"method": "lora", "lora_targets": "all", "quantization": "nf4"}
 LESSON_OF = {kind.task: kind for kind in LESSONS.values()}
 
 
@@ -30,9 +32,9 @@ def parent() -> Iterator[WarmParent]:
         yield warm
 
 
-def _under_test(task: str, folder: Path) -> ObjectiveUnderTest:
+def _under_test(task: str, folder: Path, training: Mapping[str, Any]) -> ObjectiveUnderTest:
     if task in ROWS:
-        spec = small_study(folder, task, evaluate_every=0.5)
+        spec = small_study(folder, task, evaluate_every=0.5, **training)
     else:
         spec = LESSON_OF[task].written(folder, steps=6, evaluate_every=1).spec
     return ObjectiveUnderTest(create=lambda: load_objective(task), spec=spec)
@@ -72,9 +74,17 @@ def _hashes(report: Report) -> dict[str, str]:
     return {name: entry.sha256 for name, entry in files.items() if name.endswith("safetensors")}
 
 
-@pytest.mark.parametrize("task", task_names())
-def test_a_training_that_was_killed_ends_in_the_same_bits(task: str, parent: WarmParent, tmp_path: Path) -> None:
-    tested = _under_test(task, tmp_path)
+@pytest.mark.parametrize(
+    ("task", "training"),
+    [
+        *(pytest.param(task, {}, id=task) for task in task_names()),
+        pytest.param("text-classification", QUANTISED, id="quantised-base"),
+    ],
+)
+def test_a_training_that_was_killed_ends_in_the_same_bits(
+    task: str, training: Mapping[str, Any], parent: WarmParent, tmp_path: Path
+) -> None:
+    tested = _under_test(task, tmp_path, training)
     log = tmp_path / "log"
     whole, _ = _attempt(parent, task, tested.request("-whole"), log)
     request = tested.request("-killed")

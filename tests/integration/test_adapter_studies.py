@@ -96,6 +96,19 @@ def test_a_study_may_begin_with_a_recorded_adapter_and_is_refused_one_in_a_folde
 
 
 @pytest.mark.slow
+def test_a_winner_on_a_quantised_base_reproduces_its_score_as_it_is_deployed(folder: Path, parent: WarmParent) -> None:
+    held = tiny_spec(folder, "held", *LORA, "objective.training.quantization=nf4", trials=1)
+    run(held)
+    chosen, lineage = deployable(held)
+    base = base_of(chosen.model)
+    assert base is not None
+    assert base.quantization == "nf4"
+    checks = Examiner(parent=parent, trust_remote_code=False).check(chosen.model, lineage)
+    assert {check.split for check in checks} == {"validation", "test"}
+    assert all(check.reproduced for check in checks)
+
+
+@pytest.mark.slow
 def test_the_registered_model_is_merged(folder: Path) -> None:
     sweep(folder, "promote", "few")
     (registered,) = (folder / "mlruns/artifacts").rglob("model.safetensors")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -66,16 +67,18 @@ def _tensors(report: Report) -> dict[str, torch.Tensor]:
     return {f"{file}/{key}": value for file in files for key, value in load_file(checkpoint / file).items()}
 
 
+@pytest.mark.parametrize("held", ["none", "nf4"])
 @pytest.mark.parametrize("method", ["lora", "dora"])
-def test_adapters_learn_and_go_on_bit_for_bit(request_: TrainRequest, method: str) -> None:
-    whole = _train(_with(request_, "-whole", method=method, epochs=4.0))
+def test_adapters_learn_and_go_on_bit_for_bit(request_: TrainRequest, method: str, held: str) -> None:
+    request_ = _with(request_, method=method, quantization=held, epochs=4.0)
+    whole = _train(_with(request_, "-whole"))
     assert whole[-1].metrics["accuracy"] > 0.8
-    broken = TextClassification().train(_with(request_, "-broken", method=method, epochs=4.0))
+    broken = TextClassification().train(_with(request_, "-broken"))
     first = next(broken)
     broken.close()
     torch.rand(17)
     start = dataclasses.replace(request_.assignment, attempt=2, start_from=first.checkpoint)
-    after = _train(dataclasses.replace(_with(request_, "-broken", method=method, epochs=4.0), assignment=start))
+    after = _train(dataclasses.replace(_with(request_, "-broken"), assignment=start))
     assert _steady(whole[-1]) == _steady(after[-1])
     one, other = _tensors(whole[-1]), _tensors(after[-1])
     assert one.keys() == other.keys()
@@ -149,6 +152,20 @@ def test_a_base_model_that_is_gone_or_another_is_told_and_not_trained_on(
             _train(dataclasses.replace(request, assignment=again))
     with pytest.raises(ModelError, match=told):
         TextClassification().evaluate(kept, Path(request.prepared), "validation", request.settings)
+
+
+def test_a_resume_hashes_its_base_once(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = dataclasses.replace(request_.assignment, attempt=2, start_from=_train(request_)[0].checkpoint)
+    hashed: list[str] = []
+
+    def noting(file: BinaryIO, kind: str) -> Any:
+        hashed.append(file.name)
+        return digest(file, kind)
+
+    digest = hashlib.file_digest
+    monkeypatch.setattr("hashlib.file_digest", noting)
+    next(TextClassification().train(dataclasses.replace(request_, assignment=start)))
+    assert hashed.count(str(Path(request_.model) / "model.safetensors")) == 1
 
 
 def test_a_base_that_moved_with_its_storage_is_found(request_: TrainRequest, tmp_path: Path) -> None:

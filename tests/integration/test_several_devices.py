@@ -117,6 +117,7 @@ _FEW_ROWS = {"batch_size": 1, "epochs": 0.2, "freeze": ("embeddings",)}
     [
         pytest.param({}, id="whole"),
         pytest.param(_ADAPTERS, id="adapters", marks=pytest.mark.slow),
+        pytest.param({**_ADAPTERS, "quantization": "nf4"}, id="on a quantised base", marks=pytest.mark.slow),
         pytest.param({**_FEW_ROWS, "gradient_clipping": None}, id="a process without rows"),
         pytest.param({"strategy": "fsdp", "gradient_checkpointing": True}, id="sharded", marks=pytest.mark.slow),
         pytest.param({**_FEW_ROWS, "strategy": "fsdp", "optimizer": "lion"}, id="sharded, a process without rows"),

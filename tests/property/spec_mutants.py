@@ -49,6 +49,7 @@ objective:
     lora_alpha: 16
     lora_targets: attention
     lora_dropout: 0.0
+    quantization: none
     gradient_checkpointing: false
     compile: false
     patience: null

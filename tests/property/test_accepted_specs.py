@@ -49,6 +49,7 @@ KEYS = {
     f"{T}.lora_alpha": REAL,
     f"{T}.lora_targets": ["all"],
     f"{T}.lora_dropout": REAL,
+    f"{T}.quantization": ["nf4"],
     f"{T}.gradient_checkpointing": ["true"],
     **{f"{T}.{key}": REAL for key in ("epochs", "learning_rate", "weight_decay", "warmup", "dropout")},
     **{f"{T}.{key}": REAL for key in ("gradient_clipping", "label_smoothing", "evaluate_every")},

@@ -50,6 +50,7 @@ OTHER: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "lora_alpha": (4.0, "2..16", {"method": "dora"}),
     "lora_targets": ("all", ["all", "attention"], {"method": "lora"}),
     "lora_dropout": (0.1, "0..0.1", {"method": "lora"}),
+    "quantization": ("nf4", ["none", "nf4"], {"method": "lora"}),
     "gradient_checkpointing": (True, [True, False], {}),
     "compile": (True, [True, False], {}),
     "patience": (2, "1..3", {}),

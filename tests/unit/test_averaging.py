@@ -51,6 +51,12 @@ def test_the_average_is_exact_in_each_type_however_small_the_pieces(
     assert len(load_file(models[0] / "model.safetensors")["a"]) == 7, "the ingredients stay as they are"
 
 
+def test_a_model_may_count_for_several(tmp_path: Path) -> None:
+    models = [model_in(tmp_path / f"m{i}", {"a": np.array([value], np.float16)}) for i, value in enumerate((1.0, 4.0))]
+    average_models(models, tmp_path / "mean", counts=[2, 1])
+    assert load_file(tmp_path / "mean" / "model.safetensors")["a"].tolist() == [2.0]
+
+
 @pytest.mark.parametrize(
     ("tensors", "configuration", "told"),
     [

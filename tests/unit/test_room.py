@@ -40,6 +40,18 @@ def test_a_final_keeps_a_model_of_each_of_its_runs_until_the_verdict(tmp_path: P
     assert coming(few) == 2 * MODEL + needed_bytes(CHECKPOINT, running=2, kept=20)
 
 
+def test_a_soup_of_adapters_needs_room_for_whole_models(tmp_path: Path) -> None:
+    adapters = {"checkpoint_bytes": CHECKPOINT // 100, "running": 2, "merged_bytes": MODEL}
+    alone = coming_bytes(spec_in(tmp_path, "confirm={finalists: 2, seeds: 2}"), **adapters)
+    soup = spec_in(tmp_path, "confirm={finalists: 2, seeds: 2, soup: uniform}")
+    # The best soup, and of the one that is made: the average so far, the next adapter merged, and the average of both.
+    assert coming_bytes(soup, **adapters) == alone + 4 * MODEL
+    tight = soup.model_copy(update={"limits": soup.limits.model_copy(update={"disk_gb": 3.9 * MODEL / 1e9})})
+    with pytest.raises(UserError, match="are more than the 390"):
+        refuse_without_room(tight, **adapters)
+    refuse_without_room(tight, **{**adapters, "merged_bytes": MODEL // 2})
+
+
 def test_what_a_final_has_already_counts_and_a_judged_one_needs_no_more(tmp_path: Path) -> None:
     spec = spec_in(tmp_path, "confirm={finalists: 2, seeds: 10}")
     before = coming(spec)

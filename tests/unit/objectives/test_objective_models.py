@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from transformers import (
 
 from objectives.finetune.dropout import FIELDS, KINDS, apply_dropout, fields_of, set_dropout
 from objectives.finetune.layers import keep_layers
-from objectives.finetune.models import Head, load_config, load_model, load_tokenizer, locate_model, outline
+from objectives.finetune.models import (
+    Head,
+    content_of_weights,
+    load_config,
+    load_model,
+    load_tokenizer,
+    locate_model,
+    outline,
+)
 from objectives.finetune.precision import choose_precision
 from objectives.finetune.regularisation import decay_groups, freeze
 from objectives.loading import load_objective, task_names
@@ -356,3 +365,30 @@ def test_loaded_weights_lie_where_kernels_round_alike(tmp_path: Path) -> None:
     tiny_model(tmp_path)
     model = load_model(str(tmp_path), _head(), {})
     assert {parameter.data_ptr() % 64 for parameter in model.parameters()} == {0}
+
+
+def test_the_content_of_a_model_is_that_of_the_files_it_is_loaded_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_model(tmp_path / "model")
+    content = content_of_weights(str(folder))
+    # As the Hub's cache holds it, beside a variant that somebody else has loaded.
+    snapshot = tmp_path / "hub/models--owner--name/snapshots/0123"
+    shutil.copytree(folder, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert content_of_weights("owner/name") == content
+    (snapshot / "model.fp16.safetensors").write_bytes(b"a variant")
+    assert content_of_weights("owner/name") == content
+    AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(snapshot, max_shard_size="50KB")
+    (snapshot / "model.safetensors").unlink(missing_ok=True)
+    shards = content_of_weights("owner/name")
+    assert shards != content
+    (snapshot / "model-00009-of-00009.safetensors").write_bytes(b"of another save")
+    assert content_of_weights("owner/name") == shards
+    next(snapshot.glob("model-00001-*")).write_bytes(b"other weights")
+    assert content_of_weights("owner/name") != shards
+    (snapshot / "model.safetensors.index.json").unlink()
+    with pytest.raises(ModelError, match="the weights of 'owner/name' cannot be loaded"):
+        content_of_weights("owner/name")
