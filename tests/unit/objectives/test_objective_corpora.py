@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from objectives.data import corpus
 from objectives.data.arrays import GrowingArrays
 from objectives.data.batching import Ragged
-from objectives.data.corpus import documents_of, open_corpus, paragraphs_in
+from objectives.data.corpus import documents_of, open_files, paragraphs_in
 from objectives.data.sources import open_source
 from objectives.loading import load_objective
 from objectives.tasks.causal_language_modeling import CausalLanguageModeling
@@ -97,23 +97,23 @@ def test_files_are_read_in_blocks_with_the_errors_of_whole_files(
 
 def test_lines_of_json_are_read_one_by_one_and_errors_name_the_line(tmp_path: Path) -> None:
     file = tiny_file(tmp_path / "corpus.jsonl", [{"text": "a"}, {"text": ""}, {"other": 1}, {"text": "b"}])
-    found = open_corpus([str(file)], "text")
+    found = open_files([str(file)], "text")
     assert (len(found), found.dropped, list(found["text"])) == (2, 2, ["a", "b"])
     with pytest.raises(InvalidDataError, match=r"no column 'body'; columns found: 'text', 'other'"):
-        open_corpus([str(file)], "body")
+        open_files([str(file)], "body")
     with file.open("a") as stream:
         stream.write("[1]\n")
     with pytest.raises(InvalidDataError, match=r"corpus.jsonl:5: not a JSON object"):
-        open_corpus([str(file)], "text")
+        open_files([str(file)], "text")
     tiny_file(file, [{"text": 5}])
     with pytest.raises(InvalidDataError, match=r"row 1: the text is 5, of type int"):
-        open_corpus([str(file)], "text")
+        open_files([str(file)], "text")
 
 
 def test_a_corpus_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     file = tiny_file(tmp_path / "corpus.jsonl", counting(20))
     task = CausalLanguageModeling()
-    [found] = open_source({"train": [str(file)]}, task).read().values()
+    [found] = open_source({"train": [str(file)]}, task, tmp_path).read().values()
     assert len(list(found.chunks())) == 1
     tiny_file(file, [*counting(19), {"text": "another"}])
     with pytest.raises(InvalidDataError, match="was changed while it was read"):
@@ -126,12 +126,29 @@ def test_arrays_that_grow_are_what_numpy_saves(tmp_path: Path) -> None:
     wide = draw.random((48, 3))
     with GrowingArrays(tmp_path, "train") as arrays:
         for part, values in zip(parts, np.split(wide, [1, 41]), strict=True):
-            arrays.append("ids", Ragged.of(part, "int32"))
-            arrays.append("labels", values)
+            arrays.append({"ids": Ragged.of(part, "int32"), "labels": values})
     whole = Ragged.of([row for part in parts for row in part], "int32")
     for name, values in {"ids": whole.values, "ids.offsets": whole.offsets, "labels": wide}.items():
         np.save(tmp_path / "whole.npy", values)
         assert (tmp_path / f"train.{name}.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"labels": np.zeros((2, 3), "float32")},
+        {"labels": np.zeros((2, 4))},
+        {"labels": np.array([["long", "er", "texts"]] * 2)},
+        {"labels": Ragged.of([[1.0, 2.0, 3.0]], "float64")},
+        {"labels": np.zeros((2, 3)), "more": np.zeros(2)},
+        {},
+    ],
+)
+def test_rows_whose_arrays_are_not_those_of_the_rows_before_are_refused(tmp_path: Path, other: Any) -> None:
+    with GrowingArrays(tmp_path, "train") as arrays:
+        arrays.append({"labels": np.zeros((2, 3))})
+        with pytest.raises(TypeError, match="train"):
+            arrays.append(other)
 
 
 def lesson_settings(folder: Path, task: str, shape: str, **data: Any) -> dict[str, Any]:
