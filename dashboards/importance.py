@@ -36,11 +36,13 @@ def importances(view: StudyView) -> Importances | None:
     Returns:
         None where fewer than ``FEWEST_TRIALS`` can be compared, or nothing tells them apart.
     """
+    fidelity, scores = _comparable(view)
+    if not scores:
+        return None
     import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn: a second
     from optuna.study import StudyDirection
 
-    fidelity, scores = _comparable(view)
     space = {each.name: _distribution(each) for each in view.facts.space}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     direction = StudyDirection.MAXIMIZE if view.facts.direction == "maximize" else StudyDirection.MINIMIZE

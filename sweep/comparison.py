@@ -42,7 +42,8 @@ class Side:
         hyperparameters: The drawn values.
         settings: All training settings, for the evaluation alone: secrets are filled in.
         shown: The same, as everybody may read them.
-        recorded: Metrics on the validation split, as recorded.
+        recorded: Metrics on the validation split, as recorded; with folds, their means.
+        folds: How many these are; 0 with a validation split.
         curve: (step, metric) of each evaluation; empty for an export.
         model: Folder that transformers can load; None if it was not kept.
         prepared: Folder of its prepared data.
@@ -57,6 +58,7 @@ class Side:
     settings: Mapping[str, Any]
     shown: Mapping[str, Any]
     recorded: Mapping[str, float]
+    folds: int
     curve: Sequence[tuple[int, float]] = ()
     model: Path | None
     prepared: str
@@ -128,6 +130,7 @@ def _trial(reference: str, spec: StudySpec, number: int) -> Side:
         settings=spec.settings(trial.hyperparameters),
         shown=redactor_for(spec).values(spec.settings(trial.hyperparameters, as_written=True)),
         recorded=dict(trial.metrics),
+        folds=len(trial.values) if spec.objective.data.folds else 0,
         curve=_curve(reports, spec.rule.name),
         model=model if model is not None and model.is_dir() else None,
         prepared=str(data.get("folder", "")),
@@ -168,6 +171,7 @@ def _of_lineage(
         settings={**with_values(lineage.settings, os.environ), "trust_remote_code": trust_remote_code},
         shown=dict(lineage.settings),
         recorded=dict(lineage.validation),
+        folds=len(lineage.data.get("folds") or ()),
         curve=curve,
         model=model,
         prepared=str(lineage.data["folder"]),
@@ -202,7 +206,7 @@ def compare_sides(parent: WarmParent, first: Side, second: Side, split: str) -> 
     Raises:
         SweepError: If a model or its data cannot be used.
     """
-    obstacle = _obstacle(first, second)
+    obstacle = _obstacle(first, second, split)
     if obstacle is not None:
         return Pair(note=obstacle)
     with TemporaryDirectory(prefix="sweep-") as name:
@@ -242,13 +246,18 @@ def _pair(models: Sequence[Mapping[str, Any]], found: Mapping[str, Any], answers
     )
 
 
-def _obstacle(first: Side, second: Side) -> str | None:
+def _obstacle(first: Side, second: Side, split: str) -> str | None:
     """Why the two cannot answer the same rows."""
     if first.task != second.task:
         return (
             f"{first.label} is of task {first.task}, {second.label} of {second.task}: they answer different questions."
         )
     for side in (first, second):
+        if split == "validation" and side.folds:
+            return (
+                f"{side.label} was validated in folds, by other models than the one that is kept, which has trained on "
+                "all of these rows: there is no paired test on them. Add `--split test`."
+            )
         if side.model is None:
             return f"the model of {side.label} was not kept, so its answers are not to be had (`keep` in the spec)."
         if not os.path.isdir(side.prepared):

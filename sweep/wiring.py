@@ -192,7 +192,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         executor = start_executor(spec, parent, note)
         stack.callback(executor.close)
         data = _awaited(preparing, signals, spec.study)
-        for warning in [*data.get("warnings", []), *secrets_warnings(spec)]:
+        moved = [] if resuming else spec.moved_defaults()
+        for warning in [*data.get("warnings", []), *secrets_warnings(spec), *moved]:
             note(f"warning: {warning}")
         if spec.search.finds_rate:
             spec = spec.with_rates(**data["learning_rate"])

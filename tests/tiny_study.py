@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def tiny_spec(folder: Path, name: str, *overrides: str, good: bool = True, trial
     return parse_spec(text, place="study.yaml", folder=folder, overrides=list(overrides))
 
 
-def run(spec: StudySpec) -> wiring.StudyResult:
+def run(spec: StudySpec, note: Callable[[str], None] = lambda line: None) -> wiring.StudyResult:
     """Drive it to its end."""
 
     def local(spec: StudySpec, parent: WarmParent, *_: Any) -> Executor:
@@ -59,7 +60,7 @@ def run(spec: StudySpec) -> wiring.StudyResult:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wiring, "start_executor", local)
-        result = wiring.drive(spec, resuming=False, observer=SilentObserver(), note=lambda line: None)
+        result = wiring.drive(spec, resuming=False, observer=SilentObserver(), note=note)
     assert result.loop.state == "COMPLETE"
     assert result.undelivered == 0
     return result

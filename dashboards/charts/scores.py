@@ -221,7 +221,7 @@ def _while_training(view: StudyView, value_of: Callable[[CurvePoint], float | No
     for state, members in by_state([trial for trial in trials if trial.number not in front]).items():
         shown = thinned(members, MOST_FAINT)
         is_faint = state == TrialState.PRUNED
-        points = [point for trial in shown for point in (*_points(trial, value_of), (None, None, ""))]
+        points = [point for trial in shown for point in (*_points(view, trial, value_of), (None, None, ""))]
         data.append(
             {
                 "type": "scatter",
@@ -248,7 +248,7 @@ def _front_curve(view: StudyView, trial: TrialView, value_of: Callable[[CurvePoi
     title = f"best (trial {trial.number})" if is_best else f"defaults (trial {trial.number})"
     if is_best and trial.is_baseline:
         title = f"defaults (trial {trial.number}), the best"
-    points = list(_points(trial, value_of))
+    points = list(_points(view, trial, value_of))
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -264,12 +264,13 @@ def _front_curve(view: StudyView, trial: TrialView, value_of: Callable[[CurvePoi
 
 
 def _points(
-    trial: TrialView, value_of: Callable[[CurvePoint], float | None]
+    view: StudyView, trial: TrialView, value_of: Callable[[CurvePoint], float | None]
 ) -> Iterable[tuple[float | None, float | None, str]]:
     for point in trial.curve:
         value = value_of(point)
         if value is not None:
-            yield point.fidelity, value, f"trial {trial.number}, step {point.step}: {value:.4f}"
+            at = f"fold {point.fidelity:g}" if view.facts.fidelity_unit == "folds" else f"step {point.step}"
+            yield point.fidelity, value, f"trial {trial.number}, {at}: {value:.4f}"
 
 
 def _dimension(each: SearchedSetting, trials: Sequence[TrialView]) -> dict[str, Any] | None:

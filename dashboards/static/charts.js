@@ -96,7 +96,8 @@ function whileTraining(feed, selected, values, extra) {
   const { facts } = feed;
   const trials = [...feed.trials.values()].filter((trial) => trial.fidelities.length);
   const isMany = trials.length > MANY;
-  const style = { type: "scatter", mode: isMany ? "lines" : "lines+markers", hovertemplate: "trial %{customdata}<br>%{x} · %{y:.4f}<extra></extra>" };
+  const at = facts.fidelity_unit === "folds" ? "fold %{x}" : `%{x} ${facts.fidelity_unit}`;
+  const style = { type: "scatter", mode: isMany ? "lines" : "lines+markers", hovertemplate: `trial %{customdata}<br>${at} · %{y:.4f}<extra></extra>` };
   const data = GROUPS.map((group) => ({
     ...style,
     ...lines(trials.filter((t) => group.has(t) && t !== feed.best && t.number !== facts.baseline), values),

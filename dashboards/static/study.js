@@ -171,6 +171,7 @@ function showDetail() {
   const run = runUrl(feed, trial);
   const metrics = Object.entries(trial.metrics).map(([name, value]) => [name, score(value)]);
   const tests = Object.entries(trial.test ?? {}).map(([name, value]) => [`test ${name}`, score(value)]);
+  const at = feed.facts.fidelity_unit === "folds" ? `after fold ${trial.fidelities.at(-1)}` : `at step ${trial.step}`;
   const close = element("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => { select(null); part("grid").focus(); } }, "✕");
   const spans = trial.spans.map(([worker, begin, end, how, isBad]) =>
     element("li", { class: isBad ? "error" : null }, `${worker}: ${how.toLowerCase()}${end ? ` after ${duration(end - begin)}` : ` since ${new Date(begin * 1000).toLocaleTimeString()}`}`),
@@ -180,7 +181,7 @@ function showDetail() {
     terms([[feed.facts.metric, score(trial.value)], ...(trial.name ? [["trains anew", trial.name]] : []), ...(trial.is_baseline ? [] : [["gain", signed(trial.gain)]]), ...(trial.rank ? [["rank", `${trial.rank} of ${feed.facts.counts.COMPLETE}`]] : []), ["cost", duration(trial.seconds)]]),
     element("h3", {}, "Hyperparameters"),
     terms(feed.about.space.map(({ name }) => [name, setting(trial.hyperparameters[name])])),
-    ...(metrics.length ? [element("h3", {}, `Metrics at step ${trial.step}`), terms([...metrics, ...tests])] : []),
+    ...(metrics.length ? [element("h3", {}, `Metrics ${at}`), terms([...metrics, ...tests])] : []),
     ...(spans.length ? [element("h3", {}, count(trial.attempts, "attempt")), element("ul", {}, ...spans)] : []),
     ...(trial.error ? [element("p", { class: "error" }, trial.error)] : []),
     element(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import stdtrit
 
+from objectives.finetune.logbook import Logbook
 from objectives.finetune.loop import Loop
 from objectives.finetune.schedule import Plan
-from objectives.finetune.session import Course, check_metric, committed_report, measured, own_report
-from objectives.finetune.state import restore_state, save_training
-from sweep.checkpoints import committing, read_manifest, step_folder
+from objectives.finetune.session import Course, check_metric, measured
+from objectives.finetune.state import restore_state
 from sweep.domain import Report, TrainRequest, fold_metric, whole_fit_metric
 from sweep.ports import LeftEarly
 
@@ -57,13 +55,10 @@ class FoldedSession:
         self._request = request
         self._begin = begin
         self._folds = folds
-        self._history: list[Report] = []
+        self._book = Logbook(request)
         self._scores: list[dict[str, float]] = []
         self._now: _Part | None = None
         self._steps_before = 0
-        self._committed_step = 0
-        self._seconds_before = 0.0
-        self._begun = time.perf_counter()
 
     def reports(self) -> Iterator[Report]:
         """Train fold by fold, with a report after each; that of the last waits for the model of all rows.
@@ -76,21 +71,20 @@ class FoldedSession:
         try:
             yield from self._train()
         except LeftEarly as told:
-            if self._now is not None and self._step > self._committed_step:
+            if self._now is not None and self._step > self._book.committed_step:
                 self._now.loop.check_finite()
-                self._commit(self._now, self._history)
+                self._commit(self._now)
             raise LeftEarly(f"left at step {self._step}, which is committed") from told
 
     def _train(self) -> Iterator[Report]:
         start_from, until = self._request.assignment.start_from, self._request.assignment.until_step
         if start_from is not None:
             self._resume(Path(start_from))
-        if self._history:
-            yield from self._pausing(own_report(self._history[-1], self._request))
-        while len(self._history) < self._folds and (until is None or self._step < until):
+        yield from self._book.again()
+        while len(self._book.history) < self._folds and (until is None or self._step < until):
             # Nothing here holds on to a part, so that two never share the memory.
             if (report := self._finish_part()) is not None:
-                yield from self._pausing(report)
+                yield from self._book.pausing(report)
 
     def _finish_part(self) -> Report | None:
         """Train what is to be trained to its end; the last fold has no report, as all rows are still to come."""
@@ -104,7 +98,7 @@ class FoldedSession:
         self._scores.append(metrics)
         if len(self._scores) < self._folds:
             return self._report(part, {})
-        self._commit(part, self._history)
+        self._commit(part)
         return None
 
     def _current(self) -> _Part:
@@ -120,69 +114,28 @@ class FoldedSession:
         return _Part(number, *self._begin(request, number))
 
     def _resume(self, checkpoint: Path) -> None:
-        meta = read_manifest(checkpoint, verify=False).meta
-        self._history = [Report(**entry) for entry in meta["history"]]
+        meta = self._book.open(checkpoint)
         self._scores = [dict(metrics) for metrics in meta["scores"]]
-        self._seconds_before = float(meta["wall_seconds"])
-        self._committed_step = int(meta["step"])
         if int(meta["part"]) < len(self._scores):  # that fold is over, and the next part begins anew
-            self._steps_before = self._committed_step
+            self._steps_before = self._book.committed_step
             return
         self._steps_before = int(meta["steps_before"])
         self._now = self._begun_part(self._request, int(meta["part"]))
         restore_state(checkpoint, self._now.loop, self._now.course.model)
 
     def _report(self, part: _Part, more: Mapping[str, float]) -> Report:
-        report = Report(
-            trial_number=self._request.assignment.trial_number,
-            attempt=self._request.assignment.attempt,
-            step=self._step,
-            fidelity=float(len(self._scores)),
-            metrics={**summary(self._scores, self._request.metric.name), **more},
-            checkpoint=str(self._folder(self._step)),
-            wall_seconds=self._wall_seconds,
-            reported_at=time.time(),
-        )
-        self._commit(part, [*self._history, report])
-        self._history.append(committed_report(self._folder(self._step), self._request))
-        return self._history[-1]
+        metrics = {**summary(self._scores, self._request.metric.name), **more}
+        self._commit(part, self._book.report(self._step, float(len(self._scores)), metrics))
+        return self._book.history[-1]
 
-    def _commit(self, part: _Part, history: Sequence[Report]) -> None:
-        meta: dict[str, Any] = {
-            "step": self._step,
-            "history": [dataclasses.asdict(report) for report in history],
-            "wall_seconds": self._wall_seconds,
-            "part": part.number,
-            "steps_before": self._steps_before,
-            "scores": list(self._scores),
-        }
-
-        def stands(known: Mapping[str, Any]) -> bool:
-            # An attempt that left within the evaluation of this step committed it without what came of it.
-            return (len(known["scores"]), len(known["history"])) >= (len(self._scores), len(history))
-
-        with committing(self._folder(self._step), meta, stands=stands) as folder:
-            course = part.course
-            save_training(folder, part.loop, course.model, course.tokenizer, course.max_length)
-        self._committed_step = self._step
-
-    def _pausing(self, report: Report) -> Iterator[Report]:
-        """Yield a report; the next part draws its random numbers anew, so that nobody changes them meanwhile."""
-        paused_at = time.perf_counter()
-        yield report
-        self._begun += time.perf_counter() - paused_at
+    def _commit(self, part: _Part, report: Report | None = None) -> None:
+        more = {"part": part.number, "steps_before": self._steps_before, "scores": list(self._scores)}
+        self._book.commit(self._step, part.course, part.loop, report, more)
 
     @property
     def _step(self) -> int:
         """Optimizer steps of all parts so far."""
         return self._steps_before + (self._now.loop.step if self._now is not None else 0)
-
-    @property
-    def _wall_seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._begun
-
-    def _folder(self, step: int) -> Path:
-        return step_folder(Path(self._request.checkpoints), step)
 
 
 def summary(scores: Sequence[Mapping[str, float]], metric: str) -> dict[str, float]:

@@ -100,6 +100,8 @@ class Loop:
         groups = decay_groups(lesson.model, float(settings["weight_decay"]), float(settings["layer_decay"]))
         self.optimizer = build_optimizer(str(settings["optimizer"]), groups, self._peak)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.scales)
+        # It is ready only once it has scaled something, and a process may have no rows in a step.
+        self.scaler.scale(torch.zeros((), device=precision.device))
         self.step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.loss_steps = 0

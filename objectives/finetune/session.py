@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from objectives.finetune.device import system_metrics
 from objectives.finetune.early_stopping import has_stalled
+from objectives.finetune.logbook import Logbook
 from objectives.finetune.loop import Lesson, Loop
 from objectives.finetune.schedule import Plan
-from objectives.finetune.state import restore_state, save_training
-from sweep.checkpoints import committing, read_manifest, step_folder
+from objectives.finetune.state import restore_state
 from sweep.domain import GAP, Report, TrainRequest
 from sweep.errors import UserError
 from sweep.ports import DivergedError, LeftEarly
@@ -78,27 +76,6 @@ def measured(course: Course, loop: Loop, plan: Plan, device: torch.device) -> di
     return metrics
 
 
-def own_report(report: Report, request: TrainRequest) -> Report:
-    """A report of any attempt as this one's; its checkpoint lies where the trial's checkpoints are now."""
-    assignment = request.assignment
-    return dataclasses.replace(
-        report,
-        trial_number=assignment.trial_number,
-        attempt=assignment.attempt,
-        checkpoint=str(step_folder(Path(request.checkpoints), report.step)),
-    )
-
-
-def committed_report(checkpoint: Path, request: TrainRequest) -> Report:
-    """The newest report that a checkpoint holds: a step committed by an earlier attempt stands, and so does its time.
-
-    Raises:
-        CheckpointError: If it cannot be read.
-    """
-    known = read_manifest(checkpoint, verify=False).meta["history"][-1]
-    return own_report(Report(**known), request)
-
-
 class Session:
     """Runs an attempt.
 
@@ -117,10 +94,7 @@ class Session:
         self._loop = loop
         self._plan = plan
         self._device = device
-        self._history: list[Report] = []
-        self._committed_step = 0
-        self._seconds_before = 0.0
-        self._begun = time.perf_counter()
+        self._book = Logbook(request)
 
     def reports(self) -> Iterator[Report]:
         """Train from one evaluation to the next; each report's checkpoint is committed before it is yielded.
@@ -133,90 +107,39 @@ class Session:
         try:
             yield from self._train()
         except LeftEarly as told:
-            self._commit_unreported()
+            if self._loop.step > self._book.committed_step:
+                self._loop.check_finite()
+                self._book.commit(self._loop.step, self._course, self._loop)
             raise LeftEarly(f"left at step {self._loop.step}, which is committed") from told
 
     def _train(self) -> Iterator[Report]:
-        until = self._request.assignment.until_step
+        start_from, until = self._request.assignment.start_from, self._request.assignment.until_step
         last = self._plan.total_steps if until is None else min(until, self._plan.total_steps)
-        if self._request.assignment.start_from is not None:
-            self._resume(Path(self._request.assignment.start_from))
-        if self._history:
-            yield from self._pausing(own_report(self._history[-1], self._request))
-        reported = self._history[-1].step if self._history else 0
+        if start_from is not None:
+            self._book.open(Path(start_from))
+            restore_state(Path(start_from), self._loop, self._course.model)
+        yield from self._book.again()
+        reported = self._book.history[-1].step if self._book.history else 0
         for point in (*(point for point in self._plan.evaluate_at if point < last), last):
             if self._has_stalled:
                 return
             # The loop may be there already: the trial left within this evaluation.
             if reported < point and self._loop.step <= point:
                 self._loop.advance(point)
-                yield from self._pausing(self._report())
-
-    def _pausing(self, report: Report) -> Iterator[Report]:
-        """Yield a report; whoever draws random numbers meanwhile does not change the training."""
-        random, paused_at = torch.get_rng_state(), time.perf_counter()
-        yield report
-        torch.set_rng_state(random)
-        self._begun += time.perf_counter() - paused_at
-
-    def _resume(self, checkpoint: Path) -> None:
-        meta = read_manifest(checkpoint, verify=False).meta
-        self._history = [Report(**entry) for entry in meta["history"]]
-        restore_state(checkpoint, self._loop, self._course.model)
-        self._committed_step = self._loop.step
-        # Without the key it was written before trials could leave between evaluations, at a report.
-        self._seconds_before = float(meta["wall_seconds"] if "wall_seconds" in meta else self._history[-1].wall_seconds)
+                yield from self._book.pausing(self._report())
 
     def _report(self) -> Report:
-        step = self._loop.step
+        book, step = self._book, self._loop.step
         metrics = measured(self._course, self._loop, self._plan, self._device)
         check_metric(self._request.metric.name, metrics)
-        report = Report(
-            trial_number=self._request.assignment.trial_number,
-            attempt=self._request.assignment.attempt,
-            step=step,
-            fidelity=self._plan.fidelity(step),
-            metrics=metrics,
-            checkpoint=str(self._folder(step)),
-            wall_seconds=self._wall_seconds,
-            reported_at=time.time(),
-        )
-        history = [*self._history, report]
+        report = book.report(step, self._plan.fidelity(step), metrics)
         # Before the commit: whoever resumes from it finds what belongs to it already shown.
-        if self._request.metric.chosen(history) is report:
+        if self._request.metric.chosen([*book.history, report]) is report:
             self._course.show(Path(self._request.artifacts))
-        self._commit(history)
-        self._history.append(committed_report(self._folder(step), self._request))
-        return self._history[-1]
-
-    def _commit_unreported(self) -> None:
-        """Commit the step the loop has reached, so that no step is trained again."""
-        if self._loop.step > self._committed_step:
-            self._loop.check_finite()
-            self._commit(self._history)
-
-    def _commit(self, history: Sequence[Report]) -> None:
-        step = self._loop.step
-        entries = [dataclasses.asdict(report) for report in history]
-        meta = {"step": step, "history": entries, "wall_seconds": self._wall_seconds}
-
-        def stands(known: Mapping[str, Any]) -> bool:
-            # An attempt that left within the evaluation of this step committed it without its report.
-            return len(known["history"]) >= len(history)
-
-        with committing(self._folder(step), meta, stands=stands) as folder:
-            course = self._course
-            save_training(folder, self._loop, course.model, course.tokenizer, course.max_length)
-        self._committed_step = step
+        book.commit(step, self._course, self._loop, report)
+        return book.history[-1]
 
     @property
     def _has_stalled(self) -> bool:
         settings = self._request.settings
-        return has_stalled(self._history, self._request.metric, settings["patience"], float(settings["min_delta"]))
-
-    @property
-    def _wall_seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._begun
-
-    def _folder(self, step: int) -> Path:
-        return step_folder(Path(self._request.checkpoints), step)
+        return has_stalled(self._book.history, self._request.metric, settings["patience"], float(settings["min_delta"]))

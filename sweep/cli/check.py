@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +10,8 @@ import typer
 from sweep.cli.options import JsonOption, print_json
 from sweep.cli.run import SetOption
 from sweep.cli.text import duration, settings, size
-from sweep.errors import InvalidDataError, UserError
+from sweep.cli.trying import trying
+from sweep.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.spec.model import StudySpec
@@ -34,18 +32,9 @@ def check(
     Example: `sweep check study.yaml`
     """
     from sweep import objective_jobs
-    from sweep.checkpoints.prepared import in_use
-    from sweep.redaction import redact_streams
-    from sweep.spec import load_spec
-    from sweep.study_files import redactor_for
 
-    spec = load_spec(spec_file, set_ or [])
-    redact_streams(redactor_for(spec))
-    if not as_json:
-        sys.stderr.write("spec is valid; preparing data and trying one batch …\n")
-    with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
-        with _telling_needs(spec.objective.task):
-            data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
+    said = "" if as_json else "spec is valid; preparing data and trying one batch …\n"
+    with trying(spec_file, set_, said) as (spec, parent, data):
         findings = objective_jobs.check(spec, parent, data)
     result = _result(spec, data, findings)
     if as_json:
@@ -54,20 +43,6 @@ def check(
         raise UserError("\n".join(result["refusals"]))
     if not as_json:
         typer.echo("\n".join(_lines(spec, result)))
-
-
-@contextmanager
-def _telling_needs(task: str) -> Iterator[None]:
-    """Add to what is wrong with the data what the task needs."""
-    from sweep.spec.needs import needs_of
-    from sweep.spec.tasks import task_sheets
-
-    try:
-        yield
-    except InvalidDataError as err:
-        if task not in task_sheets():
-            raise
-        raise InvalidDataError(f"{err}\n{needs_of(task)}.") from err
 
 
 def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +69,7 @@ def _result(spec: StudySpec, data: dict[str, Any], findings: dict[str, Any]) -> 
             *data.get("warnings", []),
             *findings.get("warnings", []),
             *secrets_warnings(spec),
+            *spec.moved_defaults(),
             *_idle_limits(spec),
             *_idle_pruner(spec),
         ],

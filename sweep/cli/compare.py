@@ -126,7 +126,7 @@ def _as_json(
 def _as_text(sides: Sequence[Side], pairs: Sequence[Pair], split: str, *, show_all: bool) -> list[str]:
     letters = [chr(ord("A") + i) for i in range(len(sides))]
     lines = [
-        f"{letter}  {side.label}   {side.metric} {number(side.recorded.get(side.metric))} (recorded, validation)"
+        f"{letter}  {side.label}   {side.metric} {number(side.recorded.get(side.metric))} (recorded, {_rows(side)})"
         + (f" · train–validation gap {number(side.recorded[GAP])}" if GAP in side.recorded else "")
         for letter, side in zip(letters, sides, strict=True)
     ]
@@ -138,17 +138,22 @@ def _as_text(sides: Sequence[Side], pairs: Sequence[Pair], split: str, *, show_a
     return lines
 
 
+def _rows(side: Side) -> str:
+    return f"mean over {side.folds} folds" if side.folds else "validation"
+
+
 def _curves(letters: Sequence[str], sides: Sequence[Side]) -> list[str]:
-    told = [(letter, side.curve) for letter, side in zip(letters, sides, strict=True) if side.curve]
-    values = [value for _, curve in told for _, value in curve]
+    told = [(letter, side) for letter, side in zip(letters, sides, strict=True) if side.curve]
+    values = [value for _, side in told for _, value in side.curve]
     if not values:
         return []
     low, high = min(values), max(values)
     lines = ["", f"{sides[0].metric} by evaluation, from {number(low)} to {number(high)}"]
-    for letter, curve in told:
-        line = sparkline([value for _, value in curve], low, high)
-        (first, start), (last, end) = curve[0], curve[-1]
-        lines.append(f"{letter}  {line}  {number(start)} at step {first}, {number(end)} at step {last}")
+    for letter, side in told:
+        line = sparkline([value for _, value in side.curve], low, high)
+        (first, start), (last, end) = side.curve[0], side.curve[-1]
+        where = ("fold 1", f"fold {side.folds}, as means") if side.folds else (f"step {first}", f"step {last}")
+        lines.append(f"{letter}  {line}  {number(start)} at {where[0]}, {number(end)} at {where[1]}")
     return lines
 
 

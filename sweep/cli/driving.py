@@ -31,6 +31,7 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
     import time
 
     from sweep import wiring
+    from sweep.selection.ties import compared_too_early
     from sweep.study_files import redactor_for
 
     began = time.monotonic()
@@ -44,6 +45,8 @@ def drive_and_tell(spec: StudySpec, *, resuming: bool, as_json: bool) -> None:
         print_json({**status_of(spec), "top": best_rows(spec, result.trials, spec.keep)})
     else:
         _tell(spec, result, time.monotonic() - began)
+    if (too_early := compared_too_early(result.trials, spec)) is not None:
+        sys.stderr.write(f"warning: {too_early}\n")
     if result.undelivered:
         sys.stderr.write(
             f"{result.undelivered} records have not reached MLflow yet. Nothing is lost: "

@@ -12,6 +12,8 @@ import typer
 
 from sweep.cli.options import JsonOption, print_json
 from sweep.cli.run import SetOption
+from sweep.cli.trying import trying
+from sweep.errors import UserError
 
 _PICTURES = (".png", ".html")
 _ROWS_PER_DECADE = 4
@@ -35,20 +37,11 @@ def lr_find(
     Example: `sweep lr-find study.yaml --output rates.html`
     """
     from sweep import objective_jobs
-    from sweep.checkpoints.prepared import in_use
-    from sweep.errors import UserError
-    from sweep.redaction import redact_streams
-    from sweep.spec import load_spec
-    from sweep.study_files import redactor_for
 
     if output is not None and (output.suffix not in _PICTURES or not output.absolute().parent.is_dir()):
         raise UserError(f"--output {output}: is no {' or '.join(_PICTURES)} file in a folder that exists. Name one.")
-    spec = load_spec(spec_file, set_ or [])
-    redact_streams(redactor_for(spec))
-    if not as_json:
-        sys.stderr.write("preparing data, then training with a rising learning rate …\n")
-    with in_use(spec.layout.prepared), objective_jobs.warm_parent() as parent:
-        data = objective_jobs.prepare(spec, parent, objective_jobs.objective_settings(spec, parent))
+    said = "" if as_json else "preparing data, then training with a rising learning rate …\n"
+    with trying(spec_file, set_, said) as (spec, parent, data):
         found = objective_jobs.find_learning_rate(spec, parent, data)
     if output is not None:
         _draw(found, output)

@@ -66,6 +66,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     from sweep.search import StudyReader
     from sweep.selection.final import is_complete
     from sweep.selection.summary import summarise
+    from sweep.selection.ties import compared_too_early
     from sweep.selection.winner import read_verdict
     from sweep.study_files import tracking_uri
     from sweep.tracking import run_ids, set_aside, undelivered
@@ -81,6 +82,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
     verdict = read_verdict(layout)
     idle = "COMPLETE" if is_complete(spec, trials, verdict) else "PAUSED"
     state = "RUNNING" if holder is not None else idle
+    too_early = compared_too_early(trials, spec)
     return {
         "study": spec.study,
         "state": state,
@@ -103,6 +105,7 @@ def status_of(spec: StudySpec) -> dict[str, Any]:
         "undelivered": undelivered(layout),
         "set_aside": {"records": refused, "file": str(file) if refused else None},
         "disk": disk_use(layout),
+        "warnings": [] if too_early is None else [too_early],
     }
 
 
@@ -151,6 +154,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines.append(f"           {set_aside_line(**state['set_aside'])}")
     lines.append(f"storage    {state['storage']}")
     lines.append(f"disk       {disk(state['disk'])}")
+    lines += [f"warning    {warning}" for warning in state["warnings"]]
     if state["state"] == "PAUSED":
         lines.append(f"Go on with `sweep resume {state['study'].removesuffix(CONFIRMATION_SUFFIX)}`.")
     return lines

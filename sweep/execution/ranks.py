@@ -70,6 +70,7 @@ class Ranks:
         self._found: Ending | None = None
         self._has_found = threading.Event()
         self._is_over = threading.Event()
+        self._has_begun = False
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="ranks")
         self._watcher.start()
 
@@ -123,13 +124,17 @@ class Ranks:
         team = Team(rank=0, size=size, meeting=meeting, links=own, patience_seconds=patience_seconds)
         return cls(ranks, team, end_attempt)
 
+    def begin(self) -> None:
+        """Say that rank 0 begins to train: from here on it has the others end."""
+        self._has_begun = True
+
     def end(self, ending: Ending) -> Ending:
         """End what is left of them, bounded in time; returns how the attempt ends, given what rank 0 has met."""
         if ending[0] is AttemptEnd.LOST:  # who has lost whom is seen from here
             self._has_found.wait(_LEADER_SECONDS)
             ending = self._found or ending
         self._is_over.set()
-        if ending[0] in _BROKEN:  # the others may wait for rank 0 in the midst of something
+        if ending[0] in _BROKEN or not self._has_begun:  # the others may wait for rank 0 in the midst of something
             self._killed()
         else:
             self._watcher.join(_EXIT_SECONDS)

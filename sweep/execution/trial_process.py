@@ -142,12 +142,14 @@ def _ended_attempt(
     """Run the attempt, with all its processes, and tell how it ends."""
     request = request_from_json(order["train_request"])
 
-    def lead(team: Team | None) -> AttemptEnd:
+    def lead(ranks: Ranks | None) -> AttemptEnd:
         objective = _load(channel, order["loader"], order["objective"])
-        if team is not None:
-            _as_team(objective, order["objective"]).team = team
+        if ranks is not None:
+            _as_team(objective, order["objective"]).team = ranks.team
         if _is_leaving():  # before the long loading of data and model
             return AttemptEnd.PREEMPTED
+        if ranks is not None:
+            ranks.begin()
         return _attempt(channel, objective, request, log)
 
     def follow(team: Team) -> Ending | None:
@@ -170,7 +172,7 @@ def _ended_attempt(
         return AttemptEnd.FAILED, str(error)
     except OSError as error:
         return AttemptEnd.LOST, f"no process for each of {request.devices} devices: {error}"
-    return ranks.end(_guarded(lambda: lead(ranks.team)))
+    return ranks.end(_guarded(lambda: lead(ranks)))
 
 
 def _guarded(run: Callable[[], AttemptEnd]) -> Ending:

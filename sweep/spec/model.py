@@ -29,7 +29,7 @@ from sweep.spec.sections import (
     TrackingSpec,
     TrainingSpec,
 )
-from sweep.spec.space import Choices, Distribution, FloatRange, bounds, top, within
+from sweep.spec.space import Choices, Distribution, FloatRange, bounds, listed, top, within
 from sweep.spec.tasks import sheet_of
 
 __all__ = [
@@ -197,6 +197,23 @@ class StudySpec(Part):
             for name, distribution in self.search.space.items()
         }
 
+    def moved_defaults(self) -> list[str]:
+        """Which built-in values cannot be drawn, and what trial 0 takes in their place, in words."""
+        training, told = self.objective.training, []
+        usual = {name: field.default for name, field in TrainingSpec.model_fields.items()}
+        usual |= {name: setting.default for name, setting in sheet_of(self.objective.task).settings.items()}
+        if training.method != "full":
+            usual["learning_rate"] = ADAPTER_RATE
+        for name, taken in self.defaults().items():
+            distribution, default = self.search.space[name], usual.get(name)
+            if default is not None and taken != default and taken == within(distribution, default):
+                what = "the first choice" if isinstance(distribution, Choices) else "the nearest that can be drawn"
+                told.append(
+                    f"trial 0 takes {name} {_shown(taken)}, {what}, and not the default {_shown(default)}. "
+                    f"Write {name} under objective.training to begin with another value."
+                )
+        return told
+
     def with_rates(self, low: float, high: float) -> StudySpec:
         """This spec with a range of learning rates that was found for it."""
         space = {**self.search.space, "learning_rate": FloatRange(low=low, high=high, log=True)}
@@ -251,6 +268,10 @@ def _is_written(training: TrainingSpec, name: str, distribution: Distribution) -
     if getattr(training, name, training.extra.get(name)) is None:
         return is_set and isinstance(distribution, Choices) and name not in ("epochs", "steps")
     return is_set
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(listed(value))
 
 
 def _as_written(distribution: Distribution, value: HyperparameterValue) -> HyperparameterValue:

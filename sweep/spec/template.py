@@ -84,7 +84,7 @@ search:                             # any training setting: low..high, low..high
 metric:
   name: {metric}# or {metrics}
   direction: {direction:<23}# {other}
-  from: best                        # a trial counts by its best evaluation; or last
+  from: best                        # a trial counts by its best evaluation; or last, as with folds
 budget:
   trials: 12                        # finished trials
   hours: null                       # wall hours, over all sessions; null is unlimited

@@ -99,19 +99,21 @@ def _run(each: Break, *, is_broken: bool) -> Run:
             f"--junitxml={told}",
             each.test,
         ]
-        done = subprocess.run(
-            [*command, each.test],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
-        )
-        if not told.exists():
-            raise RuntimeError(
-                f"{each.test}: pytest ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+        try:
+            done = subprocess.run(
+                command,
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
             )
+        except subprocess.TimeoutExpired:
+            return Run(is_green=False, noticed=None, red=f"it has run for {TIMEOUT_SECONDS} s")
+        if not told.exists():
+            said = " ".join(f"{done.stdout[-3000:]}{done.stderr[-1000:]}".split())
+            return Run(is_green=False, noticed=None, red=f"pytest ended with {done.returncode}: {said}")
         return judged(told.read_text(encoding="utf-8"), each.test, is_green=done.returncode == 0)
 
 

@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.integration.journey.conftest import Shell, descendants, end, wait_for
 
-TRIALS = 4
+TRIALS = 3
 
 
 @pytest.fixture
@@ -71,7 +71,9 @@ def assert_each_trial_finished_once(shell: Shell, trials: int = TRIALS) -> None:
         assert len({point.step for point in points}) == len(points), "one value per step"
 
 
-@pytest.mark.parametrize("victim", ["trial process", pytest.param("worker", marks=pytest.mark.slow)])
+# Quick ones of these are in test_pain_01_killed_processes.py, on Ray too.
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["trial process", "worker"])
 def test_pain_01_a_killed_trial_process_or_worker_ends_the_attempt_not_the_trial(shell: Shell, victim: str) -> None:
     spec = shell.write_spec(trials=TRIALS, rows=240)
     driver = shell.start("run", str(spec))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,19 @@ import pytest
 from safetensors.torch import load_file
 
 from objectives.tasks.text_classification import TextClassification
-from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import FolderKeeper, read_manifest
-from sweep.domain import Assignment, AttemptEnd, MetricRule, Report, TrainRequest, TrialState
+from sweep.domain import AttemptEnd, Report, TrainRequest, TrialState
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import AttemptLimits, Ended, LeftEarly, Reported, Started
 from sweep.testing.executor import gather, gone_within, run, the_end, toy_request
 from sweep.testing.toy_objectives import LOADER
+from tests.tiny_trial import STATE, TASK, prepared, settings, steady, tiny_request
 from tests.unit.test_engine_loop import Study
 
-CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
-STATE = ("model/model.safetensors", "state/optimizer.safetensors", "state/state.safetensors")
-TASK = "text-classification"
+__all__ = ["prepared", "settings"]
 
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("tiny")
-    return tiny_settings(tiny_model(folder / "model"), tiny_file(folder / "train.jsonl", tiny_rows(200)))
-
-
-@pytest.fixture(scope="module")
-def prepared(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(TextClassification().prepare(settings, tmp_path_factory.mktemp("prepared"))["folder"])
+request_in = functools.partial(tiny_request, evaluation_batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +34,6 @@ def parent() -> Iterator[WarmParent]:
     parent.start()
     yield parent
     parent.close()
-
-
-def request_in(folder: Path, settings: Mapping[str, Any], prepared: str, **training: Any) -> TrainRequest:
-    """A run of 16 steps, evaluated at steps 4, 8, 12 and 16."""
-    return TrainRequest(
-        assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
-        prepared=prepared,
-        model=settings["model"],
-        settings={**TRAINING, "dropout": 0.2, "accumulation": 2, "evaluation_batch_size": 8, **training},
-        metric=MetricRule(name="accuracy", direction="maximize"),
-        evaluate_at=[0.5, 1.0, 1.5],
-        fidelity_unit="epochs",
-        checkpoints=str(folder / "checkpoints"),
-        artifacts=str(folder / "artifacts"),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +56,7 @@ def next_attempt(request: TrainRequest, attempt: int) -> TrainRequest:
 
 def assert_same(reports: list[Report], whole: list[Report]) -> None:
     """Every report, number for number, and the state of the last, bit for bit."""
-
-    def steady(report: Report) -> tuple[int, dict[str, float]]:
-        return report.step, {name: value for name, value in report.metrics.items() if name not in CLOCKED}
-
-    assert [steady(report) for report in reports] == [steady(report) for report in whole]
+    assert [(report.step, steady(report)) for report in reports] == [(report.step, steady(report)) for report in whole]
     for name in STATE:
         one, other = (load_file(Path(str(each[-1].checkpoint)) / name) for each in (reports, whole))
         assert one.keys() == other.keys()

@@ -14,19 +14,19 @@ from typing import Any, Literal
 import psutil
 import pytest
 
-from objectives.tasks.text_classification import TextClassification
-from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import FolderKeeper, read_manifest
-from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
+from sweep.domain import AttemptEnd, Decision, Report, TrainRequest
 from sweep.execution.local import LocalExecutor
 from sweep.execution.warm_client import WarmParent
 from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 from sweep.testing.executor import gather, gone_within, run, the_end, toy_request, wait_for
 from sweep.testing.toy_objectives import LOADER
 from tests.fault.test_pain_07_preemption import assert_same
+from tests.tiny_trial import TASK, prepared, settings, tiny_request
 from tests.warmed_parent import warmed_parent
 
-TASK = "text-classification"
+__all__ = ["prepared", "settings"]
+
 Strategy = Literal["ddp", "fsdp"]
 SLOW = {"slow_rank": -1, "step_seconds": 0.3, "slow_evaluation": False}
 PATIENCE_SECONDS = 3.0
@@ -38,17 +38,6 @@ BOUND_SECONDS = 20.0
 def training() -> Iterator[WarmParent]:
     with warmed_parent() as parent:
         yield parent
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("tiny")
-    return tiny_settings(tiny_model(folder / "model"), tiny_file(folder / "train.jsonl", tiny_rows(200)))
-
-
-@pytest.fixture(scope="module")
-def prepared(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(TextClassification().prepare(settings, tmp_path_factory.mktemp("prepared"))["folder"])
 
 
 @pytest.fixture
@@ -67,19 +56,8 @@ def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRe
 
 def request_in(folder: Path, settings: dict[str, Any], prepared: str) -> TrainRequest:
     """A run of 16 steps by two processes, evaluated at steps 4, 8, 12 and 16."""
-    return TrainRequest(
-        assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
-        prepared=prepared,
-        model=settings["model"],
-        settings={**TRAINING, "dropout": 0.2, "accumulation": 2, "evaluation_batch_size": 4, **SLOW},
-        metric=MetricRule(name="accuracy", direction="maximize"),
-        evaluate_at=[0.5, 1.0, 1.5],
-        fidelity_unit="epochs",
-        checkpoints=str(folder / "checkpoints"),
-        artifacts=str(folder / "artifacts"),
-        devices=2,
-        patience_seconds=PATIENCE_SECONDS,
-    )
+    request = tiny_request(folder, settings, prepared, evaluation_batch_size=4, **SLOW)
+    return dataclasses.replace(request, devices=2, patience_seconds=PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -324,5 +302,15 @@ def test_pain_18_a_process_that_does_not_end_is_ended(parent: WarmParent, tmp_pa
         assert the_end(until_ended(executor)).end is AttemptEnd.STOPPED
         assert gone_within(5, *pids)
         assert "rank 1 did not end by itself" in (tmp_path / "log").read_text()
+    finally:
+        executor.close()
+
+
+def test_pain_18_who_leaves_before_it_has_begun_waits_for_no_other_process(parent: WarmParent, tmp_path: Path) -> None:
+    executor = LocalExecutor(1, parent, "toy", loader="tests.fault.hurried_leave:load")
+    try:
+        request = dataclasses.replace(toy_request(tmp_path, follower="hang"), devices=2)
+        assert the_end(run(executor, request, tmp_path / "log")).end is AttemptEnd.PREEMPTED
+        assert "did not end by itself" not in (tmp_path / "log").read_text()
     finally:
         executor.close()

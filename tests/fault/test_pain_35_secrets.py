@@ -187,7 +187,8 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 @pytest.mark.parametrize(
     "database",
     [
-        pytest.param(None, id="journal"),
+        # PostgreSQL, where there is one, has one more password to hide.
+        pytest.param(None, id="journal", marks=[pytest.mark.slow] if POSTGRES else []),
         pytest.param(
             POSTGRES,
             id="postgresql",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from dashboards.charts import charts
 from objectives.data.preparation import PreparedData
 from sweep.domain import TrialState
 from sweep.search import read_trials
@@ -106,11 +108,30 @@ def test_the_curve_on_the_pages_is_that_of_the_folds(study: StudySpec) -> None:
     assert [point.value for point in trial.curve] == list(stored.values.values())
 
 
+def test_the_charts_speak_of_folds(study: StudySpec) -> None:
+    chart = charts(StudyWatch(study).read())["learning_curves"]
+    assert chart["layout"]["xaxis"]["title"]["text"] == "folds"
+    told = [text for trace in chart["data"] for text in trace["text"] if text]
+    assert told
+    assert all(re.fullmatch(r"trial \d, fold [1-6]: [\d.]+", text) for text in told)
+
+
+def test_trials_in_folds_are_compared_by_their_means_and_the_test_rows_are_pointed_to(study: StudySpec) -> None:
+    stopped = next(trial.number for trial in read_trials(study) if trial.state is TrialState.PRUNED)
+    told = sweep(folder_of(study), "compare", "folds:0", f"folds:{stopped}").stdout
+    assert f"(recorded, mean over {FOLDS} folds)" in told
+    assert f"(recorded, mean over {FOLDS - 1} folds)" in told
+    assert f" at fold {FOLDS}, as means\n" in told
+    assert "note: folds:0 was validated in folds" in told
+    assert "there is no paired test on them. Add `--split test`." in told
+
+
 def test_check_tells_the_folds_and_a_pruner_that_can_say_nothing(study: StudySpec) -> None:
     folder = folder_of(study)
     text = SPEC.format(name="other", folder=folder, folds=4, epochs=1, trials=2)
     (folder / "other.yaml").write_text(text + "confirm: {finalists: 1, seeds: 2}\n")
-    told = sweep(folder, "check", "other.yaml").stdout
+    told = sweep(folder, "check", "other.yaml", "--set", "search.weight_decay=0.05..0.2").stdout
+    assert "warning    trial 0 takes weight_decay 0.05, the nearest that can be drawn" in told
     assert "folds      4 of 15 or 16 rows; a trial trains 5 models, the last on all rows" in told
     assert "evaluated  at 1, 2, 3, 4 folds" in told
     assert "3 folds can never say with p below 0.1 that a trial is worse" in told

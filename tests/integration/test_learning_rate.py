@@ -50,9 +50,11 @@ def test_a_study_searches_the_range_that_it_finds_when_it_begins_and_keeps_it(
         return find(spec, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(objective_jobs, "find_learning_rate", counted)
-    spec = tiny_spec(folder, "auto", "search.learning_rate=auto")
+    spec = tiny_spec(folder, "auto", "search.learning_rate=auto", "search.weight_decay=0.05..0.2")
     assert spec.search.finds_rate
-    result = run(spec)
+    told: list[str] = []
+    result = run(spec, told.append)
+    assert any(line.startswith("warning: trial 0 takes weight_decay 0.05, the nearest") for line in told)
     stored = read_spec(spec.layout, needed=None)
     assert not stored.search.finds_rate
     space = stored.search.space["learning_rate"]

@@ -14,10 +14,8 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from objectives.tasks.text_classification import TextClassification
-from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.cli.check import _devices, _idle_limits
-from sweep.domain import Assignment, AttemptEnd, Decision, MetricRule, Report, TrainRequest
+from sweep.domain import Assignment, AttemptEnd, Decision, Report, TrainRequest
 from sweep.errors import UserError
 from sweep.execution.jobs import run_job
 from sweep.execution.local import LocalExecutor
@@ -29,11 +27,10 @@ from sweep.ports import AttemptLimits, Ended, Event, Reported, Started
 from sweep.testing.executor import gather, gone_within, run, start, the_end, toy_request
 from tests.tiny_study import materials, tiny_spec
 from tests.tiny_study import run as study
+from tests.tiny_trial import STATE, TASK, prepared, settings, steady, tiny_request
 from tests.warmed_parent import warmed_parent
 
-TASK = "text-classification"
-CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
-STATE = ("model/model.safetensors", "state/optimizer.safetensors", "state/state.safetensors")
+__all__ = ["prepared", "settings"]
 
 
 @pytest.fixture(scope="module")
@@ -49,33 +46,10 @@ def executor(parent: WarmParent) -> Iterator[LocalExecutor]:
     executor.close()
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("tiny")
-    return tiny_settings(tiny_model(folder / "model"), tiny_file(folder / "train.jsonl", tiny_rows(200)))
-
-
-@pytest.fixture(scope="module")
-def prepared(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(TextClassification().prepare(settings, tmp_path_factory.mktemp("prepared"))["folder"])
-
-
 @pytest.fixture
 def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRequest:
     """A run of 16 steps by two processes, evaluated at steps 4, 8, 12 and 16."""
-    return TrainRequest(
-        assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
-        prepared=prepared,
-        model=settings["model"],
-        settings={**TRAINING, "dropout": 0.2, "accumulation": 2},
-        metric=MetricRule(name="accuracy", direction="maximize"),
-        evaluate_at=[0.5, 1.0, 1.5],
-        fidelity_unit="epochs",
-        checkpoints=str(tmp_path / "checkpoints"),
-        artifacts=str(tmp_path / "artifacts"),
-        devices=2,
-        patience_seconds=30.0,
-    )
+    return dataclasses.replace(tiny_request(tmp_path, settings, prepared), devices=2, patience_seconds=30.0)
 
 
 def with_settings(
@@ -114,10 +88,6 @@ def state(report: Report) -> dict[str, torch.Tensor]:
 
 def folder_of(report: Report) -> Path:
     return Path(str(report.checkpoint))
-
-
-def steady(report: Report) -> dict[str, float]:
-    return {name: value for name, value in report.metrics.items() if name not in CLOCKED}
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

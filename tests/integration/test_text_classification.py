@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from objectives.finetune import session
 from objectives.tasks.text_classification import TextClassification
-from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
+from objectives.testing import TRAINING, tiny_settings
 from sweep.checkpoints import STATE_PREFIX, intact, model_folder, read_manifest
 from sweep.checkpoints.averaging import average_models, why_not_averaged
 from sweep.domain import Assignment, MetricRule, Report, TrainRequest
@@ -22,34 +22,15 @@ from sweep.errors import CheckpointError, ModelError, UserError
 from sweep.ports import DivergedError, PredictingObjective
 from sweep.selection.latency import latencies
 from sweep.selection.predictions import check_columns, numbers
+from tests.tiny_trial import STATE, prepared, settings, steady, tiny_request
 
-CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("tiny")
-    return tiny_settings(tiny_model(folder / "model", layers=3), tiny_file(folder / "train.jsonl", tiny_rows(200)))
-
-
-@pytest.fixture(scope="module")
-def prepared(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(TextClassification().prepare(settings, tmp_path_factory.mktemp("prepared"))["folder"])
+__all__ = ["prepared", "settings"]
 
 
 @pytest.fixture
 def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRequest:
-    return TrainRequest(
-        assignment=Assignment(trial_number=3, attempt=1, hyperparameters={}, seed=7),
-        prepared=prepared,
-        model=settings["model"],
-        settings={**TRAINING, "dropout": 0.2, "keep_layers": (0, 2), "accumulation": 2},
-        metric=MetricRule(name="accuracy", direction="maximize"),
-        evaluate_at=[0.25, 0.5, 1.0, 1.5, 2.0, 9.0],
-        fidelity_unit="epochs",
-        checkpoints=str(tmp_path / "checkpoints"),
-        artifacts=str(tmp_path / "artifacts"),
-    )
+    request = tiny_request(tmp_path, settings, prepared)
+    return dataclasses.replace(request, evaluate_at=[0.25, 0.5, 1.0, 1.5, 2.0, 9.0])
 
 
 def _with(request: TrainRequest, folder: str = "", **settings: Any) -> TrainRequest:
@@ -66,10 +47,6 @@ def _train(request: TrainRequest) -> list[Report]:
     return list(TextClassification().train(request))
 
 
-def _steady(report: Report) -> Mapping[str, float]:
-    return {name: value for name, value in report.metrics.items() if name not in CLOCKED}
-
-
 def _tensors(checkpoint: str | None, *names: str) -> dict[str, torch.Tensor]:
     assert checkpoint is not None
     found: dict[str, torch.Tensor] = {}
@@ -80,9 +57,6 @@ def _tensors(checkpoint: str | None, *names: str) -> dict[str, torch.Tensor]:
 
 def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-WHOLE_STATE = ("model/model.safetensors", "state/optimizer.safetensors", "state/state.safetensors")
 
 
 def test_training_learns_and_reports_at_each_fidelity(request_: TrainRequest) -> None:
@@ -98,9 +72,9 @@ def test_training_learns_and_reports_at_each_fidelity(request_: TrainRequest) ->
 def test_same_seed_gives_the_same_trial_and_another_seed_another(request_: TrainRequest) -> None:
     first, again = _train(_with(request_, "-a")), _train(_with(request_, "-b"))
     other = _train(_starting(_with(request_, "-c"), seed=8))
-    assert [_steady(r) for r in first] == [_steady(r) for r in again]
-    assert _same(_tensors(first[-1].checkpoint, *WHOLE_STATE), _tensors(again[-1].checkpoint, *WHOLE_STATE))
-    assert _steady(first[0]) != _steady(other[0])
+    assert [steady(r) for r in first] == [steady(r) for r in again]
+    assert _same(_tensors(first[-1].checkpoint, *STATE), _tensors(again[-1].checkpoint, *STATE))
+    assert steady(first[0]) != steady(other[0])
 
 
 @pytest.mark.parametrize(
@@ -127,8 +101,8 @@ def test_resumed_training_is_bit_identical(
     after = _train(start)
     assert after[0] == dataclasses.replace(before[-1], attempt=2)
     assert [r.step for r in after] == [r.step for r in whole[stopped_after - 1 :]]
-    assert [_steady(r) for r in after] == [_steady(r) for r in whole[stopped_after - 1 :]]
-    assert _same(_tensors(after[-1].checkpoint, *WHOLE_STATE), _tensors(whole[-1].checkpoint, *WHOLE_STATE))
+    assert [steady(r) for r in after] == [steady(r) for r in whole[stopped_after - 1 :]]
+    assert _same(_tensors(after[-1].checkpoint, *STATE), _tensors(whole[-1].checkpoint, *STATE))
     assert all(r.attempt == 2 for r in after)
     assert after[1].wall_seconds > before[-1].wall_seconds
     history = read_manifest(Path(str(after[-1].checkpoint))).meta["history"]
@@ -162,7 +136,7 @@ def test_drawing_random_numbers_between_reports_changes_nothing(request_: TrainR
     for report in TextClassification().train(_with(request_, "-noisy")):
         noisy.append(report)
         torch.manual_seed(0)
-    assert [_steady(r) for r in noisy] == [_steady(r) for r in quiet]
+    assert [steady(r) for r in noisy] == [steady(r) for r in quiet]
 
 
 def test_step_committed_before_keeps_the_time_of_its_report(request_: TrainRequest) -> None:

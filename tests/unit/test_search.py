@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState as OptunaState
 from scipy.stats import qmc
 
+from sweep.cli.status import _lines, status_of
 from sweep.domain import Trial, TrialState
 from sweep.errors import StudyExistsError, StudyNotFoundError, StudyStoreError
 from sweep.search import OptunaStore, read_trials
@@ -19,6 +20,7 @@ from sweep.search.claims import claimed
 from sweep.search.pruners import is_last, milli_fidelity
 from sweep.search.samplers import SobolPoints
 from sweep.search.space import SearchSpace
+from sweep.selection.ties import compared_too_early
 from sweep.spec.model import (
     DataSpec,
     MetricSpec,
@@ -335,6 +337,31 @@ def test_successive_halving_stops_the_worse_two_thirds(tmp_path: Path, direction
     store.report(evaluation(late_bad, 25, sign * 5.0, fidelity=rung), sign * 5.0)
     assert not store.should_prune(late_good)
     assert store.should_prune(late_bad)
+
+
+@pytest.mark.parametrize("pruner", ["successive-halving", "median"])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_among_equals_nobody_is_stopped(tmp_path: Path, pruner: str, direction: str) -> None:
+    store = OptunaStore.create(spec_in(tmp_path, pruner=pruner, direction=direction))
+    for number in range(12):
+        assert not any(curve(store, number, 94, {0.25: 0.0, 1.0: 0.0, 4.0: 0.0}))
+        store.tell(number, TrialState.COMPLETE, store.reports(number)[-1])
+
+
+def test_trials_that_the_first_rung_cannot_tell_apart_are_told(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path)
+    store = OptunaStore.create(spec)
+    for number, value in enumerate([0.0, 0.0, 0.02, 0.0, 0.0, 0.01, 0.0]):
+        curve(store, number, 94, {0.25: value})
+        told = compared_too_early(store.trials(), spec)
+        assert (told is not None) == (number >= 4), number
+    assert "5 of 7 trials had the same accuracy, 0, at the first rung (0.25 epochs): too early" in str(told)
+    assert status_of(spec)["warnings"] == [told]
+    assert f"warning    {told}" in _lines(status_of(spec))
+    for number in range(7, 10):
+        curve(store, number, 94, {0.25: number / 10})
+    assert compared_too_early(store.trials(), spec) is None, "half of them are no majority"
+    assert compared_too_early(store.trials(), spec_in(tmp_path, pruner="none")) is None
 
 
 def test_without_a_pruner_nothing_is_pruned(tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ import torch
 
 from objectives.data.batching import Indices
 from objectives.finetune.loop import Loop, Progress
-from objectives.finetune.precision import choose_precision
+from objectives.finetune.peers import Alone, Part
+from objectives.finetune.precision import Precision, choose_precision
 from objectives.finetune.schedule import Plan
 from objectives.testing import TRAINING
 from sweep.ports import DivergedError
 
 INPUTS = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5], [-2.0, 1.0]])
 TARGETS = torch.tensor([1.0, 0.0, 2.0, -1.0])
+PLAN = Plan(steps_per_epoch=1, total_steps=4, unit="steps", evaluate_at=(4,))
 
 
 class Line:
@@ -37,9 +39,8 @@ class Line:
 
 
 def _loop(lesson: Line, progress: Progress | None = None, **settings: float | None) -> Loop:
-    plan = Plan(steps_per_epoch=1, total_steps=4, unit="steps", evaluate_at=(4,))
     precision = choose_precision("fp32", torch.device("cpu"))
-    return Loop(lesson, {**TRAINING, "gradient_clipping": None, **settings}, plan, precision, progress)
+    return Loop(lesson, {**TRAINING, "gradient_clipping": None, **settings}, PLAN, precision, progress)
 
 
 def test_accumulated_micro_batches_of_unequal_size_weigh_by_their_rows() -> None:
@@ -53,6 +54,27 @@ def test_accumulated_micro_batches_of_unequal_size_weigh_by_their_rows() -> None
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     for one, other in zip(whole.model.parameters(), cut.model.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+class WithoutRows(Alone):
+    """A process that has no rows in any step, and gets its gradients from the others."""
+
+    def own(self, parts: Sequence[Indices]) -> Sequence[Part]:
+        return []
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+
+
+@pytest.mark.parametrize("gradient_clipping", [None, 1.0])
+def test_a_process_without_rows_takes_part_in_scaled_steps(gradient_clipping: float | None) -> None:
+    lesson, cpu = Line(4), torch.device("cpu")
+    before = [parameter.clone() for parameter in lesson.model.parameters()]
+    settings = {**TRAINING, "gradient_clipping": gradient_clipping}
+    scaled = Precision(name="fp16", device=cpu)
+    Loop(lesson, settings, PLAN, scaled, peers=WithoutRows(cpu)).advance(2)
+    assert all(not torch.equal(*each) for each in zip(before, lesson.model.parameters(), strict=True))
 
 
 def test_training_puts_the_model_into_training_mode() -> None:

@@ -204,6 +204,24 @@ def test_trial_0_takes_the_nearest_to_the_training_value(search: str, training: 
 
 
 @pytest.mark.parametrize(
+    ("search", "training", "told"),
+    [
+        ("learning_rate: 1e-4..1e-3 log", "", "0.0001, the nearest that can be drawn, and not the default 5e-05."),
+        ("learning_rate: 1e-4..1e-3 log", "learning_rate: 2e-5", None),
+        ("learning_rate: 1e-5..1e-3 log", "", None),
+        ("learning_rate: 1e-5..1e-4 log", "method: lora", "not the default 0.0005."),
+        ("batch_size: [8, 32]", "", "trial 0 takes batch_size 8, the first choice, and not the default 16."),
+        ("dropout: 0.2..0.5", "", None),
+        ("epochs: 1..2", "", None),
+    ],
+)
+def test_a_default_that_cannot_be_drawn_is_told(search: str, training: str, told: str | None) -> None:
+    found = small(search, training).moved_defaults()
+    assert [told in line for line in found if told] == [True] * (told is not None)
+    assert len(found) == (told is not None)
+
+
+@pytest.mark.parametrize(
     ("search", "training", "written"),
     [
         ("learning_rate: 1e-4..1e-3 log", "learning_rate: 5e-5", 5e-5),
@@ -390,6 +408,15 @@ def test_an_own_objective_needs_a_direction_and_no_data() -> None:
 
 def test_an_empty_section_is_one_left_out() -> None:
     assert small(budget="", resources="null", metric="") == small()
+
+
+def test_the_template_says_beside_each_key_what_folds_want_of_it(tmp_path: Path) -> None:
+    text = template().replace("folds: null", "folds: 5")
+    with pytest.raises(InvalidSpecError) as refused:
+        parse_spec(text, place="study.yaml", folder=tmp_path)
+    wrong = [int(problem.split(":")[1]) for problem in refused.value.problems]
+    assert len(wrong) == 3
+    assert all("folds" in text.splitlines()[line - 1] for line in wrong)
 
 
 def test_the_template_runs_as_written_and_names_every_key(tmp_path: Path) -> None:
