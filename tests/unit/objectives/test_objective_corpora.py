@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -24,6 +29,7 @@ from objectives.data import corpus
 from objectives.data.arrays import GrowingArrays
 from objectives.data.batching import Ragged
 from objectives.data.corpus import documents_of, open_files, paragraphs_in
+from objectives.data.files import read_columns
 from objectives.data.sources import open_source
 from objectives.loading import load_objective
 from objectives.tasks.causal_language_modeling import CausalLanguageModeling
@@ -108,6 +114,57 @@ def test_lines_of_json_are_read_one_by_one_and_errors_name_the_line(tmp_path: Pa
     tiny_file(file, [{"text": 5}])
     with pytest.raises(InvalidDataError, match=r"row 1: the text is 5, of type int"):
         open_files([str(file)], "text")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.text(alphabet='a,"\n\r é', min_size=1, max_size=12), min_size=1, max_size=8),
+    st.sampled_from(["\r\n", "\n", "\r"]),
+    st.integers(1, 9),
+)
+def test_a_csv_file_is_read_in_parts_as_it_is_whole(texts: list[str], end: str, size: int) -> None:
+    content = io.StringIO(newline="")
+    table = csv.writer(content, lineterminator=end, quoting=csv.QUOTE_NONNUMERIC)
+    table.writerows([["number", "text"], *enumerate(texts)])
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        file = Path(folder) / "a.csv"
+        file.write_bytes(content.getvalue().encode())
+        whole = read_columns(file, {"text": "text"})["text"]
+        patch.setattr(corpus, "_BLOCK_BYTES", size)
+        patch.setattr(corpus, "read_columns", None)  # which reads it whole
+        assert list(documents_of(file, "text")) == whole == texts
+
+
+def test_a_parquet_file_is_read_in_parts_as_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"text {number}" if number % 3 else None for number in range(2500)]
+    parquet.write_table(pyarrow.table({"number": list(range(2500)), "text": texts}), tmp_path / "a.parquet")
+    whole = read_columns(tmp_path / "a.parquet", {"text": "text"})["text"]
+    monkeypatch.setattr(corpus, "read_columns", None)
+    assert list(documents_of(tmp_path / "a.parquet", "text")) == whole == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", b"text\none\n", r"a.csv: no column 'body'; columns found: 'text'"),
+        ("a.csv", b"body,text\none\n", r"a.csv:2: 1 fields where the header has 2"),
+        ("a.csv", b'body\n"one\n', r"a.csv:\d: unexpected end of data"),
+        ("a.csv", b"body\n", r"a.csv: no rows"),
+        ("a.csv", b"body\none\xfc\n", r"a.csv: byte 8 \(0xfc, line 2\) is not UTF-8"),
+        ("a.csv", b"", r"a.csv: the file is empty"),
+        ("a.parquet", b"PAR1", r"a.parquet: not a readable parquet file"),
+        ("b.parquet", None, r"b.parquet: no column 'body'; columns found: 'text'"),
+        ("c.parquet", None, r"c.parquet: cannot be read"),
+    ],
+)
+def test_a_table_of_texts_that_cannot_be_used_is_one_clear_error(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    parquet.write_table(pyarrow.table({"text": ["one"]}), tmp_path / "b.parquet")
+    with pytest.raises(InvalidDataError, match=told):
+        open_files([str(tmp_path / name)], "body")
 
 
 def test_a_corpus_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
@@ -196,6 +253,37 @@ def test_a_corpus_is_prepared_in_parts_as_it_would_be_in_memory(
     again = load_objective(kind.task).prepare(plan, tmp_path / "parts")
     assert again["reused"]
     assert again["folder"] == parts["folder"]
+
+
+def test_running_text_of_the_hub_is_prepared_like_a_file_and_what_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder of that name stands for the repository.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "us" / "corpus").mkdir(parents=True)
+    tiny_file(tmp_path / "us" / "corpus" / "train.jsonl", counting(120))
+    tiny_file(tmp_path / "first.jsonl", counting(120)[:100])
+    plans = [
+        lesson_settings(tmp_path, "causal-language-modeling", "gpt2", **data)
+        for data in (
+            {"train": "first.jsonl"},
+            {"source": "us/corpus", "streaming": True, "max_rows": 100},
+            {"train": "us/corpus/train.jsonl"},
+            {"source": "us/corpus"},
+            {"source": "us/corpus", "streaming": True, "max_rows": 3},
+            {"source": "us/missing", "streaming": True},
+        )
+    ]
+    objective = load_objective("causal-language-modeling")
+    first, part, file, whole = (objective.prepare(plan, tmp_path / "prepared") for plan in plans[:4])
+    assert files_of(part) == files_of(first)
+    assert files_of(whole) == files_of(file)
+    assert part["data_name"] == "us/corpus, at most 100 rows of a split"
+    with pytest.raises(InvalidDataError, match=r"us/corpus\[train\]: 3 rows are too few .* Raise data.max_rows\."):
+        objective.prepare(plans[4], tmp_path / "few")
+    with pytest.raises(InvalidDataError, match="'us/missing' cannot be loaded"):
+        objective.prepare(plans[5], tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
 
 
 def generated(file: Path, megabytes: float) -> None:
