@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -286,14 +286,29 @@ def test_running_text_of_the_hub_is_prepared_like_a_file_and_what_fails_leaves_n
     assert not (tmp_path / "missing").exists()
 
 
-def generated(file: Path, megabytes: float) -> None:
+def generated(megabytes: float) -> Iterator[str]:
     """Paragraphs of numbered words, some thousand different ones."""
     draw = np.random.default_rng(0)
     words = np.array([f"w{number:x}" for number in range(5000)])
-    with file.open("w") as stream:
-        while stream.tell() < megabytes * 1e6:
-            lengths = draw.integers(5, 200, 400)
-            stream.write("\n\n".join(" ".join(draw.choice(words, length)) for length in lengths) + "\n\n")
+    size = 0
+    while size < megabytes * 1e6:
+        for length in draw.integers(5, 200, 400):
+            text = " ".join(draw.choice(words, length))
+            size += len(text) + 2
+            yield text
+
+
+def written(file: Path, megabytes: float) -> None:
+    """Such paragraphs as a file of the format that its suffix tells."""
+    with file.open("w", newline="") as stream:
+        if file.suffix == ".txt":
+            stream.writelines(f"{text}\n\n" for text in generated(megabytes))
+        elif file.suffix == ".jsonl":
+            stream.writelines(json.dumps({"text": text}) + "\n" for text in generated(megabytes))
+        elif file.suffix == ".csv":
+            csv.writer(stream).writerows([["text"], *([text] for text in generated(megabytes))])
+        else:
+            parquet.write_table(pyarrow.table({"text": list(generated(megabytes))}), file)
 
 
 def prepared_by_another(
@@ -301,7 +316,7 @@ def prepared_by_another(
 ) -> subprocess.Popen[str]:
     """A process that prepares a corpus, so many documents at a time, and prints the most memory that it took."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PREPARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PREPARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder.parent
     )
     assert process.stdin is not None
     json.dump({"settings": settings, "folder": str(folder), "documents": documents}, process.stdin)
@@ -309,11 +324,11 @@ def prepared_by_another(
     return process
 
 
-def kilobytes(folder: Path, megabytes: float) -> int:
+def kilobytes(folder: Path, megabytes: float, name: str = "corpus.txt", **data: Any) -> int:
     """Most memory that a process takes to prepare a corpus."""
-    folder.mkdir()
-    generated(folder / "corpus.txt", megabytes)
-    settings = lesson_settings(folder, "causal-language-modeling", "gpt2", train="corpus.txt")
+    (folder / "us" / "corpus").mkdir(parents=True)
+    written(folder / name, megabytes)
+    settings = lesson_settings(folder, "causal-language-modeling", "gpt2", **(data or {"train": name}))
     with prepared_by_another(settings, folder / "prepared") as process:
         assert process.stdout is not None
         found = int(process.stdout.read())
@@ -322,8 +337,18 @@ def kilobytes(folder: Path, megabytes: float) -> int:
 
 
 @pytest.mark.slow
-def test_six_times_the_corpus_takes_little_more_memory(tmp_path: Path) -> None:
-    small, large = kilobytes(tmp_path / "small", 0.5), kilobytes(tmp_path / "large", 3)
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("corpus.txt", {}),
+        ("corpus.csv", {}),
+        ("corpus.parquet", {}),
+        ("us/corpus/train.jsonl", {"source": "us/corpus", "streaming": True}),
+        ("us/corpus/train.parquet", {"source": "us/corpus"}),
+    ],
+)
+def test_six_times_the_corpus_takes_little_more_memory(tmp_path: Path, name: str, data: dict[str, Any]) -> None:
+    small, large = (kilobytes(tmp_path / str(size), size, name, **data) for size in (0.5, 3))
     # As encodings in memory, each of these megabytes takes more than 40.
     assert large - small < 40_000, (small, large)
 
@@ -336,7 +361,7 @@ def test_200_megabytes_are_prepared_within_150_megabytes_more_than_one(tmp_path:
 
 
 def test_a_preparation_that_is_killed_leaves_nothing_half_used(tmp_path: Path) -> None:
-    generated(tmp_path / "corpus.txt", 0.3)
+    written(tmp_path / "corpus.txt", 0.3)
     settings = lesson_settings(tmp_path, "causal-language-modeling", "gpt2", train="corpus.txt")
     folder = tmp_path / "prepared"
     with prepared_by_another(settings, folder, documents=20) as process:
