@@ -73,8 +73,9 @@ def read_stream(
     import datasets
 
     builder = _had(source, lambda *place: datasets.load_dataset_builder(*place))
-    order = {"max_rows": data["max_rows"], "shuffle_buffer": data["shuffle_buffer"], "seed": data["split_seed"]}
-    wanted = {"source": source, "revision": builder.hash, "columns": dict(names), **order}
+    wanted = {"source": source, "revision": builder.hash, "columns": dict(names), "max_rows": data["max_rows"]}
+    if data["shuffle_buffer"]:
+        wanted |= {"shuffle_buffer": data["shuffle_buffer"], "seed": data["split_seed"]}
     piece = folder / f"rows-{_sha256(json.dumps(wanted, sort_keys=True))[:16]}"
     if not intact(piece):
         streams = _had(source, lambda *_: builder.as_streaming_dataset())
@@ -100,7 +101,7 @@ def _had(source: str, load: Callable[[str, str | None], Any]) -> Any:
     # The library and its transports raise freely: whatever it is, the data set cannot be had.
     except Exception as err:
         raise InvalidDataError(
-            f"data.source: {source!r} cannot be loaded: {type(err).__name__}: {reason_of(err)} Check the id "
+            f"data.source: {source!r} cannot be loaded: {_told(err)}. Check the id "
             "(`name` or `name:configuration`) and the network, or use files (`data: {train: …}`)."
         ) from err
 
@@ -131,7 +132,7 @@ def _batches(dataset: Any, names: Mapping[str, str], origin: str) -> Iterator[Co
     features = dataset.features or {}
     if features:  # if not, there is something wrong with the first rows of a stream, which reading them will tell
         for part, name in names.items():
-            pick({name: [] for name in features}, name, part, origin)
+            pick({column: [] for column in features}, name, part, origin)
         dataset = dataset.select_columns(list(names.values()))
     for batch in dataset.iter(batch_size=_BATCH_ROWS):
         cells = {part: pick(batch, name, part, origin) for part, name in names.items()}
@@ -191,7 +192,7 @@ def _arriving(batches: Iterator[Columns], origin: str) -> Iterator[Columns]:
     # As freely as when it is loaded: a connection that breaks off, a damaged file, rows of another shape.
     except Exception as err:
         raise InvalidDataError(
-            f"{origin}: the stream broke off: {type(err).__name__}: {reason_of(err)} Try again; nothing of it was kept."
+            f"{origin}: the stream broke off: {_told(err)}. Try again; nothing of it was kept."
         ) from err
 
 
@@ -208,6 +209,10 @@ def _taken(file: Path) -> Iterator[Columns]:
     with file.open(encoding="utf-8") as lines:
         for line in lines:
             yield {part: [cell] for part, cell in json.loads(line).items()}
+
+
+def _told(err: Exception) -> str:
+    return f"{type(err).__name__}: {reason_of(err)}".rstrip(".: ")
 
 
 def _digest(splits: Mapping[str, str]) -> str:

@@ -150,8 +150,10 @@ def test_a_piece_is_taken_once_until_the_data_set_changes(reader: Reader) -> Non
     reader.hub.repositories["us/changing"]["README.md"] = b"words"
     assert reader.read("us/changing", TEXTS, max_rows=30) == first, "other words, the same rows"
     assert reader.hub.given["us/changing", "train.jsonl"] > given
+    whole = reader.read("us/changing", TEXTS, streaming=False)
     reader.hub.repositories["us/changing"]["train.jsonl"] = lines(texts(50, "new"))
     assert reader.read("us/changing", TEXTS, max_rows=30)["digest"] != first["digest"]
+    assert reader.read("us/changing", TEXTS, streaming=False)["digest"] != whole["digest"]
 
 
 def test_a_shuffled_stream_depends_on_the_seed_alone_and_reaches_beyond_the_first_rows(reader: Reader) -> None:
@@ -187,6 +189,7 @@ def test_a_test_split_that_keeps_its_labels_secret_is_left_out(reader: Reader, s
         ({"train.jsonl": lines([{"body": "x"}])}, "us/faulty[train]: no column 'text'; columns found: 'body'."),
         ({"train.jsonl": lines(texts(3)) + b"{broken\n"}, "us/faulty[train]: the stream broke off: "),
         ({"train.jsonl": lines([{"text": ""}] * 3)}, "us/faulty[train]: in all 3 rows text is empty."),
+        ({"train.csv": b"text\n"}, "us/faulty[train]: no rows. Name a data set that has some."),
         ({"train.jsonl": lines([{"text": 5}])}, "us/faulty[train]: row 1: the text is 5, of type int."),
         ({"README.md": b"words"}, "'us/faulty' cannot be loaded: "),
         (None, "'us/faulty' cannot be loaded: RepositoryNotFoundError: 404 Client Error. Repository Not Found"),

@@ -272,6 +272,7 @@ def test_running_text_of_the_hub_is_prepared_like_a_file_and_what_fails_leaves_n
             {"source": "us/corpus"},
             {"source": "us/corpus", "streaming": True, "max_rows": 3},
             {"source": "us/missing", "streaming": True},
+            {"source": "us/corpus", "streaming": True, "text": "body"},
         )
     ]
     objective = load_objective("causal-language-modeling")
@@ -281,9 +282,13 @@ def test_running_text_of_the_hub_is_prepared_like_a_file_and_what_fails_leaves_n
     assert part["data_name"] == "us/corpus, at most 100 rows of a split"
     with pytest.raises(InvalidDataError, match=r"us/corpus\[train\]: 3 rows are too few .* Raise data.max_rows\."):
         objective.prepare(plans[4], tmp_path / "few")
-    with pytest.raises(InvalidDataError, match="'us/missing' cannot be loaded"):
-        objective.prepare(plans[5], tmp_path / "missing")
-    assert not (tmp_path / "missing").exists()
+    for plan, told in (
+        (plans[5], "'us/missing' cannot be loaded"),
+        (plans[6], r"us/corpus\[train\]: no column 'body'"),
+    ):
+        with pytest.raises(InvalidDataError, match=told):
+            objective.prepare(plan, tmp_path / "failed")
+        assert not (tmp_path / "failed").exists()
 
 
 def generated(megabytes: float) -> Iterator[str]:
