@@ -193,6 +193,8 @@ def drive(spec: StudySpec, *, resuming: bool, observer: Observer, note: Callable
         executor = start_executor(spec, parent, note)
         stack.callback(executor.close)
         data = _awaited(preparing, signals, spec.study)
+        rows = ", ".join(f"{split} {count:,}" for split, count in data["rows"].items())
+        note(f"data ready: {rows} rows")
         moved = [] if resuming else spec.moved_defaults()
         for warning in [*data.get("warnings", []), *secrets_warnings(spec), *moved]:
             note(f"warning: {warning}")

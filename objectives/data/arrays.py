@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -18,22 +19,38 @@ class GrowingArrays:
     Args:
         folder: Where they lie.
         split: Begins their names.
+
+    Attributes:
+        ragged: Which arrays there are, and whether each has rows of different lengths.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
+        self.ragged: dict[str, bool] = {}
         self._folder, self._split = folder, split
         self._files: dict[str, BinaryIO] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._dtypes: dict[str, np.dtype[np.generic]] = {}
 
-    def append(self, name: str, values: Array) -> None:
-        """Add rows to an array."""
-        if not isinstance(values, Ragged):
-            self._append(name, values)
-            return
-        is_first, behind = name not in self._files, self._shapes.get(name, (0,))[0]
-        self._append(name, values.values)
-        self._append(f"{name}.offsets", values.offsets if is_first else values.offsets[1:] + behind)
+    def append(self, rows: Mapping[str, Array]) -> None:
+        """Add rows to all arrays.
+
+        Args:
+            rows: Values by the array's name.
+
+        Raises:
+            TypeError: If the arrays are not those of the rows before: others, or of another kind, shape or dtype.
+        """
+        found = {name: isinstance(values, Ragged) for name, values in rows.items()}
+        if self.ragged and found != self.ragged:
+            raise TypeError(f"{self._split}: rows have the arrays {found}, those before them {self.ragged}")
+        self.ragged = found
+        for name, values in rows.items():
+            if not isinstance(values, Ragged):
+                self._append(name, values)
+                continue
+            is_first, behind = name not in self._files, self._shapes.get(name, (0,))[0]
+            self._append(name, values.values)
+            self._append(f"{name}.offsets", values.offsets if is_first else values.offsets[1:] + behind)
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +69,10 @@ class GrowingArrays:
             self._files[name] = (self._folder / f"{self._split}.{name}.npy").open("w+b")
             self._shapes[name], self._dtypes[name] = (0, *values.shape[1:]), values.dtype
             _write_header(self._files[name], self._shapes[name], values.dtype)
-        self._files[name].write(np.ascontiguousarray(values, dtype=self._dtypes[name]).tobytes())
+        if (values.dtype, values.shape[1:]) != (self._dtypes[name], self._shapes[name][1:]):
+            before = f"{self._dtypes[name]} of shape {self._shapes[name][1:]}"
+            raise TypeError(f"{self._split}.{name}: {values.dtype} of shape {values.shape[1:]} follows {before}")
+        self._files[name].write(np.ascontiguousarray(values).tobytes())
         self._shapes[name] = (self._shapes[name][0] + len(values), *values.shape[1:])
 
 

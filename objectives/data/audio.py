@@ -45,21 +45,6 @@ def read_audio(path: Path, rate: int) -> Samples:
     return resampled(samples.mean(axis=1), found, rate)
 
 
-def seconds_of(path: Path) -> float:
-    """How long a recording is, by its header.
-
-    Raises:
-        InvalidDataError: If it cannot be read.
-    """
-    import soundfile
-
-    try:
-        found = soundfile.info(str(path))
-    except (OSError, soundfile.SoundFileError) as err:
-        raise InvalidDataError(f"{path}: cannot be read as sound ({' '.join(str(err).split())}).") from err
-    return float(found.frames / found.samplerate)
-
-
 def resampled(samples: Samples, found: int, rate: int) -> Samples:
     """Samples at another rate, by a polyphase filter that lets nothing above half of the lower rate pass."""
     if found == rate:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from objectives.data.files import (
     read_columns,
 )
 from objectives.data.rows import Rows, is_empty, text_cell
+from objectives.data.tables import parquet_parts, table_rows
 from sweep.errors import InvalidDataError
 
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
@@ -77,7 +80,7 @@ class Corpus(Rows):
             yield Rows(columns={"text": texts}, origin=self.origin, start=start)
 
 
-def open_corpus(paths: Sequence[str], column: str, when_read: Callable[[], None] = lambda: None) -> Corpus:
+def open_files(paths: Sequence[str], column: str, when_read: Callable[[], None] = lambda: None) -> Corpus:
     """The documents of files, one after another; see :func:`documents_of`.
 
     Args:
@@ -88,36 +91,55 @@ def open_corpus(paths: Sequence[str], column: str, when_read: Callable[[], None]
     Raises:
         InvalidDataError: If a file cannot be read, or has nothing to learn from.
     """
+    return open_corpus({path: partial(documents_of, Path(path), column) for path in paths}, when_read)
+
+
+def open_corpus(
+    parts: Mapping[str, Callable[[], Iterator[Any]]], when_read: Callable[[], None] = lambda: None
+) -> Corpus:
+    """The documents of several places, one after another.
+
+    Args:
+        parts: What begins to read the cells of a place anew, by its name.
+        when_read: Called whenever all have been read.
+
+    Raises:
+        InvalidDataError: If a place has nothing to learn from, or a cell is no text.
+    """
     count = dropped = 0
-    for path in paths:
+    for origin, cells in parts.items():
         rows = kept = 0
-        for text in _cleaned(Path(path), column):
+        for text in _cleaned(cells(), origin):
             rows += 1
             kept += text is not None
         if not rows:
-            raise InvalidDataError(f"{path}: no rows. Give a file that has some.")
+            raise InvalidDataError(f"{origin}: no rows. Give a file that has some.")
         if not kept:
-            raise InvalidDataError(f"{path}: in all {rows} rows text is empty. Check `data.text`.")
+            raise InvalidDataError(f"{origin}: in all {rows} rows text is empty. Check `data.text`.")
         count, dropped = count + kept, dropped + rows - kept
 
     def read() -> Iterator[str]:
-        for path in paths:
-            yield from (text for text in _cleaned(Path(path), column) if text is not None)
+        for origin, cells in parts.items():
+            yield from (text for text in _cleaned(cells(), origin) if text is not None)
         when_read()
 
-    return Corpus(columns={"text": ()}, origin=", ".join(paths), dropped=dropped, read=read, count=count)
+    return Corpus(columns={"text": ()}, origin=", ".join(parts), dropped=dropped, read=read, count=count)
 
 
 def documents_of(path: Path, column: str) -> Iterator[Any]:
     """Cells of a file's documents: paragraphs of plain text, a column of lines of JSON, or of another table.
 
-    Text and lines of JSON, also compressed as ``.gz``, are read in parts; other tables are read whole.
+    Text and lines of JSON, also compressed as ``.gz``, csv and parquet are read in parts; other tables are read whole.
     """
     ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
     if ending in (".txt", ".txt.gz"):
         yield from paragraphs_in(text_blocks(path))
     elif ending in (".jsonl", ".jsonl.gz"):
         yield from _json_cells(path, column)
+    elif ending == ".csv":
+        yield from _csv_cells(path, column)
+    elif ending == ".parquet":
+        yield from _parquet_cells(path, column)
     else:
         yield from read_columns(path, {"text": column})["text"]
 
@@ -231,6 +253,33 @@ def _json_cells(path: Path, column: str) -> Iterator[Any]:
     pick({name: [] for name in names}, column, "text", str(path))
 
 
+def _csv_cells(path: Path, column: str) -> Iterator[str]:
+    rows = table_rows(path, _lines_with_ends(text_blocks(path)))
+    header = next(rows, [])
+    pick({name: [] for name in header}, column, "text", str(path))
+    place = header.index(column)
+    yield from (row[place] for row in rows)
+
+
+def _parquet_cells(path: Path, column: str) -> Iterator[Any]:
+    try:
+        check_regular(path)
+        for part in parquet_parts(path, [column]):
+            yield from pick(part, column, "text", str(path))
+    except OSError as err:
+        raise InvalidDataError(f"{path}: cannot be read ({err.strerror or err}). Check path and rights.") from err
+
+
+def _lines_with_ends(blocks: Iterable[str]) -> Iterator[str]:
+    """Lines as a file of text gives them that is opened without translation: they end in ``\\r``, too."""
+    rest = ""
+    for block in blocks:
+        # What a block ends in may go on in the next one, after a \r too.
+        *whole, rest = io.StringIO(rest + block, newline="").readlines()
+        yield from whole
+    yield rest
+
+
 def _lines(blocks: Iterable[str]) -> Iterator[str]:
     rest = ""
     for block in blocks:
@@ -239,7 +288,7 @@ def _lines(blocks: Iterable[str]) -> Iterator[str]:
     yield rest
 
 
-def _cleaned(path: Path, column: str) -> Iterator[str | None]:
-    """Texts of a file's documents; None for one that is empty."""
-    for number, cell in enumerate(documents_of(path, column), start=1):
-        yield None if is_empty(cell) else text_cell(cell, f"{path}: row {number}", "text")
+def _cleaned(cells: Iterable[Any], origin: str) -> Iterator[str | None]:
+    """Texts of documents; None for one that is empty."""
+    for number, cell in enumerate(cells, start=1):
+        yield None if is_empty(cell) else text_cell(cell, f"{origin}: row {number}", "text")

@@ -8,13 +8,13 @@ import functools
 import io
 import json
 import stat
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from objectives.data.rows import Rows, shown
+from objectives.data.tables import parquet_parts, reason_of, table_rows
 from sweep.errors import InvalidDataError
 
 T = TypeVar("T")
@@ -32,11 +32,9 @@ class Folder(Protocol):
         ...
 
 
-_LONGEST_FIELD = 2**31 - 1
 _MOST_COMPARED = 1000
 GZIP = b"\x1f\x8b"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_OTHER_SEPARATORS = (";", "\t", "|", ",")
 
 
 def read_files(
@@ -179,7 +177,7 @@ def not_utf_8(path: Path, byte: int, err: UnicodeDecodeError, line: int) -> Inva
 
 def not_json(path: Path, line: int, err: Exception) -> InvalidDataError:
     """The error for a line that is no JSON."""
-    return InvalidDataError(f"{path}:{line}: not JSON ({_reason(err)}). Write one JSON object a line.")
+    return InvalidDataError(f"{path}:{line}: not JSON ({reason_of(err)}). Write one JSON object a line.")
 
 
 def _delimited(path: Path, delimiter: str) -> Columns:
@@ -203,43 +201,8 @@ def _height(columns: Columns) -> int:
 
 
 def _table(path: Path, content: str, delimiter: str, quoting: Any) -> Columns:
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    header: list[str] | None = None
-    rows: list[list[str]] = []
-    usual_limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        for row in reader:
-            if not row:
-                continue
-            if header is None:
-                header = [name.strip() for name in row]
-                _check_separator(path, header, delimiter)
-            elif len(row) != len(header):
-                raise InvalidDataError(
-                    f"{path}:{reader.line_num}: {len(row)} fields where the header has {len(header)}. "
-                    f"Quote fields that contain {delimiter!r} or a line break."
-                )
-            else:
-                rows.append(row)
-    except csv.Error as err:
-        raise InvalidDataError(f"{path}:{reader.line_num}: {_reason(err)}. Close and double the quotes.") from err
-    finally:
-        csv.field_size_limit(usual_limit)
-    names = header or []
-    double = next((name for name, count in Counter(names).items() if count > 1), None)
-    if double is not None:
-        raise InvalidDataError(f"{path}:1: the header names {shown(double)} twice. Rename one of them.")
-    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
-
-
-def _check_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
-    other = next((mark for mark in _OTHER_SEPARATORS if len(header) == 1 and mark in header[0]), None)
-    if other is not None:
-        remedy = "name it .tsv" if other == "\t" else f"separate by {delimiter!r}"
-        raise InvalidDataError(
-            f"{path}:1: the one column {shown(header[0])} seems to be several, separated by {other!r} and not by "
-            f"{delimiter!r}. Convert the file: {remedy}."
-        )
+    found = list(table_rows(path, io.StringIO(content, newline=""), delimiter, quoting))
+    return {name: [row[i] for row in found[1:]] for i, name in enumerate(found[0])} if found else {}
 
 
 def _json_lines(path: Path) -> Columns:
@@ -265,7 +228,7 @@ def _json(path: Path) -> Columns:
         try:
             return _json_lines(path)
         except InvalidDataError:
-            raise InvalidDataError(f"{path}: not JSON ({_reason(err)}). Write a list of objects.") from err
+            raise InvalidDataError(f"{path}: not JSON ({reason_of(err)}). Write a list of objects.") from err
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
     if isinstance(value, dict) and value and all(isinstance(v, list) for v in value.values()):
@@ -286,25 +249,8 @@ def _columns(records: Iterable[dict[str, Any]]) -> Columns:
 
 
 def _parquet(path: Path, wanted: Sequence[str]) -> Columns:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    with path.open("rb") as stream:
-        try:
-            file = pyarrow.parquet.ParquetFile(stream)
-            names = file.schema_arrow.names
-            double = next((name for name in wanted if names.count(name) > 1), None)
-            if double is not None:
-                raise InvalidDataError(f"{path}: two columns have the name {shown(double)}. Rename one of them.")
-            # The others may hold what Python cannot: dates beyond the year 9999, say.
-            found = file.read(columns=[name for name in names if name in wanted]).to_pydict()
-        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as err:
-            raise InvalidDataError(f"{path}: not a readable parquet file ({_reason(err)}). Write it again.") from err
-        rows = file.metadata.num_rows
-    return {name: found.get(name, [None] * rows) for name in names}
-
-
-def _reason(err: Exception) -> str:
-    """An error's text on one printable line."""
-    flat = " ".join(str(err).split())[:200]
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in flat)
+    first, *others = parquet_parts(path, wanted)
+    for part in others:
+        for name, cells in part.items():
+            first[name] += cells
+    return first

@@ -28,7 +28,7 @@ from objectives.data.tokenizer_training import TokenizerRecipe
 from sweep.checkpoints import committing, intact
 from sweep.errors import InvalidDataError
 
-FORMAT = 3
+FORMAT = 4
 TOKENIZER_FOLDER = "tokenizer"
 _UNKNOWN_SHARE = 0.3
 _FOLD = "fold"
@@ -179,9 +179,16 @@ def prepare_data(
     Raises:
         InvalidDataError: If the data cannot be used.
     """
+    with _leaving_no_empty_folder(folder):
+        return _prepared(data, tokenizer, max_length, folder, task)
+
+
+def _prepared(
+    data: Mapping[str, Any], tokenizer: Any, max_length: int, folder: Path, task: DataTask
+) -> tuple[PreparedData, bool]:
     recipe = tokenizer if isinstance(tokenizer, TokenizerRecipe) else None
     files = {} if recipe is not None else _files_of(tokenizer)
-    source = open_source(data, task)
+    source = open_source(data, task, folder)
     chosen = {name: data[name] for name in ("validation_fraction", "test_fraction", "split_seed")}
     chosen |= {"task": type(task).__qualname__, **column_names(data, task.columns)}
     if "validation_seed" in data:
@@ -208,7 +215,7 @@ def prepare_data(
         files = _files_of(tokenizer)
     meta: dict[str, Any] = {"identity": identity, "data_name": source.name, "data_hash": source.digest}
     meta |= task.describe(splits)
-    with _leaving_no_empty_folder(folder), committing(target, meta) as new:
+    with committing(target, meta) as new:
         for name, content in files.items():
             (new / TOKENIZER_FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
             (new / TOKENIZER_FOLDER / name).write_bytes(content)
@@ -287,9 +294,9 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             continue
         train = splits["train"]
         if len(train) * (1 - fraction) < 1 or len(train) < 4:
+            remedy = "Raise data.max_rows" if data.get("max_rows") else f"Give more rows, or a file for data.{name}"
             raise InvalidDataError(
-                f"{train.origin}: {len(train)} rows are too few to split off {name}_fraction={fraction:g}. "
-                f"Give more rows, or a file for data.{name}."
+                f"{train.origin}: {len(train)} rows are too few to split off {name}_fraction={fraction:g}. {remedy}."
             )
         strata = task.strata(train)
         stay, off = split_off([""] * len(train) if strata is None else strata, fraction, seed)
@@ -308,8 +315,10 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
     warnings += leakage(splits, task)
     torn = contradicted(splits, task)
     if torn:
-        answer = task.answer_columns[0]
-        warnings.append(f"{torn} texts come with more than one {answer}: none of these answers can be right for all.")
+        have = "1 input has" if torn == 1 else f"{torn} inputs have"
+        warnings.append(
+            f"{have} different answers ({task.answer_columns[0]}) in different rows: no model can be right in all."
+        )
     return {name: splits[name] for name in ("train", "validation", "test") if name in splits}, warnings
 
 
@@ -320,7 +329,6 @@ def _write_split(
     # A tokenizer that ends texts with the unknown token knows everything.
     unknown_id = tokenizer.unk_token_id if tokenizer.unk_token_id != tokenizer.eos_token_id else None
     texts = folder / f"{split}.texts.jsonl"
-    ragged: dict[str, bool] = {}
     lengths, unknown = [], 0
     with texts.open("w", encoding="utf-8", errors="surrogatepass") as stream, GrowingArrays(folder, split) as arrays:
         for chunk in rows.chunks():
@@ -329,14 +337,12 @@ def _write_split(
             lengths.append(np.diff(inputs.offsets))
             _refuse_nothing(chunk, lengths[-1])
             others = dict(encoded.others) if encoded.labels is None else {"labels": encoded.labels, **encoded.others}
-            ragged = {name: isinstance(values, Ragged) for name, values in others.items()}
-            for name, values in {"ids": inputs, **others}.items():
-                arrays.append(name, values)
+            arrays.append({"ids": inputs, **others})
             unknown += 0 if unknown_id is None else int((inputs.values == unknown_id).sum())
             stream.writelines(json.dumps(record) + "\n" for record in chunk.records())
     found = np.concatenate(lengths)
     return {
-        "arrays": ragged,
+        "arrays": {name: is_ragged for name, is_ragged in arrays.ragged.items() if name != "ids"},
         "tokens": int(found.sum()) - tokenizer.num_special_tokens_to_add() * len(found),
         "unknown": unknown,
         "lengths": {f"{q:g}": int(np.quantile(found, q)) for q in _QUANTILES},

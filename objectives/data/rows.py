@@ -61,7 +61,7 @@ class Rows:
     def digest(self) -> str:
         """sha256 over the content, in order."""
         hasher = hashlib.sha256()
-        for record in self.records():
+        for record in (record for chunk in self.chunks() for record in chunk.records()):
             hasher.update(f"{json.dumps(record, sort_keys=True)}\n".encode())
         return hasher.hexdigest()
 

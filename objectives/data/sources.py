@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from objectives.bundled.tweets import DATA_NAME, TWEETS_SHA256, read_tweets, tweets_file
-from objectives.data.corpus import open_corpus
+from objectives.data.corpus import open_files
 from objectives.data.files import Columns, check_regular, pick, read_files
+from objectives.data.hub import read_stream, read_whole
 from objectives.data.rows import Rows
 from objectives.data.splits import split_off
 from objectives.data.task import DataTask
 from sweep.errors import InvalidDataError
 
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+_SPLITS = ("train", "validation", "test")
 _TWEETS_TEST_ROWS = 600
 _TWEETS_TEST_SEED = 2014
-_MISSING_CLASS = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,13 @@ class Source:
     read: Callable[[], Mapping[str, Rows]]
 
 
-def open_source(data: Mapping[str, Any], task: DataTask) -> Source:
+def open_source(data: Mapping[str, Any], task: DataTask, folder: Path) -> Source:
     """Find the rows that a spec's ``data`` names.
 
     Args:
         data: The ``data`` part of the objective's settings.
         task: Which columns it needs, and how it cleans them.
+        folder: Where prepared data lies; what is taken of a stream stays there.
 
     Raises:
         InvalidDataError: If they cannot be found or read.
@@ -53,7 +54,7 @@ def open_source(data: Mapping[str, Any], task: DataTask) -> Source:
     if source is None:
         return _files(data, task)
     if not str(source).startswith("bundled:"):
-        return _hub(str(source), column_names(data, task.columns), task)
+        return _hub(str(source), data, task, folder)
     if source != DATA_NAME:
         near = difflib.get_close_matches(str(source), [DATA_NAME], n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -84,7 +85,7 @@ def _tweets(task: DataTask) -> Source:
 
 
 def _files(data: Mapping[str, Any], task: DataTask) -> Source:
-    files = {split: [str(path) for path in data.get(split) or ()] for split in _SPLIT_NAMES}
+    files = {split: [str(path) for path in data.get(split) or ()] for split in _SPLITS}
     if not files["train"]:
         raise InvalidDataError("data: neither `source` nor `train` is given. Name a training file.")
     names = column_names(data, task.columns)
@@ -121,7 +122,7 @@ def _files(data: Mapping[str, Any], task: DataTask) -> Source:
 
     def read() -> Mapping[str, Rows]:
         if task.is_corpus:
-            return {s: open_corpus(p, names["text"], refuse_changes) for s, p in files.items() if p}
+            return {s: open_files(p, names["text"], refuse_changes) for s, p in files.items() if p}
         rows = {s: read_files(p, names, task.clean, task.formats, task.folder) for s, p in files.items() if p}
         refuse_changes()
         return rows
@@ -144,46 +145,14 @@ def _near_file(path: Path) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _hub(source: str, names: Mapping[str, str], task: DataTask) -> Source:
-    import datasets
-
-    datasets.disable_progress_bars()
-    name, _, configuration = source.partition(":")
-    try:
-        loaded = datasets.load_dataset(name, configuration or None)
-    # The library and its transports raise freely: whatever it is, the data set cannot be had.
-    except Exception as err:
-        raise InvalidDataError(
-            f"data.source: {source!r} cannot be loaded: {type(err).__name__}: {err} Check the id "
-            "(`name` or `name:configuration`) and the network, or use files (`data: {train: …}`)."
-        ) from err
-    splits = {}
-    for split, usual in _SPLIT_NAMES.items():
-        found = next((n for n in usual if n in loaded), None)
-        if found is not None and (columns := _hub_columns(loaded[found], names, f"{source}[{found}]")) is not None:
-            splits[split] = task.clean(columns, f"{source}[{found}]")
-    if "train" not in splits:
-        raise InvalidDataError(
-            f"data.source: {source!r} has no split `train`; found: {', '.join(loaded)}. Use another, or files."
-        )
-    digest = _digest([f"{split}:{rows.digest()}" for split, rows in splits.items()])
-    return Source(name=source, digest=digest, read=lambda: splits)
-
-
-def _hub_columns(dataset: Any, names: Mapping[str, str], origin: str) -> Columns | None:
-    found = {name: dataset[name][:] for name in dataset.column_names if name in names.values()}
-    found |= {name: [] for name in dataset.column_names if name not in found}
-    columns = {part: pick(found, name, part, origin) for part, name in names.items()}
-    for part, name in names.items():
-        feature = dataset.features[name]
-        classes = getattr(feature, "names", None)
-        if several := getattr(getattr(feature, "feature", None), "names", None):
-            columns[part] = [None if row is None else [several[number] for number in row] for row in columns[part]]
-        elif classes:
-            if columns[part] and all(value == _MISSING_CLASS for value in columns[part]):
-                return None  # a test split whose labels are kept secret
-            columns[part] = [None if v is None or v == _MISSING_CLASS else classes[v] for v in columns[part]]
-    return columns
+def _hub(source: str, data: Mapping[str, Any], task: DataTask, folder: Path) -> Source:
+    names = column_names(data, task.columns)
+    if not data.get("streaming"):
+        digest, splits = read_whole(source, names, task)
+        return Source(name=source, digest=digest, read=lambda: splits)
+    digest, splits = read_stream(source, names, task, data, folder)
+    bounds = "" if data["max_rows"] is None else f", at most {data['max_rows']:,} rows of a split"
+    return Source(name=f"{source}{bounds}", digest=digest, read=lambda: splits)
 
 
 def _digest(parts: list[str]) -> str:

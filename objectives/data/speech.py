@@ -17,9 +17,22 @@ from objectives.data.rows import Rows
 from objectives.data.tokenizer_training import TokenizerRecipe
 from sweep.errors import InvalidDataError
 
-Features = npt.NDArray[np.float32]
-
 _RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a model hears of a recording.
+
+    Attributes:
+        features: ``[frames, width]``, float32, without the silence behind it.
+        silence: The value of silence.
+        seconds: How long the recording is.
+    """
+
+    features: npt.NDArray[np.float32]
+    silence: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +71,28 @@ class SpeechReader:
         """Numbers of a frame: mel bins, or 1 for samples as they are."""
         return int(self.extractor.feature_size)
 
-    def features(self, path: Path) -> tuple[Features, float]:
+    def hear(self, path: Path) -> Heard:
         """What the model hears of a recording.
-
-        Returns:
-            ``[frames, width]``, float32, without the silence behind it; and the value of silence.
 
         Raises:
             InvalidDataError: If it cannot be read, or is longer than the model's window.
         """
         samples = read_audio(path, int(self.extractor.sampling_rate))
+        seconds = len(samples) / self.extractor.sampling_rate
         if self.width == 1:
             heard = self.extractor(samples, sampling_rate=self.extractor.sampling_rate)["input_values"][0]
-            return np.asarray(heard, dtype=np.float32)[:, None], 0.0
+            return Heard(np.asarray(heard, dtype=np.float32)[:, None], 0.0, seconds)
         window = self.extractor.n_samples / self.extractor.sampling_rate
         if len(samples) > self.extractor.n_samples:
             raise InvalidDataError(
-                f"{path}: {len(samples) / self.extractor.sampling_rate:.1f} seconds are longer than the {window:g} "
+                f"{path}: {seconds:.1f} seconds are longer than the {window:g} "
                 "seconds that this model hears. Cut the recording, or take a model for CTC."
             )
         heard = self.extractor(samples, sampling_rate=self.extractor.sampling_rate)["input_features"][0]
         frames = np.asarray(heard, dtype=np.float32).T
         silence = float(frames.min())
         sounding = np.flatnonzero((frames > silence).any(axis=1))
-        return frames[: int(sounding[-1]) + 1 if len(sounding) else 1], silence
+        return Heard(frames[: int(sounding[-1]) + 1 if len(sounding) else 1], silence, seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

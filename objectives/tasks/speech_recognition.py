@@ -12,13 +12,12 @@ import numpy.typing as npt
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoTokenizer
 
-from objectives.data.audio import seconds_of
 from objectives.data.batching import Indices, Ragged, TokenRows, sorted_batches, stacked
 from objectives.data.files import Columns, read_columns
 from objectives.data.folders import Recordings
 from objectives.data.masking import IGNORED
 from objectives.data.rows import Rows, clean_rows, is_empty, shown, text_cell
-from objectives.data.speech import SpeechReader, SpeechRecipe
+from objectives.data.speech import Heard, SpeechReader, SpeechRecipe
 from objectives.data.task import Encoded
 from objectives.finetune.generation import generated, row_losses, token_loss
 from objectives.finetune.models import Head, load_tokenizer, locate_model
@@ -99,10 +98,11 @@ class SpeechRecognition(Task):
         heard = _all_heard(tokenizer, rows["audio"])
         targets = [tokenizer(text)["input_ids"] for text in rows["text"]]
         return Encoded(
-            ids=[features.ravel() for features, _ in heard],
+            ids=[own.features.ravel() for own in heard],
             labels=Ragged.of(targets, np.int32),
             others={
-                "silence": np.array([silence for _, silence in heard], dtype=np.float32),
+                "silence": np.array([own.silence for own in heard], dtype=np.float32),
+                "seconds": np.array([own.seconds for own in heard], dtype=np.float64),
                 "target": text_column(rows["text"]),
             },
             dtype="float32",
@@ -170,12 +170,11 @@ class SpeechRecognition(Task):
 
     def report(self, study: Studied) -> DataReport:
         """Seconds of sound, how fast people speak, and recordings that are too short for their text."""
-        records = {split: study.records(split) for split in study.splits}
-        seconds = {s: np.array([seconds_of(Path(row["audio"])) for row in found]) for s, found in records.items()}
-        letters = {s: np.array([len(row["text"]) for row in found]) for s, found in records.items()}
-        rows = study.frame.data.meta["rows"]
+        rows = {split: study.frame.data.rows(split).others for split in study.splits}
+        seconds = {split: np.asarray(found["seconds"]) for split, found in rows.items()}
+        letters = {split: np.array([len(text) for text in texts_of(found["target"])]) for split, found in rows.items()}
         facts = (
-            study.fact("seconds of sound", lambda s: float(seconds[s].mean() * rows[s])),
+            study.fact("seconds of sound", lambda s: float(seconds[s].sum())),
             study.fact("characters a second, median", lambda s: float(np.median(letters[s] / seconds[s])), "number"),
         )
         spreads = spread_of(seconds, "seconds of a recording", "number") + spread_of(letters, "characters of a text")
@@ -187,7 +186,7 @@ def _ctc_report(study: Studied) -> DataReport:
     """By CTC a text needs a frame for each token, and one more between two of the same."""
 
     def too_short(split: str) -> float:
-        rows = study.rows(split)
+        rows = study.frame.data.rows(split)  # not some of them: those would be copied, with all their samples
         frames = np.diff(rows.offsets)
         for kernel, stride in zip(study.config.conv_kernel, study.config.conv_stride, strict=True):
             frames = (frames - kernel) // stride + 1
@@ -210,7 +209,7 @@ def _ctc_report(study: Studied) -> DataReport:
     return DataReport((fact,), tuple(warnings))
 
 
-def _all_heard(reader: Any, paths: Sequence[str]) -> list[Any]:
+def _all_heard(reader: Any, paths: Sequence[str]) -> list[Heard]:
     """What the model hears of each recording.
 
     Raises:
@@ -219,7 +218,7 @@ def _all_heard(reader: Any, paths: Sequence[str]) -> list[Any]:
     heard, faults = [], []
     for path in paths:
         try:
-            heard.append(reader.features(Path(path)))
+            heard.append(reader.hear(Path(path)))
         except InvalidDataError as err:
             faults.append(err)
     if len(faults) > 1:

@@ -22,6 +22,14 @@ class OnlyWith:
     remedy: str
 
 
+WITH_HUB_DATA = OnlyWith(
+    "objective.data.source",
+    lambda source: source is not None and not source.startswith("bundled:"),
+    "Name a data set of the Hub under source",
+)
+WITH_STREAMING = OnlyWith("objective.data.streaming", bool, "Set streaming: true")
+
+
 def _training(key: str) -> str:
     return f"objective.training.{key}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -35,7 +36,9 @@ def refuse_idle(found: Mapping[str, Any], reader: Reader, task: str) -> None:
         others = _values(found, need.path, reader)
         if need.path in reader.failed or any(need.fits(value) for value in others):
             continue
-        has = " or ".join("null" if value is None else str(value) for value in others)
+        has = " or ".join(
+            json.dumps(value) if value is None or isinstance(value, bool) else str(value) for value in others
+        )
         broken = BrokenRule(
             f"has no effect while {need.path} is {has}", f"{need.remedy}, or leave {path.rpartition('.')[2]} out"
         )

@@ -13,9 +13,11 @@ from sweep.spec.effects import (
     WITH_ADAPTERS,
     WITH_FOLDS,
     WITH_HALVING,
+    WITH_HUB_DATA,
     WITH_PATIENCE,
     WITH_RANDOM_WEIGHTS,
     WITH_RUNGS,
+    WITH_STREAMING,
     WITH_WSD,
     WITHOUT_ADAPTERS,
     WITHOUT_WARMUP_STEPS,
@@ -44,6 +46,10 @@ class DataSpec(Part):
 
     Attributes:
         source: ``bundled:tweets`` or a Hub data set's ``id`` or ``id:configuration``; excludes the file keys.
+        streaming: Whether rows of the Hub are taken as they arrive, once, in the place of a download.
+        max_rows: Most rows that are taken of each split of such a stream; None takes all.
+        shuffle_buffer: Rows of a stream that wait for one of them to be drawn, by ``split_seed``, files in any order;
+            0 takes the first rows as they come.
         train: File or files (csv, tsv, jsonl, json, parquet), absolute once loaded.
         validation: Likewise; without it, ``validation_fraction`` of train is split off, stratified by class.
         test: Likewise; without it, ``test_fraction`` of train is split off first, likewise.
@@ -59,6 +65,9 @@ class DataSpec(Part):
     """
 
     source: Annotated[str | None, AfterValidator(rules.data_source)] = None
+    streaming: Annotated[bool, WITH_HUB_DATA] = False
+    max_rows: Annotated[int | None, WITH_STREAMING] = Field(default=None, ge=1)
+    shuffle_buffer: Annotated[int, WITH_STREAMING] = Field(default=0, ge=0, le=10_000_000)
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()

@@ -132,6 +132,9 @@ _BUNDLED_ORIGIN = """\
     # train: train.csv              # csv, tsv, jsonl or parquet; a list for several
     # validation: validation.csv
     # test: test.csv
+    streaming: false                # true takes rows of a Hub data set as they arrive, without a download
+    max_rows: null                  # of a stream: most rows of each split; null takes all
+    shuffle_buffer: 0               # likewise: 10000 draws from so many rows; 0 takes the first as they come
 """
 
 _FILE_ORIGIN = """\

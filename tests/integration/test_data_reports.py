@@ -160,6 +160,18 @@ def test_sound_is_counted_in_seconds_and_recordings_too_short_for_ctc_are_told(t
     assert any(warning.startswith("beams: without effect") for warning in warnings)
 
 
+def test_a_check_needs_no_recording_any_more_once_the_data_is_prepared(tmp_path: Path) -> None:
+    lesson = LESSONS["decoder"].written(tmp_path)
+    whole, _ = learnt(lesson)
+    seconds = sum(_seconds(file) for file in tmp_path.glob("*.wav"))
+    for file in tmp_path.glob("*.wav"):
+        file.unlink()
+    folder = next((tmp_path / "prepared").glob("*/meta.json")).parent
+    found = load_objective(lesson.spec.objective.task).check(lesson.request(str(folder), "again"))
+    assert _facts(found) == whole
+    assert sum(whole["seconds of sound"].values()) == pytest.approx(seconds, rel=0.01)
+
+
 def _seconds(file: Path) -> float:
     with wave.open(str(file), "rb") as sound:
         return sound.getnframes() / sound.getframerate()

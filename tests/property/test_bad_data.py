@@ -71,7 +71,8 @@ def good_files() -> dict[str, bytes]:
 
 def read(path: Path) -> int:
     """Rows of a file, read as a study reads them."""
-    rows = open_source({"train": [str(path)], "text": "text", "label": "label"}, Classification()).read()["train"]
+    data = {"train": [str(path)], "text": "text", "label": "label"}
+    rows = open_source(data, Classification(), path.parent).read()["train"]
     names = label_names(rows)
     assert all(isinstance(name, str) for name in names)
     split_off(rows["label"], 0.5, 0)
@@ -264,7 +265,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(
 def test_a_file_that_changes_between_its_digest_and_its_rows_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(table(","))
-    source = open_source({"train": [str(path)], "text": "text", "label": "label"}, Classification())
+    source = open_source({"train": [str(path)], "text": "text", "label": "label"}, Classification(), tmp_path)
     path.write_bytes(table(",") + b"one more,a\r\n")
     with pytest.raises(InvalidDataError, match=r"a\.csv: was changed while it was read\. Try again"):
         source.read()

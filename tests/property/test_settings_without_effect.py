@@ -150,6 +150,35 @@ def test_a_tokenizer_is_trained_for_random_weights_alone(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("{source: a/b, streaming: true, max_rows: 9, shuffle_buffer: 5}", []),
+        ("{source: a/b, streaming: false, max_rows: null, shuffle_buffer: 0}", []),
+        (
+            "{source: 'bundled:tweets', streaming: true}",
+            ["streaming=true has no effect while objective.data."],
+        ),
+        ("{train: train.txt, streaming: true}", ["streaming=true has no effect while objective.data.source is null"]),
+        ("{source: a/b, max_rows: 9}", ["max_rows=9 has no effect while objective.data.streaming is false. Set"]),
+        ("{source: a/b, shuffle_buffer: 9}", ["shuffle_buffer=9 has no effect while objective.data.streaming is"]),
+    ],
+)
+def test_only_data_of_the_hub_is_streamed_and_only_streams_are_taken_in_part(
+    tmp_path: Path, data: str, told: list[str]
+) -> None:
+    (tmp_path / "train.txt").write_text("words")
+    task = "text-classification" if "tweets" in data else "causal-language-modeling"
+    text = f"study: s\nobjective:\n  task: {task}\n  model: x\n  data: {data}\nsearch: {{dropout: 0..0.1}}"
+    try:
+        parse_spec(text, place="study.yaml", folder=tmp_path)
+        found = []
+    except InvalidSpecError as error:
+        found = error.problems
+    assert len(found) == len(told)
+    assert all(f" objective.data.{part}" in problem for part, problem in zip(told, found, strict=True))
+
+
+@pytest.mark.parametrize(
     ("pruner", "refused"),
     [
         ("{name: none, first_rung: 0.2}", 1),

@@ -153,17 +153,17 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n", encoding="utf-8")
     data = {"train": (str(tmp_path / "trian.csv"),), "text": "text", "label": "label"}
     with pytest.raises(InvalidDataError, match=r"trian\.csv.*Did you mean 'train\.csv'"):
-        open_source(data, TASK)
+        open_source(data, TASK, tmp_path)
 
 
-def test_unknown_bundled_data_names_the_nearest() -> None:
+def test_unknown_bundled_data_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="Did you mean 'bundled:tweets'"):
-        open_source({"source": "bundled:tweet", "text": "text", "label": "label"}, TASK)
+        open_source({"source": "bundled:tweet", "text": "text", "label": "label"}, TASK, tmp_path)
 
 
-def test_unreachable_hub_data_is_one_clear_error() -> None:
+def test_unreachable_hub_data_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match=r"'no-such/set' cannot be loaded: .* or use files"):
-        open_source({"source": "no-such/set", "text": "text", "label": "label"}, TASK)
+        open_source({"source": "no-such/set", "text": "text", "label": "label"}, TASK, tmp_path)
 
 
 def test_rows_with_empty_text_or_label_are_left_out_and_counted() -> None:

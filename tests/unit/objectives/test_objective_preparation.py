@@ -134,9 +134,9 @@ def test_texts_with_contradicting_labels_are_counted_in_a_warning(settings: dict
     torn = [{"text": row["text"], "label": label} for row in rows[:5] for label in ("music", "weather", "food")]
     tiny_file(Path(settings["data"]["train"][0]), [*rows, *torn])
     warnings = _prepare(settings, tmp_path / "p")["warnings"]
-    assert any(w.startswith("5 texts come with more than one label") for w in warnings)
+    assert any(w.startswith("5 inputs have different answers (label) in different rows") for w in warnings)
     tiny_file(Path(settings["data"]["train"][0]), [*rows, *rows[:5]])
-    assert not any("more than one label" in w for w in _prepare(settings, tmp_path / "p")["warnings"])
+    assert not any("different answers" in w for w in _prepare(settings, tmp_path / "p")["warnings"])
 
 
 def test_one_text_over_and_over_is_prepared_with_warnings(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_one_text_over_and_over_is_prepared_with_warnings(settings: dict[str, An
     tiny_file(Path(settings["data"]["train"][0]), rows)
     warnings = _prepare(settings, tmp_path / "p")["warnings"]
     assert any("is also a training text" in w for w in warnings)
-    assert any(w.startswith("1 texts come with more than one label") for w in warnings)
+    assert any(w.startswith("1 input has different answers (label) in different rows") for w in warnings)
 
 
 def test_a_text_of_a_megabyte_is_cut_like_any_other(settings: dict[str, Any], tmp_path: Path) -> None:
