@@ -152,7 +152,8 @@ def _hub(source: str, data: Mapping[str, Any], task: DataTask, folder: Path) -> 
         return Source(name=source, digest=digest, read=lambda: splits)
     digest, splits = read_stream(source, names, task, data, folder)
     bounds = "" if data["max_rows"] is None else f", at most {data['max_rows']:,} rows of a split"
-    return Source(name=f"{source}{bounds}", digest=digest, read=lambda: splits)
+    drawn = f", shuffled by a buffer of {data['shuffle_buffer']:,}" if data["shuffle_buffer"] else ""
+    return Source(name=f"{source}{bounds}{drawn}", digest=digest, read=lambda: splits)
 
 
 def _digest(parts: list[str]) -> str:

@@ -164,6 +164,7 @@ def test_a_shuffled_stream_depends_on_the_seed_alone_and_reaches_beyond_the_firs
     assert {row["label"] for row in plain["splits"]["train"]} == {"class 0"}
     drawn = reader.read("us/sorted", LABELLED, max_rows=40, shuffle_buffer=1000)
     assert {row["label"] for row in drawn["splits"]["train"]} == {f"class {i}" for i in range(4)}
+    assert drawn["name"] == "us/sorted, at most 40 rows of a split, shuffled by a buffer of 1,000"
     other = reader.read("us/sorted", LABELLED, max_rows=40, shuffle_buffer=1000, split_seed=1)
     assert other["splits"]["train"] != drawn["splits"]["train"]
     for piece in reader.folder.glob("rows-*/train.jsonl"):
