@@ -408,7 +408,10 @@ def collect(study: Retention, *arguments: str) -> dict[str, Any]:
 
 def test_pain_08_gc_lists_and_removes_what_crashes_left_and_notes_each_removal(finished: Retention) -> None:
     layout = finished.spec.layout
-    garbage = litter(layout)
+    export_cut_short = layout.exports / ".for-the-web-site-k2j4"
+    export_cut_short.mkdir(parents=True)
+    (export_cut_short / "weights").write_bytes(b"garbage")
+    garbage = {*litter(layout), export_cut_short}
     listed = collect(finished, "--dry-run")
     assert {Path(row["path"]) for row in listed["removed"]} == garbage
     assert all(path.exists() for path in garbage)

@@ -32,7 +32,7 @@ def least(rate: float) -> int:
 @pytest.mark.parametrize("racing", [False, True])
 @pytest.mark.parametrize(
     ("finalists", "seeds", "noise", "correlation"),
-    [(1, 3, "normal", 0.0), (6, 5, "normal", 0.5), (3, 8, "unequal", 0.0), (3, 5, "steps", 0.0)],
+    [(1, 3, "normal", 0.0), (12, 8, "normal", 0.5), (3, 8, "unequal", 0.0), (3, 5, "steps", 0.0)],
 )
 def test_pure_noise_has_a_winner_no_more_often_than_the_level_says(
     finalists: int, seeds: int, noise: str, correlation: float, racing: bool
