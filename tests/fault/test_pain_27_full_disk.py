@@ -468,6 +468,7 @@ def test_pain_27_mlflow_on_a_full_disk_gets_every_record_once_as_soon_as_there_i
 def test_pain_27_a_trial_outlives_a_log_that_takes_nothing_more(disk: SmallDisk, tmp_path: Path) -> None:
     with contextlib.closing(WarmParent(("sweep.testing.toy_objectives",))) as warm:
         warm.start()
+        process = warm.pid
         executor = LocalExecutor(2, warm, "toy", loader=LOADER)
         full = disk.root / "full.log"
         full.write_bytes(bytes(4096))
@@ -476,6 +477,7 @@ def test_pain_27_a_trial_outlives_a_log_that_takes_nothing_more(disk: SmallDisk,
         assert the_end(events).end is AttemptEnd.FINISHED
         events = run(executor, toy_request(tmp_path, reports=3), disk.root / "logs" / "new.log")
         assert the_end(events).end is AttemptEnd.FINISHED
+        assert warm.pid == process, "it was not started anew"
         executor.close()
 
 
