@@ -147,6 +147,16 @@ def test_a_failed_run_leaves_too_few_for_a_soup_and_is_no_reason_to_fail(tmp_pat
     assert any("no soup: fewer than two finalists have a model on each of the 3 seeds" in note for note in final.notes)
 
 
+def test_a_verdict_judged_again_remembers_what_models_that_are_gone_took(tmp_path: Path) -> None:
+    final = FinalOfQuickRuns(tmp_path)
+    verdict = final.judge()
+    other = next(one for one in verdict.finalists if one.trial_number and one.label != verdict.winner)
+    assert other.model_bytes
+    for index in other.scores:
+        shutil.rmtree(final.model(other.trial_number or 0, index), ignore_errors=True)  # but one, all are gone
+    assert final.judge().finalist(other.label).model_bytes == other.model_bytes
+
+
 def test_a_soup_that_cannot_be_evaluated_costs_no_verdict_and_is_tried_again(tmp_path: Path) -> None:
     final = FinalOfQuickRuns(tmp_path, soup="uniform")
 
