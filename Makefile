@@ -10,9 +10,10 @@ READY  := $(VENV)/.ready
 sweep: $(READY)
 	@$(BIN)/sweep run $(ARGS)
 
-# Three test processes for two cores: much of the time goes by waiting for processes and servers.
+# Three test processes for two cores: much of the time goes by waiting for processes and servers. The files go out in
+# their own order, from the browser's long tests to the units, so that no process ends up alone with a long one.
 test: $(READY) lint
-	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 3600

@@ -275,7 +275,7 @@ def _lines_with_ends(blocks: Iterable[str]) -> Iterator[str]:
     rest = ""
     for block in blocks:
         # What a block ends in may go on in the next one, after a \r too.
-        *whole, rest = io.StringIO(rest + block, newline="").readlines()
+        *whole, rest = io.StringIO(rest + block, newline="").readlines() or [""]
         yield from whole
     yield rest
 

@@ -46,7 +46,7 @@ def read_whole(source: str, names: Mapping[str, str], task: DataTask) -> tuple[s
     splits = {}
     for split, name in _splits_of(source, loaded).items():
         batches = functools.partial(_batches, loaded[name], names, f"{source}[{name}]")
-        if _has_answers(batches(), _classes(loaded[name], names)):
+        if _has_answers(batches(), _classes(loaded[name], names), split, f"{source}[{name}]"):
             splits[split] = _rows(task, batches, f"{source}[{name}]")
     return _digest({split: rows.digest() for split, rows in splits.items()}), splits
 
@@ -80,8 +80,8 @@ def read_stream(
     if not intact(piece):
         streams = _had(source, lambda *_: builder.as_streaming_dataset())
         with committing(piece, wanted) as new:
-            for name in _splits_of(source, streams).values():
-                _take(_chosen(streams[name], data), names, new / f"{name}.jsonl", f"{source}[{name}]")
+            for split, name in _splits_of(source, streams).items():
+                _take(_chosen(streams[name], data), names, new / f"{name}.jsonl", split, f"{source}[{name}]")
     files = {Path(name).stem: entry.sha256 for name, entry in read_manifest(piece, verify=False).files.items()}
     found = _splits_of(source, files)
     splits = {
@@ -152,14 +152,17 @@ def _classes(dataset: Any, names: Mapping[str, str]) -> set[str]:
     return {part for part, name in names.items() if getattr((dataset.features or {}).get(name), "names", None)}
 
 
-def _has_answers(batches: Iterable[Columns], classes: set[str]) -> bool:
-    """Whether some row has a class; those of a test split may be kept secret."""
+def _has_answers(batches: Iterable[Columns], classes: set[str], split: str, origin: str) -> bool:
+    """Whether some row has a class; those of a test split may be kept secret, those to train on may not."""
     lacking, is_empty = set(classes), True
     for batch in batches:
         lacking -= {part for part in lacking if any(cell is not None for cell in batch[part])}
         is_empty = False
         if not lacking:
             break
+    if split == "train" and lacking and not is_empty:
+        columns = ", ".join(f"data.{part}" for part in sorted(lacking))
+        raise InvalidDataError(f"{origin}: no row has a class ({columns}). Name another column, or another data set.")
     return is_empty or not lacking
 
 
@@ -170,7 +173,7 @@ def _chosen(stream: Any, data: Mapping[str, Any]) -> Any:
     return stream if data["max_rows"] is None else stream.take(data["max_rows"])
 
 
-def _take(stream: Any, names: Mapping[str, str], file: Path, origin: str) -> None:
+def _take(stream: Any, names: Mapping[str, str], file: Path, split: str, origin: str) -> None:
     """Write the cells of a stream, a row to a line; nothing where the answers are kept secret."""
     count = 0
     with file.open("w", encoding="utf-8") as lines:
@@ -180,7 +183,7 @@ def _take(stream: Any, names: Mapping[str, str], file: Path, origin: str) -> Non
                 lines.write(_line(dict(zip(batch, cells, strict=True)), f"{origin}: row {count}"))
     if not count:
         raise InvalidDataError(f"{origin}: no rows. Name a data set that has some.")
-    if not _has_answers(_taken(file), _classes(stream, names)):
+    if not _has_answers(_taken(file), _classes(stream, names), split, origin):
         file.unlink()
 
 

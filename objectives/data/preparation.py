@@ -286,6 +286,7 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             f"{splits['validation'].origin}: the validation rows are given, so there is nothing to validate in folds. "
             "Leave data.folds out."
         )
+    is_cut = data.get("max_rows") and len(splits["train"]) + splits["train"].dropped >= data["max_rows"]
     # A final may draw training and validation rows anew; the test rows stay.
     seeds = (("test", data["split_seed"] + 1), ("validation", validation_seed(data)))
     for name, seed in seeds:
@@ -294,7 +295,7 @@ def _split(source: Source, data: Mapping[str, Any], task: DataTask) -> tuple[dic
             continue
         train = splits["train"]
         if len(train) * (1 - fraction) < 1 or len(train) < 4:
-            remedy = "Raise data.max_rows" if data.get("max_rows") else f"Give more rows, or a file for data.{name}"
+            remedy = "Raise data.max_rows" if is_cut else f"Give more rows, or a file for data.{name}"
             raise InvalidDataError(
                 f"{train.origin}: {len(train)} rows are too few to split off {name}_fraction={fraction:g}. {remedy}."
             )

@@ -233,8 +233,12 @@ def content_of_weights(reference: str) -> str:
             return str(snapshot_download(reference, local_files_only=True, allow_patterns=["*.safetensors"]))
 
         folder = Path(_loading(reference, "weights", fetched))
+    return _loading(reference, "weights", lambda: _content(folder))
+
+
+def _content(folder: Path) -> str:
     total = hashlib.sha256()
-    for name in _loading(reference, "weights", lambda: _weight_files(folder)):
+    for name in _weight_files(folder):
         with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

@@ -204,13 +204,14 @@ class StudySpec(Part):
         usual |= {name: setting.default for name, setting in sheet_of(self.objective.task).settings.items()}
         if training.method != "full":
             usual["learning_rate"] = ADAPTER_RATE
+        if self.length_unit == "epochs":
+            usual["epochs"] = fidelity.DEFAULT_EPOCHS
         for name, taken in self.defaults().items():
             distribution, default = self.search.space[name], usual.get(name)
             if default is not None and taken != default and taken == within(distribution, default):
-                what = "the first choice" if isinstance(distribution, Choices) else "the nearest that can be drawn"
                 told.append(
-                    f"trial 0 takes {name} {_shown(taken)}, {what}, and not the default {_shown(default)}. "
-                    f"Write {name} under objective.training to begin with another value."
+                    f"trial 0 takes {name} {_shown(taken)}: the built-in default {_shown(default)} cannot be drawn. "
+                    f"objective.training.{name} sets where it begins."
                 )
         return told
 

@@ -181,6 +181,14 @@ def test_a_test_split_that_keeps_its_labels_secret_is_left_out(reader: Reader, s
     found = reader.read("us/secret", LABELLED, streaming=streaming)
     assert found["splits"] == {"train": [{"text": "text 0", "label": "bad"}, {"text": "text 1", "label": "good"}]}
     assert set(reader.read("us/secret", TEXTS, streaming=streaming)["splits"]) == {"train", "test"}
+    pieces = reader.pieces()
+    reader.hub.repositories["us/secret"] = {
+        "data/train-00000-of-00001.parquet": classes([-1, -1], "bad", "good"),
+        "data/validation-00000-of-00001.parquet": classes([0, 1], "bad", "good"),
+    }
+    told = "us/secret[train]: no row has a class (data.label). Name another column, or another data set."
+    assert reader.read("us/secret", LABELLED, streaming=streaming) == {"error": told}
+    assert reader.pieces() == pieces
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ def test_a_parquet_file_is_read_in_parts_as_it_is_whole(tmp_path: Path, monkeypa
         ("a.csv", b"body\n", r"a.csv: no rows"),
         ("a.csv", b"body\none\xfc\n", r"a.csv: byte 8 \(0xfc, line 2\) is not UTF-8"),
         ("a.csv", b"", r"a.csv: the file is empty"),
+        ("a.csv", b"\xef\xbb\xbf", r"a.csv: the file is empty"),
         ("a.parquet", b"PAR1", r"a.parquet: not a readable parquet file"),
         ("b.parquet", None, r"b.parquet: no column 'body'; columns found: 'text'"),
         ("c.parquet", None, r"c.parquet: cannot be read"),

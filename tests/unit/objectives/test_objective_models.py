@@ -389,6 +389,9 @@ def test_the_content_of_a_model_is_that_of_the_files_it_is_loaded_from(
     assert content_of_weights("owner/name") == shards
     next(snapshot.glob("model-00001-*")).write_bytes(b"other weights")
     assert content_of_weights("owner/name") != shards
+    next(snapshot.glob("model-00001-*")).unlink()
+    with pytest.raises(ModelError, match="the weights of 'owner/name' cannot be loaded: FileNotFoundError"):
+        content_of_weights("owner/name")
     (snapshot / "model.safetensors.index.json").unlink()
     with pytest.raises(ModelError, match="the weights of 'owner/name' cannot be loaded"):
         content_of_weights("owner/name")

@@ -206,13 +206,14 @@ def test_trial_0_takes_the_nearest_to_the_training_value(search: str, training: 
 @pytest.mark.parametrize(
     ("search", "training", "told"),
     [
-        ("learning_rate: 1e-4..1e-3 log", "", "0.0001, the nearest that can be drawn, and not the default 5e-05."),
+        ("learning_rate: 1e-4..1e-3 log", "", "trial 0 takes learning_rate 0.0001: the built-in default 5e-05 "),
         ("learning_rate: 1e-4..1e-3 log", "learning_rate: 2e-5", None),
         ("learning_rate: 1e-5..1e-3 log", "", None),
-        ("learning_rate: 1e-5..1e-4 log", "method: lora", "not the default 0.0005."),
-        ("batch_size: [8, 32]", "", "trial 0 takes batch_size 8, the first choice, and not the default 16."),
+        ("learning_rate: 1e-5..1e-4 log", "method: lora", "built-in default 0.0005 "),
+        ("batch_size: [8, 32]", "", "trial 0 takes batch_size 8: the built-in default 16 "),
         ("dropout: 0.2..0.5", "", None),
-        ("epochs: 1..2", "", None),
+        ("epochs: 1..2", "", "trial 0 takes epochs 2: the built-in default 3 "),
+        ("steps: 10..20", "", None),
     ],
 )
 def test_a_default_that_cannot_be_drawn_is_told(search: str, training: str, told: str | None) -> None:
