@@ -272,9 +272,8 @@ def test_pain_27_check_refuses_what_run_would_and_a_warning_is_no_refusal(
     limits = ("--set", "limits.free_disk_gb=0")
     tracker = ("--set", "tracking.uri=http://ann:s3cr3t@127.0.0.1:9")
     told = json.loads(check(*limits, *tracker, "--json", "--set", "limits.disk_gb=1e-6").stdout)
-    assert len(told["warnings"]) == len(told["refusals"]) == 1
-    assert "the secret in tracking.uri is not stored" in told["warnings"][0]
-    assert "'quick' has no room" in told["refusals"][0]
+    assert any("the secret in tracking.uri is not stored" in warning for warning in told["warnings"])
+    assert ["'quick' has no room" in refusal for refusal in told["refusals"]] == [True]
     ready = check(*limits, *tracker)
     assert (ready.exit_code, ready.stdout[-7:]) == (0, "Ready.\n")
     assert "warning    " in ready.stdout
