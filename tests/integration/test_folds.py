@@ -131,7 +131,7 @@ def test_check_tells_the_folds_and_a_pruner_that_can_say_nothing(study: StudySpe
     text = SPEC.format(name="other", folder=folder, folds=4, epochs=1, trials=2)
     (folder / "other.yaml").write_text(text + "confirm: {finalists: 1, seeds: 2}\n")
     told = sweep(folder, "check", "other.yaml", "--set", "search.weight_decay=0.05..0.2").stdout
-    assert "warning    trial 0 takes weight_decay 0.05, the nearest that can be drawn" in told
+    assert "warning    trial 0 takes weight_decay 0.05: the built-in default 0.01 cannot be drawn" in told
     assert "folds      4 of 15 or 16 rows; a trial trains 5 models, the last on all rows" in told
     assert "evaluated  at 1, 2, 3, 4 folds" in told
     assert "3 folds can never say with p below 0.1 that a trial is worse" in told

@@ -59,7 +59,7 @@ def test_a_study_searches_the_range_that_it_finds_when_it_begins_and_keeps_it(
         "starting workers, preparing data",
         f"data ready: train {rows['train']}, validation {rows['validation']}, test {rows['test']} rows",
     ]
-    assert any(line.startswith("warning: trial 0 takes weight_decay 0.05, the nearest") for line in told)
+    assert any(line.startswith("warning: trial 0 takes weight_decay 0.05: the built-in") for line in told)
     stored = read_spec(spec.layout, needed=None)
     assert not stored.search.finds_rate
     space = stored.search.space["learning_rate"]
