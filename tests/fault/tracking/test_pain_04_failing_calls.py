@@ -151,7 +151,8 @@ def test_pain_04_records_refused_for_ever_are_set_aside_once_and_hold_up_nothing
         spool.append([begun(), *whole_trial(0), contradicting, unheard_of, odd_names, report(1, 20)])
         spool.append([over(1, error="x" * 100_000), *whole_trial(2), study_over([2, 1, 0])])
     # It dies on the way, so that what was refused is delivered, and refused, again.
-    assert writers.run(layout, kill_after=25) == -signal.SIGKILL
+    assert writers.run(layout, kill_after=40) == -signal.SIGKILL
+    assert set_aside(layout)[0] == 2
     assert writers.run(layout) == 0
     count, file = set_aside(layout)
     told = [json.loads(line) for line in file.read_text().splitlines()]
