@@ -18,6 +18,7 @@ from sweep.checkpoints import committing, intact, read_manifest
 from sweep.errors import InvalidDataError
 
 Splits = Mapping[str, Rows]
+Digests = Mapping[str, str]
 Batches = Callable[[], Iterator[Columns]]
 """Begins to read all cells anew, by the parts of their columns, some rows at a time."""
 
@@ -26,7 +27,7 @@ _MISSING_CLASS = -1
 _BATCH_ROWS = 256
 
 
-def read_whole(source: str, names: Mapping[str, str], task: DataTask) -> tuple[str, Splits]:
+def read_whole(source: str, names: Mapping[str, str], task: DataTask) -> tuple[Digests, Splits]:
     """A data set that is downloaded; running text stays on disk, rows for other tasks are held in memory.
 
     Args:
@@ -35,7 +36,7 @@ def read_whole(source: str, names: Mapping[str, str], task: DataTask) -> tuple[s
         task: How it cleans them.
 
     Returns:
-        sha256 of its content, and the rows of its splits.
+        sha256 of the content of its splits, and their rows.
 
     Raises:
         InvalidDataError: If it cannot be had, or lacks a split or a column.
@@ -48,12 +49,12 @@ def read_whole(source: str, names: Mapping[str, str], task: DataTask) -> tuple[s
         batches = functools.partial(_batches, loaded[name], names, f"{source}[{name}]")
         if _has_answers(batches(), _classes(loaded[name], names), split, f"{source}[{name}]"):
             splits[split] = _rows(task, batches, f"{source}[{name}]")
-    return _digest({split: rows.digest() for split, rows in splits.items()}), splits
+    return {split: rows.digest() for split, rows in splits.items()}, splits
 
 
 def read_stream(
     source: str, names: Mapping[str, str], task: DataTask, data: Mapping[str, Any], folder: Path
-) -> tuple[str, Splits]:
+) -> tuple[Digests, Splits]:
     """A data set that is not downloaded: a piece of it is taken, once for each revision, and kept in files.
 
     Args:
@@ -76,7 +77,7 @@ def read_stream(
     wanted = {"source": source, "revision": builder.hash, "columns": dict(names), "max_rows": data["max_rows"]}
     if data["shuffle_buffer"]:
         wanted |= {"shuffle_buffer": data["shuffle_buffer"], "seed": data["split_seed"]}
-    piece = folder / f"rows-{_sha256(json.dumps(wanted, sort_keys=True))[:16]}"
+    piece = folder / f"rows-{hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]}"
     if not intact(piece):
         streams = _had(source, lambda *_: builder.as_streaming_dataset())
         with committing(piece, wanted) as new:
@@ -88,7 +89,7 @@ def read_stream(
         split: _rows(task, functools.partial(_taken, piece / f"{name}.jsonl"), f"{source}[{name}]")
         for split, name in found.items()
     }
-    return _digest({split: files[name] for split, name in found.items()}), splits
+    return {split: files[name] for split, name in found.items()}, splits
 
 
 def _had(source: str, load: Callable[[str, str | None], Any]) -> Any:
@@ -216,11 +217,3 @@ def _taken(file: Path) -> Iterator[Columns]:
 
 def _told(err: Exception) -> str:
     return f"{type(err).__name__}: {reason_of(err)}".rstrip(".: ")
-
-
-def _digest(splits: Mapping[str, str]) -> str:
-    return _sha256("\n".join(f"{split}:{digest}" for split, digest in splits.items()))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -148,12 +148,16 @@ def _near_file(path: Path) -> str:
 def _hub(source: str, data: Mapping[str, Any], task: DataTask, folder: Path) -> Source:
     names = column_names(data, task.columns)
     if not data.get("streaming"):
-        digest, splits = read_whole(source, names, task)
-        return Source(name=source, digest=digest, read=lambda: splits)
-    digest, splits = read_stream(source, names, task, data, folder)
+        digests, splits = read_whole(source, names, task)
+        return Source(name=source, digest=_digest_of(digests), read=lambda: splits)
+    digests, splits = read_stream(source, names, task, data, folder)
     bounds = "" if data["max_rows"] is None else f", at most {data['max_rows']:,} rows of a split"
     drawn = f", shuffled by a buffer of {data['shuffle_buffer']:,}" if data["shuffle_buffer"] else ""
-    return Source(name=f"{source}{bounds}{drawn}", digest=digest, read=lambda: splits)
+    return Source(name=f"{source}{bounds}{drawn}", digest=_digest_of(digests), read=lambda: splits)
+
+
+def _digest_of(splits: Mapping[str, str]) -> str:
+    return _digest([f"{split}:{digest}" for split, digest in splits.items()])
 
 
 def _digest(parts: list[str]) -> str:

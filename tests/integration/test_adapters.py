@@ -16,35 +16,23 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from objectives.finetune.adapters import add_adapters, merge_adapters
 from objectives.tasks.text_classification import TextClassification
-from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
+from objectives.testing import TRAINING
 from sweep.checkpoints import intact, model_folder
 from sweep.checkpoints.adapted import base_of, weight_bytes
-from sweep.domain import Assignment, MetricRule, Report, TrainRequest
+from sweep.domain import Report, TrainRequest
 from sweep.errors import ModelError
+from tests.tiny_trial import prepared, settings, steady, tiny_request
 
-CLOCKED = {"examples_per_second", "system/cpu_seconds", "system/rss_megabytes"}
+__all__ = ["prepared", "settings"]
+
 LORA = {"method": "lora", "lora_rank": 4, "lora_targets": "all", "lora_dropout": 0.1, "learning_rate": 1e-2}
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("tiny")
-    return tiny_settings(tiny_model(folder / "model", layers=3), tiny_file(folder / "train.jsonl", tiny_rows(200)))
-
-
 @pytest.fixture
-def request_(settings: dict[str, Any], tmp_path: Path) -> TrainRequest:
-    return TrainRequest(
-        assignment=Assignment(trial_number=0, attempt=1, hyperparameters={}, seed=7),
-        prepared=str(TextClassification().prepare(settings, Path(settings["model"]).parent / "prepared")["folder"]),
-        model=settings["model"],
-        settings={**TRAINING, **LORA, "keep_layers": (0, 2), "dropout": 0.1},
-        metric=MetricRule(name="accuracy", direction="maximize"),
-        evaluate_at=[0.5, 1.0],
-        fidelity_unit="epochs",
-        checkpoints=str(tmp_path / "checkpoints"),
-        artifacts=str(tmp_path / "artifacts"),
-    )
+def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRequest:
+    tiny = tiny_request(tmp_path, settings, prepared)
+    changed = {**TRAINING, **LORA, "keep_layers": (0, 2), "dropout": 0.1}
+    return dataclasses.replace(tiny, settings=changed, evaluate_at=[0.5, 1.0])
 
 
 def _with(request: TrainRequest, folder: str = "", **settings: Any) -> TrainRequest:
@@ -55,10 +43,6 @@ def _with(request: TrainRequest, folder: str = "", **settings: Any) -> TrainRequ
 
 def _train(request: TrainRequest) -> list[Report]:
     return list(TextClassification().train(request))
-
-
-def _steady(report: Report) -> dict[str, float]:
-    return {name: value for name, value in report.metrics.items() if name not in CLOCKED}
 
 
 def _tensors(report: Report) -> dict[str, torch.Tensor]:
@@ -79,7 +63,7 @@ def test_adapters_learn_and_go_on_bit_for_bit(request_: TrainRequest, method: st
     torch.rand(17)
     start = dataclasses.replace(request_.assignment, attempt=2, start_from=first.checkpoint)
     after = _train(dataclasses.replace(_with(request_, "-broken"), assignment=start))
-    assert _steady(whole[-1]) == _steady(after[-1])
+    assert steady(whole[-1]) == steady(after[-1])
     one, other = _tensors(whole[-1]), _tensors(after[-1])
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -16,8 +16,11 @@ from objectives.finetune.quantized import QuantizedLinear, quantize, round_weigh
 from objectives.tasks.text_classification import TextClassification
 from objectives.testing import TRAINING, tiny_file, tiny_model, tiny_rows, tiny_settings
 from sweep.checkpoints import model_folder
-from sweep.domain import Assignment, MetricRule, TrainRequest
+from sweep.domain import TrainRequest
 from sweep.errors import ModelError, UserError
+from tests.tiny_trial import prepared, tiny_request
+
+__all__ = ["prepared"]
 
 HELD = {"method": "lora", "lora_rank": 4, "lora_targets": "attention", "quantization": "nf4", "learning_rate": 1e-2}
 
@@ -35,18 +38,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture
-def request_(settings: dict[str, Any], tmp_path: Path) -> TrainRequest:
-    return TrainRequest(
-        assignment=Assignment(trial_number=0, attempt=1, hyperparameters={}, seed=7),
-        prepared=str(TextClassification().prepare(settings, Path(settings["model"]).parent / "prepared")["folder"]),
-        model=settings["model"],
-        settings={**TRAINING, **HELD},
-        metric=MetricRule(name="accuracy", direction="maximize"),
-        evaluate_at=[1.0],
-        fidelity_unit="epochs",
-        checkpoints=str(tmp_path / "checkpoints"),
-        artifacts=str(tmp_path / "artifacts"),
-    )
+def request_(settings: dict[str, Any], prepared: str, tmp_path: Path) -> TrainRequest:
+    tiny = tiny_request(tmp_path, settings, prepared)
+    return dataclasses.replace(tiny, settings={**TRAINING, **HELD}, evaluate_at=[1.0])
 
 
 def _layer_weights(folder: Path) -> dict[str, torch.Tensor]:
